@@ -1,0 +1,129 @@
+"""Architecture: the shape of a vision transformer encoder, at full width or slimmed. No torch.
+
+A slimmed encoder is an ordinary Architecture with smaller inner sizes, so the counter, the slimmer and the canonical
+module need no notion of "slimmed": they read `head_dim` and `ffn_hidden` and nothing else.
+"""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass, fields, replace
+from typing import Any
+
+from edgeslim.errors import InputError
+
+
+def inner_size(full: int, width_multiplier: float) -> int:
+    """Kept channels of `full` at a width multiplier: max(1, floor(s * full)) (arXiv 2601.22841).
+
+    The product is rounded at the ninth decimal first: 0.7 * 80 is 55.99999999999999 in binary, and 56 is meant.
+    """
+    return max(1, math.floor(round(width_multiplier * full, 9)))
+
+
+@dataclass(frozen=True, slots=True)
+class Architecture:
+    """Shape of a ViT. Every block has the same inner sizes; the residual dimension is never cut."""
+
+    depth: int
+    """Number of transformer blocks."""
+    dim: int
+    """Residual width d, channels."""
+    attention_heads: int
+    """Number of attention heads."""
+    head_dim: int
+    """Dimensions of one head, dk."""
+    ffn_hidden: int
+    """Hidden units of the feed-forward network, dh."""
+    patch_size: int
+    """Side of a patch, px; with a stem, its total stride."""
+    tile_px: int
+    """Side of the square tile that the encoder takes, px."""
+    bands: int
+    """Input bands."""
+    ffn: str = "mlp"
+    """"mlp" (GELU) or "swiglu" (three matrices)."""
+    qkv_bias: bool = True
+    """Whether q, k and v have a bias."""
+    class_token: bool = True
+    """Whether a class token stands before the patches."""
+    register_tokens: int = 0
+    """Register (storage) tokens beside the class token."""
+    layer_scale: bool = False
+    """Whether both branches of a block end in a per-channel scale."""
+    stem_channels: tuple[int, ...] = ()
+    """Output channels of 3x3 stride-2 convolutions before the patch projection (Xiao et al., arXiv 2106.14881);
+    empty: the usual single convolution of patch_size. Never cut."""
+    pool: str = "class"
+    """Feature: "class" token or "mean" of the patch tokens, after the last LayerNorm."""
+
+    def __post_init__(self) -> None:
+        for field in ("depth", "dim", "attention_heads", "head_dim", "ffn_hidden", "patch_size", "tile_px", "bands"):
+            value = getattr(self, field)
+            if isinstance(value, bool) or not isinstance(value, int) or value < 1:
+                raise InputError(f"architecture.{field}: found {value!r}, expected a whole number of at least 1")
+        if self.ffn not in ("mlp", "swiglu"):
+            raise InputError(f"architecture.ffn: found {self.ffn!r}, expected 'mlp' or 'swiglu'")
+        if self.pool not in ("class", "mean"):
+            raise InputError(f"architecture.pool: found {self.pool!r}, expected 'class' or 'mean'")
+        if self.pool == "class" and not self.class_token:
+            raise InputError("architecture.pool: found 'class' without a class token, expected pool = 'mean'")
+        if self.tile_px % self.patch_size:
+            raise InputError(
+                f"architecture.tile_px: found {self.tile_px}, expected a multiple of patch_size {self.patch_size}"
+            )
+        if self.stem_channels and self.patch_size != 2 ** len(self.stem_channels):
+            raise InputError(
+                f"architecture.stem_channels: found {len(self.stem_channels)} stride-2 convolutions, "
+                f"expected patch_size {self.patch_size} = 2^{len(self.stem_channels)}"
+            )
+
+    @property
+    def patches(self) -> int:
+        """Patch tokens of a tile."""
+        return (self.tile_px // self.patch_size) ** 2
+
+    @property
+    def tokens(self) -> int:
+        """All tokens of a tile: patches, class token, registers."""
+        return self.patches + int(self.class_token) + self.register_tokens
+
+    @property
+    def attention_dim(self) -> int:
+        """Width of q, k, v and of the attention's output: attention_heads * head_dim."""
+        return self.attention_heads * self.head_dim
+
+    def at(self, width_multiplier: float) -> Architecture:
+        """The same encoder with each block's inner sizes cut to `width_multiplier`, 0 < s <= 1.
+
+        Raises InputError outside that range.
+        """
+        if not 0 < width_multiplier <= 1:
+            raise InputError(f"width multiplier: found {width_multiplier}, expected 0 < w <= 1")
+        return replace(
+            self,
+            head_dim=inner_size(self.head_dim, width_multiplier),
+            ffn_hidden=inner_size(self.ffn_hidden, width_multiplier),
+        )
+
+    def width_steps(self) -> list[float]:
+        """Width multipliers at which a head's width changes: j / dk for j = 1 ... dk, ascending."""
+        return [j / self.head_dim for j in range(1, self.head_dim + 1)]
+
+    def to_dict(self) -> dict[str, Any]:
+        """Plain types, for cards, plans and manifests."""
+        return {f.name: list(v) if isinstance(v := getattr(self, f.name), tuple) else v for f in fields(self)}
+
+    @classmethod
+    def from_dict(cls, data: dict[str, Any], where: str = "architecture") -> Architecture:
+        """Read what `to_dict` wrote. Raises InputError naming `where` and the key that is unknown or missing."""
+        known = {f.name for f in fields(cls)}
+        if unknown := sorted(set(data) - known):
+            raise InputError(f"{where}: unknown key {unknown[0]!r}, expected some of {', '.join(sorted(known))}")
+        values = dict(data)
+        if "stem_channels" in values:
+            values["stem_channels"] = tuple(values["stem_channels"])
+        try:
+            return cls(**values)
+        except TypeError as error:
+            raise InputError(f"{where}: {str(error).split('() ')[-1]}") from None

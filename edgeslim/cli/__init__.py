@@ -1,0 +1,72 @@
+"""The command line: one file a verb, one `except` for all of them."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import typer
+from rich.console import Console
+from rich.markup import escape
+
+from edgeslim import __version__
+from edgeslim.cli import check, classify, demo, export, plan, slim, train
+from edgeslim.errors import EdgeslimError
+
+# typer has click inside (0.29) or beside it (before): its own exceptions lead to the right classes.
+_usage_error: type[Exception] = typer.BadParameter.__bases__[0]
+_click_exception: type[Exception] = _usage_error.__bases__[0]
+
+app = typer.Typer(
+    name="edgeslim",
+    help="Puts pretrained remote-sensing encoders on the computers that fly.",
+    no_args_is_help=True,
+    add_completion=False,
+    pretty_exceptions_enable=False,
+    rich_markup_mode="rich",
+)
+
+
+def _version(value: bool) -> None:
+    if value:
+        typer.echo(f"edgeslim {__version__}")
+        raise typer.Exit
+
+
+@app.callback()
+def _root(
+    version: bool = typer.Option(False, "--version", callback=_version, is_eager=True, help="Print the version."),
+) -> None:
+    """Puts pretrained remote-sensing encoders on the computers that fly."""
+
+
+for _verb in (plan.plan, slim.slim, export.export, classify.classify, check.check, train.train, demo.demo):
+    app.command()(_verb)
+
+
+def run(argv: Sequence[str] | None = None) -> int:
+    """Run the command line and let its errors rise."""
+    result = app(args=None if argv is None else list(argv), standalone_mode=False)
+    return result if isinstance(result, int) else 0
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    """Run the command line; every deliberate error is one line on stderr. Returns the exit code."""
+    try:
+        return run(argv)
+    except EdgeslimError as error:
+        _complain(str(error))
+        return error.exit_code
+    except _click_exception as error:
+        message = getattr(error, "format_message", error.__str__)()
+        if type(error).__name__ == "NoArgsIsHelpError":
+            typer.echo(message)
+        else:
+            _complain(message)
+        return 2 if isinstance(error, _usage_error) else 1
+    except (typer.Abort, KeyboardInterrupt):
+        _complain("stopped")
+        return 130
+
+
+def _complain(message: str) -> None:
+    Console(stderr=True, soft_wrap=True, highlight=False).print(f"[bold red]error:[/] {escape(message)}")

@@ -1,0 +1,57 @@
+"""What the ground's verbs share: is the ground installed, which encoder at which width, which weights."""
+
+from __future__ import annotations
+
+import importlib.util
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from edgeslim.errors import MissingExtra, UsageError
+
+if TYPE_CHECKING:
+    from edgeslim.ground.checkpoint import Checkpoint
+    from edgeslim.profile import Profile
+
+
+def need_ground() -> None:
+    """Raise MissingExtra unless torch and the converters are installed."""
+    for module in ("torch", "safetensors", "PIL", "onnx", "onnxscript", "onnxruntime"):
+        if importlib.util.find_spec(module) is None:
+            raise MissingExtra(module, "ground")
+
+
+def chosen_width(
+    plan: Path | None, encoder: str | None, width_multiplier: float | None, cards: Path | None
+) -> tuple[Profile, float, dict[str, Any]]:
+    """Encoder card, width and the plan's own record: from a plan, or from --encoder and --width-multiplier.
+
+    Raises UsageError where both or neither are given, or where the plan's architecture is no longer the card's.
+    """
+    from edgeslim.plan import read_plan
+    from edgeslim.profile import DEFAULT_ENCODER, take_profile
+
+    if width_multiplier is not None:
+        if plan is not None:
+            raise UsageError(f"found both {plan} and --width-multiplier: give one of them")
+        profile = take_profile(encoder or DEFAULT_ENCODER, cards)
+        profile.architecture.at(width_multiplier)
+        return profile, width_multiplier, {}
+    if encoder is not None:
+        raise UsageError(f"--encoder {encoder} needs --width-multiplier, or leave both out and give a plan")
+    path = plan or Path("plan.json")
+    made = read_plan(path)
+    profile = take_profile(made.encoder, cards)
+    if profile.architecture != made.architecture:
+        raise UsageError(f"{path}: was made for another {made.encoder} than the card here; run `edgeslim plan` again")
+    return profile, made.width_multiplier, made.summary()
+
+
+def full_checkpoint(profile: Profile, path: Path | None) -> tuple[Checkpoint, str]:
+    """The full-width weights and their SHA-256: `path`, or those that ship beside the card."""
+    from edgeslim.ground.checkpoint import read_checkpoint
+    from edgeslim.ground.flight import profile_checkpoint
+    from edgeslim.manifest import sha256_of
+
+    if path is not None:
+        return read_checkpoint(path, profile.architecture), sha256_of(path)
+    return profile_checkpoint(profile)

@@ -1,0 +1,55 @@
+"""`edgeslim plan`: which width of an encoder fits a device."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Annotated
+
+import typer
+from rich.console import Console
+
+from edgeslim import report
+from edgeslim.device import device_names, take_device
+from edgeslim.errors import UsageError
+from edgeslim.plan import make_plan
+from edgeslim.profile import DEFAULT_ENCODER, take_profile
+from edgeslim.target import take_target
+
+
+def plan(
+    device: Annotated[str | None, typer.Option(help="Device card, or an alias of one.")] = None,
+    encoder: Annotated[str, typer.Option(help="Encoder card.")] = DEFAULT_ENCODER,
+    gflop: Annotated[float | None, typer.Option(help="Most GFLOP a tile (1 MAC = 2 FLOP).")] = None,
+    memory_mib: Annotated[float | None, typer.Option(help="Most memory of the whole process, MiB.")] = None,
+    latency_ms: Annotated[
+        float | None, typer.Option(help="Most time a tile, ms; held against the upper end of the estimate.")
+    ] = None,
+    power_mode: Annotated[str | None, typer.Option(help="Of the device, instead of its card's default.")] = None,
+    cards: Annotated[Path | None, typer.Option(help="Folder with your own devices/, profiles/, export/.")] = None,
+    out: Annotated[Path, typer.Option("-o", "--out", help="Plan to write (.json); replaces an older plan.")] = Path(
+        "plan.json"
+    ),
+    as_json: Annotated[bool, typer.Option("--json", help="Print the plan as JSON instead of tables.")] = False,
+    overwrite: Annotated[bool, typer.Option("--overwrite", help="Replace a file that is no plan, too.")] = False,
+) -> None:
+    """Find the widest width of an encoder that fits a device, and say why no wider one does."""
+    if device is None:
+        raise UsageError(f"missing --device: expected one of {', '.join(device_names(cards))}")
+    made = make_plan(
+        take_profile(encoder, cards),
+        take_device(device, cards),
+        take_target("onnx", cards),
+        gflop=gflop,
+        memory_mib=memory_mib,
+        latency_ms=latency_ms,
+        power_mode=power_mode,
+    )
+    made.write(out, overwrite=overwrite)
+    if as_json:
+        typer.echo(json.dumps(made.to_dict(), indent=2))
+        return
+    console = Console(highlight=False)
+    report.print_plan(made, console)
+    console.print()
+    console.print(f"wrote {out}", markup=False, soft_wrap=True)

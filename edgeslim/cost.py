@@ -1,0 +1,140 @@
+"""Cost: closed-form parameters, FLOP, traffic and peak memory of an architecture, full or slimmed. No torch, no numpy.
+
+Parameters and FLOP are exact: they equal the canonical module's (edgeslim/ground/vit.py) own parameters and the
+matrix products that it runs, attention's two included. FLOP leave out what is not a matrix product (LayerNorm, GELU,
+softmax, additions), as is the custom; those count as traffic of the product that they stand beside.
+
+    MACs = P·C·p²·d + L·(4·N·d·a + 2·N²·a + g·N·d·dh),   a = attention_heads · head_dim,   g = 2 (mlp) or 3 (swiglu)
+
+where P are patches and N all tokens; a convolutional stem replaces the first term. 1 MAC = 2 FLOP.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+
+from edgeslim.architecture import Architecture
+from edgeslim.units import FLOP_PER_MAC
+
+
+@dataclass(frozen=True, slots=True)
+class Op:
+    """One matrix product with the elementwise work that stands beside it."""
+
+    name: str
+    """Where it is: "blocks.3.qkv"."""
+    op_class: str
+    """One of edgeslim.units.OP_CLASSES."""
+    flop: int
+    """Of the product, at the whole batch."""
+    moved_bytes: int
+    """Weights and activations read and written, each once."""
+
+
+@dataclass(frozen=True, slots=True)
+class Footprint:
+    """Bytes that an architecture needs at once, without the runtime's own."""
+
+    weights_bytes: int
+    """One copy of every parameter."""
+    activations_bytes: int
+    """Largest set of tensors alive at the same time."""
+    buffers_bytes: int
+    """Tiles as read and as fed to the network, and the output."""
+
+
+def parameters(arch: Architecture, classes: int = 0) -> int:
+    """Parameters of the encoder and, with `classes`, of a linear head on its feature."""
+    d, a, h = arch.dim, arch.attention_dim, arch.ffn_hidden
+    count, bands = 0, arch.bands
+    for channels in arch.stem_channels:
+        count += bands * channels * 9 + channels
+        bands = channels
+    kernel = 1 if arch.stem_channels else arch.patch_size
+    count += bands * kernel**2 * d + d
+    count += (int(arch.class_token) + arch.register_tokens) * d + (arch.patches + int(arch.class_token)) * d
+    block = 4 * d + d * 3 * a + (3 * a if arch.qkv_bias else 0) + a * d + d
+    into_hidden = 1 if arch.ffn == "mlp" else 2
+    block += into_hidden * (d * h + h) + h * d + d
+    block += 2 * d if arch.layer_scale else 0
+    return count + arch.depth * block + 2 * d + (d * classes + classes if classes else 0)
+
+
+def ops(arch: Architecture, classes: int = 0, batch: int = 1, value_bytes: int = 4) -> tuple[Op, ...]:
+    """Every matrix product of one forward pass of `batch` tiles, in order of execution.
+
+    The two products of attention are one op each; q, k and v are one product, as the runtimes run them.
+    """
+    return tuple(_ops(arch, classes, batch, value_bytes))
+
+
+def flop(arch: Architecture, classes: int = 0, batch: int = 1) -> int:
+    """FLOP of one forward pass of `batch` tiles; 1 MAC = 2 FLOP."""
+    return sum(op.flop for op in ops(arch, classes, batch))
+
+
+def footprint(arch: Architecture, classes: int = 0, batch: int = 1, value_bytes: int = 4) -> Footprint:
+    """Peak memory of one forward pass of `batch` tiles.
+
+    Activations: the largest live set of the network's phases (each stem convolution, attention, feed-forward network),
+    where a runtime that fuses nothing keeps the input of an elementwise step beside its output.
+    """
+    d, a, h, n = arch.dim, arch.attention_dim, arch.ffn_hidden, arch.tokens
+    tile_values = arch.bands * arch.tile_px**2
+    scores = arch.attention_heads * n * n
+    phases = [n * d * 3]
+    side, values_in = arch.tile_px, tile_values
+    for channels in arch.stem_channels:
+        side = (side + 1) // 2
+        values_out = channels * side**2
+        phases.append(values_in + 2 * values_out)
+        values_in = values_out
+    phases.append(values_in + 2 * n * d)
+    # Residual, normalised input, q k v as computed and as laid out per head, then scores before and after softmax.
+    phases.append(2 * n * d + 6 * n * a)
+    phases.append(n * d + 3 * n * a + 2 * scores)
+    phases.append(2 * n * d + (3 if arch.ffn == "mlp" else 4) * n * h)
+    return Footprint(
+        weights_bytes=parameters(arch, classes) * value_bytes,
+        activations_bytes=max(phases) * batch * value_bytes,
+        # Tiles and logits cross the border as float32 whatever the precision inside; one more copy is being read.
+        buffers_bytes=(2 * tile_values + max(classes, d)) * batch * 4,
+    )
+
+
+def _ops(arch: Architecture, classes: int, batch: int, value_bytes: int) -> Iterator[Op]:
+    d, a, h, n = arch.dim, arch.attention_dim, arch.ffn_hidden, arch.tokens
+    rows = batch * n
+
+    def product(name: str, op_class: str, count: int, rows: int, inner: int, columns: int, beside: int = 0) -> Op:
+        """`count` products (rows, inner) x (inner, columns); `beside` values are moved by elementwise neighbours."""
+        moved = count * (rows * inner + inner * columns + rows * columns) + beside
+        return Op(name, op_class, FLOP_PER_MAC * count * rows * inner * columns, moved * value_bytes)
+
+    def convolution(name: str, bands: int, channels: int, kernel: int, stride: int, side: int) -> Op:
+        out = (side + stride - 1) // stride
+        macs = batch * out * out * bands * channels * kernel**2
+        moved = batch * (bands * side**2 + 3 * channels * out**2) + bands * channels * kernel**2
+        return Op(name, "conv", FLOP_PER_MAC * macs, moved * value_bytes)
+
+    side, bands = arch.tile_px, arch.bands
+    for index, channels in enumerate(arch.stem_channels):
+        yield convolution(f"stem.{index}", bands, channels, 3, 2, side)
+        side, bands = (side + 1) // 2, channels
+    kernel = 1 if arch.stem_channels else arch.patch_size
+    yield convolution("patch_embed", bands, d, kernel, kernel, side)
+
+    scores = batch * arch.attention_heads * n * n
+    heads = batch * arch.attention_heads
+    for block in range(arch.depth):
+        yield product(f"blocks.{block}.qkv", "gemm", 1, rows, d, 3 * a, 2 * rows * d)
+        yield product(f"blocks.{block}.scores", "attention", heads, n, arch.head_dim, n, 2 * scores)
+        yield product(f"blocks.{block}.values", "attention", heads, n, n, arch.head_dim)
+        yield product(f"blocks.{block}.proj", "gemm", 1, rows, a, d, 2 * rows * d)
+        yield product(f"blocks.{block}.fc1", "gemm", 1, rows, d, h, 2 * rows * (d + h))
+        if arch.ffn == "swiglu":
+            yield product(f"blocks.{block}.fc3", "gemm", 1, rows, d, h, 2 * rows * h)
+        yield product(f"blocks.{block}.fc2", "gemm", 1, rows, h, d, 2 * rows * d)
+    if classes:
+        yield product("head", "gemm", 1, batch, d, classes, 3 * rows * d)

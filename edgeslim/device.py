@@ -1,0 +1,253 @@
+"""Device: the card of one board: memory, compute units, power modes and what a runtime reaches on them.
+
+Every figure stands beside its source, `{ value = 68.3, source = "..." }`; a figure without one does not load. A value
+that edgeslim chose itself says so in its source ("edgeslim's default: ...", "edgeslim's assumption: ...").
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterable
+from dataclasses import dataclass, replace
+from pathlib import Path
+
+from edgeslim.errors import InputError, UsageError
+from edgeslim.shelf import card_paths, read_record, read_toml, take
+from edgeslim.units import OP_CLASSES, VALUE_BYTES
+
+SHELF = "devices"
+SCHEMA = 1
+
+
+@dataclass(frozen=True, slots=True)
+class Figure:
+    """A number and where it comes from."""
+
+    value: float
+    """Not negative; the unit stands in the key that holds it."""
+    source: str
+    """Publication, measurement or derivation; never empty."""
+
+    def __post_init__(self) -> None:
+        if not math.isfinite(self.value) or self.value < 0:
+            raise InputError(f"value: found {self.value:g}, expected a finite number that is not negative")
+        if not self.source.strip():
+            raise InputError("source: found nothing, expected where the value comes from")
+
+
+@dataclass(frozen=True, slots=True)
+class Memory:
+    """What the board's memory gives."""
+
+    total_mib: Figure
+    """Fitted."""
+    reserve_mib: Figure
+    """Left alone for the operating system and everything else that runs."""
+    bandwidth_gb_s: Figure
+    """Of the bus, at the default power mode."""
+    sustained_fraction: Figure
+    """Share of the bandwidth that a kernel reaches."""
+
+    def __post_init__(self) -> None:
+        _positive(self.bandwidth_gb_s, "bandwidth_gb_s")
+        _share(self.sustained_fraction, "sustained_fraction")
+        if self.reserve_mib.value >= self.total_mib.value:
+            raise InputError(
+                f"reserve_mib: found {self.reserve_mib.value:g}, expected less than total_mib {self.total_mib.value:g}"
+            )
+
+    @property
+    def usable_mib(self) -> float:
+        """Total less the reserve."""
+        return self.total_mib.value - self.reserve_mib.value
+
+
+@dataclass(frozen=True, slots=True)
+class Unit:
+    """A part that computes."""
+
+    id: str
+    """"cpu", "gpu"."""
+    name: str
+    """For people."""
+    peak_gflop_s: dict[str, Figure]
+    """Precision -> dense peak at the default power mode."""
+
+    def __post_init__(self) -> None:
+        for precision, figure in self.peak_gflop_s.items():
+            _known(precision, VALUE_BYTES, "peak_gflop_s")
+            _positive(figure, f"peak_gflop_s.{precision}")
+
+
+@dataclass(frozen=True, slots=True)
+class PowerMode:
+    """A clock cap, and the figures that it changes; the rest stays as on the card."""
+
+    id: str
+    """As the board's own tool calls it; no watts drawn are promised by it."""
+    source: str
+    """Where the caps are written."""
+    bandwidth_gb_s: Figure | None = None
+    """Instead of the card's."""
+    peak_gflop_s: dict[str, dict[str, Figure]] | None = None
+    """Unit -> precision -> peak, instead of the card's."""
+
+
+@dataclass(frozen=True, slots=True)
+class Multiples:
+    """Inner sizes that the hardware likes."""
+
+    head_dim: Figure
+    """Dimensions of one head come in multiples of this."""
+    ffn_hidden: Figure
+    """Hidden units of the feed-forward network come in multiples of this."""
+
+    def __post_init__(self) -> None:
+        for name, figure in (("head_dim", self.head_dim), ("ffn_hidden", self.ffn_hidden)):
+            if figure.value < 1 or figure.value % 1:
+                raise InputError(f"{name}: found {figure.value:g}, expected a whole number of at least 1")
+
+
+@dataclass(frozen=True, slots=True)
+class RuntimeFigures:
+    """What one runtime reaches on one unit of the board."""
+
+    id: str
+    """"onnxruntime-cpu": export targets name it."""
+    unit: str
+    """Which unit it runs on."""
+    efficiency: dict[str, dict[str, Figure]]
+    """Precision -> op class -> share of the unit's peak."""
+    op_overhead_us: Figure
+    """Time of one matrix product that no FLOP and no byte explain."""
+    fixed_overhead_ms: Figure
+    """Time of one call."""
+    memory_mib: Figure
+    """Resident before a model is loaded: interpreter, libraries, raster reader."""
+    weight_copies: Figure
+    """How many times the weights are in memory at the peak, while the runtime packs them."""
+    error_band: Figure
+    """b: the latency is expected between estimate / (1 + b) and estimate * (1 + b)."""
+    basis: str
+    """"measured" (ViT rows of this runtime on this board), "related" (other networks or chips), "assumed"."""
+
+    def __post_init__(self) -> None:
+        _known(self.basis, ("measured", "related", "assumed"), "basis")
+        for precision, classes in self.efficiency.items():
+            _known(precision, VALUE_BYTES, "efficiency")
+            for op_class in OP_CLASSES:
+                if op_class not in classes:
+                    raise InputError(f"efficiency.{precision}: missing key {op_class!r}, expected every op class")
+            for op_class, figure in classes.items():
+                _known(op_class, OP_CLASSES, f"efficiency.{precision}")
+                _share(figure, f"efficiency.{precision}.{op_class}")
+        if self.weight_copies.value < 1:
+            raise InputError(f"weight_copies: found {self.weight_copies.value:g}, expected at least 1")
+
+    @property
+    def precisions(self) -> tuple[str, ...]:
+        """Precisions that it has figures for."""
+        return tuple(self.efficiency)
+
+
+@dataclass(frozen=True, slots=True)
+class Device:
+    """A board's card, at one power mode."""
+
+    schema: int
+    """Of the card."""
+    id: str
+    """File stem and name on the command line."""
+    aliases: tuple[str, ...]
+    """Other names."""
+    name: str
+    """For people."""
+    default_power_mode: str
+    """The mode that is planned for unless another is asked; the card's own figures are those of this mode."""
+    power_mode_reason: str
+    """Why that one."""
+    tile_period_ms: Figure
+    """Time that a tile may take: gives the default FLOP budget."""
+    memory: Memory
+    """What the board's memory gives."""
+    multiples: Multiples
+    """Inner sizes that the hardware likes."""
+    unit: tuple[Unit, ...]
+    """Parts that compute."""
+    power_mode: tuple[PowerMode, ...]
+    """At least the default one."""
+    runtime: tuple[RuntimeFigures, ...]
+    """What each runtime reaches."""
+
+    def __post_init__(self) -> None:
+        if self.schema != SCHEMA:
+            raise InputError(f"schema: found {self.schema}, expected {SCHEMA}")
+        _positive(self.tile_period_ms, "tile_period_ms")
+        units = {unit.id: unit for unit in self.unit}
+        _known(self.default_power_mode, [mode.id for mode in self.power_mode], "default_power_mode")
+        for mode in self.power_mode:
+            for unit, peaks in (mode.peak_gflop_s or {}).items():
+                _known(unit, units, f"power_mode {mode.id}: peak_gflop_s")
+                for precision, figure in peaks.items():
+                    _known(precision, units[unit].peak_gflop_s, f"power_mode {mode.id}: peak_gflop_s.{unit}")
+                    _positive(figure, f"power_mode {mode.id}: peak_gflop_s.{unit}.{precision}")
+            if mode.bandwidth_gb_s is not None:
+                _positive(mode.bandwidth_gb_s, f"power_mode {mode.id}: bandwidth_gb_s")
+        for runtime in self.runtime:
+            _known(runtime.unit, units, f"runtime {runtime.id}: unit")
+            for precision in runtime.precisions:
+                _known(precision, units[runtime.unit].peak_gflop_s, f"runtime {runtime.id}: efficiency")
+
+    def in_mode(self, name: str | None = None) -> tuple[Device, PowerMode]:
+        """The device with the figures of a power mode (the default one if None), and that mode.
+
+        Raises UsageError listing the modes.
+        """
+        wanted = self.default_power_mode if name is None else name
+        mode = next((m for m in self.power_mode if m.id == wanted), None)
+        if mode is None:
+            modes = ", ".join(m.id for m in self.power_mode)
+            raise UsageError(f"unknown power mode {wanted!r} of {self.id}: expected one of {modes}")
+        memory, peaks = self.memory, mode.peak_gflop_s or {}
+        if mode.bandwidth_gb_s is not None:
+            memory = replace(memory, bandwidth_gb_s=mode.bandwidth_gb_s)
+        units = tuple(replace(u, peak_gflop_s={**u.peak_gflop_s, **peaks.get(u.id, {})}) for u in self.unit)
+        return replace(self, memory=memory, unit=units), mode
+
+    def peak_gflop_s(self, runtime: RuntimeFigures, precision: str) -> Figure:
+        """Peak of the unit that a runtime of this card runs on."""
+        return next(u for u in self.unit if u.id == runtime.unit).peak_gflop_s[precision]
+
+
+def load_device(path: Path) -> Device:
+    """Read a device card. Raises InputError naming file, key, what was found and what was expected."""
+    data = read_toml(path)
+    if data.get("id") != path.stem:
+        raise InputError(f"{path}: id: found {data.get('id')!r}, expected the file's name {path.stem!r}")
+    return read_record(Device, data, str(path))
+
+
+def take_device(name: str, cards: Path | None = None) -> Device:
+    """The device card called `name` (id or alias). Raises UnknownName with the nearest names."""
+    return take(SHELF, "device", name, load_device, cards)
+
+
+def device_names(cards: Path | None = None) -> list[str]:
+    """Ids of all device cards, the user's own first, without loading them."""
+    return list(dict.fromkeys(path.stem for path in card_paths(SHELF, cards)))
+
+
+def _known(name: str, known: Iterable[str], key: str) -> None:
+    names = list(known)
+    if name not in names:
+        raise InputError(f"{key}: found {name!r}, expected one of {', '.join(names)}")
+
+
+def _positive(figure: Figure, key: str) -> None:
+    if figure.value <= 0:
+        raise InputError(f"{key}: found {figure.value:g}, expected more than 0")
+
+
+def _share(figure: Figure, key: str) -> None:
+    if not 0 < figure.value <= 1:
+        raise InputError(f"{key}: found {figure.value:g}, expected a share, 0 < value <= 1")

@@ -1,0 +1,90 @@
+"""Every error that edgeslim raises on purpose.
+
+    EdgeslimError            exit 1
+    ├── InputError           1   a file, card or value that cannot be used
+    │   ├── UsageError       2   a flag or argument that makes no sense here
+    │   └── UnknownName      2   a name that no card has; the nearest are listed
+    ├── NothingFits          3   no width meets the budget
+    ├── ExportError          1   a stage of the export failed
+    │   ├── CaptureError     1   1 capture: weights and card do not make a module
+    │   ├── ConvertError     1   2 convert: the format's converter failed
+    │   └── PackError        1   4 pack: the artifact cannot be put in place
+    ├── ParityError          4   two outputs that must agree do not (stage 3, prove)
+    ├── UntrustedResult      5   results that must not be used
+    └── MissingExtra         1   an optional dependency is not installed
+
+A message says what was found, what was expected and how to mend it, in one line.
+"""
+
+from __future__ import annotations
+
+import difflib
+from collections.abc import Iterable
+
+
+class EdgeslimError(Exception):
+    """Root of the tree; `exit_code` is what the command line returns for it."""
+
+    exit_code = 1
+
+
+class InputError(EdgeslimError):
+    """A file, card or value that cannot be used."""
+
+
+class UsageError(InputError):
+    """A flag or argument that makes no sense here."""
+
+    exit_code = 2
+
+
+class UnknownName(InputError):
+    """A name that no card has. The message lists the nearest ones."""
+
+    exit_code = 2
+
+    def __init__(self, kind: str, name: str, known: Iterable[str]) -> None:
+        names = sorted(known)
+        near = difflib.get_close_matches(name, names, n=3, cutoff=0.4) or names
+        super().__init__(f"unknown {kind} {name!r}: expected one of {', '.join(near)}")
+
+
+class NothingFits(EdgeslimError):
+    """No width meets the budget; the message names the nearest miss."""
+
+    exit_code = 3
+
+
+class ExportError(EdgeslimError):
+    """A stage of the export failed; the message names stage and next step."""
+
+
+class CaptureError(ExportError):
+    """Stage 1: weights and card do not make a module that runs."""
+
+
+class ConvertError(ExportError):
+    """Stage 2: the format's converter failed."""
+
+
+class PackError(ExportError):
+    """Stage 4: the artifact cannot be put in place."""
+
+
+class ParityError(EdgeslimError):
+    """Two outputs that must agree do not."""
+
+    exit_code = 4
+
+
+class UntrustedResult(EdgeslimError):
+    """Results that must not be used."""
+
+    exit_code = 5
+
+
+class MissingExtra(EdgeslimError):
+    """An optional dependency is not installed; the message names the pip line."""
+
+    def __init__(self, module: str, extra: str) -> None:
+        super().__init__(f"{module} is not installed: pip install 'edgeslim[{extra}]'")

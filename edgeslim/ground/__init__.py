@@ -1,0 +1,1 @@
+"""The ground: torch lives here and nowhere else."""

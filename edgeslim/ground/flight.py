@@ -1,0 +1,84 @@
+"""The module that flies: raw band values in, logits out, normalisation inside."""
+
+from __future__ import annotations
+
+import torch
+from torch import Tensor, nn
+
+from edgeslim.errors import InputError
+from edgeslim.ground.checkpoint import Checkpoint, read_checkpoint
+from edgeslim.ground.slim import slim
+from edgeslim.ground.vit import Vit
+from edgeslim.manifest import sha256_of
+from edgeslim.profile import Profile, Radiometry
+
+
+class FlightModel(nn.Module):
+    """Encoder and head behind the clip and normalisation of raw band values."""
+
+    clip_low: Tensor
+    clip_high: Tensor
+    gain: Tensor
+    shift: Tensor
+
+    def __init__(self, encoder: Vit, head: tuple[Tensor, Tensor], radiometry: Radiometry) -> None:
+        super().__init__()
+        weight, bias = head
+        if weight.shape != (len(bias), encoder.arch.dim):
+            raise InputError(f"head: found shape {tuple(weight.shape)}, expected (classes, {encoder.arch.dim})")
+        self.encoder = encoder
+        self.head = nn.Linear(weight.shape[1], weight.shape[0])
+        self.head.load_state_dict({"weight": weight, "bias": bias})
+        mean = torch.tensor(radiometry.mean, dtype=torch.float64)
+        std = torch.tensor(radiometry.std, dtype=torch.float64)
+        low, high = radiometry.clip
+        # Buffers, not numbers in the code: the graph keeps them as named float32 constants.
+        self.register_buffer("clip_low", torch.tensor(low, dtype=torch.float32))
+        self.register_buffer("clip_high", torch.tensor(high, dtype=torch.float32))
+        self.register_buffer("gain", (1 / std).float().view(1, -1, 1, 1))
+        self.register_buffer("shift", (-mean / std).float().view(1, -1, 1, 1))
+
+    def forward(self, tiles: Tensor) -> Tensor:
+        """(B, bands, H, W) float32 raw band values -> (B, classes) logits."""
+        values = torch.minimum(torch.maximum(tiles, self.clip_low), self.clip_high)
+        logits: Tensor = self.head(self.encoder(values * self.gain + self.shift))
+        return logits
+
+
+def radiometry_of(profile: Profile) -> Radiometry:
+    """What a raw band value means to the encoder. Raises InputError where its card does not say."""
+    if profile.radiometry is None:
+        raise InputError(f"encoder {profile.id!r}: its card has no [radiometry], expected what a raw band value means")
+    return profile.radiometry
+
+
+def slimmed_checkpoint(checkpoint: Checkpoint, width_multiplier: float) -> Checkpoint:
+    """The checkpoint cut to one width, with the head of that width if there is one."""
+    encoder = slim(checkpoint.build(), width_multiplier)
+    size = encoder.arch.head_dim
+    heads = {size: checkpoint.heads[size]} if size in checkpoint.heads else {}
+    return Checkpoint(encoder.arch, {k: v.detach() for k, v in encoder.state_dict().items()}, heads)
+
+
+def flight_model(profile: Profile, slimmed: Checkpoint) -> FlightModel:
+    """What flies: a slimmed checkpoint as a module in evaluation mode.
+
+    Raises InputError where the card lacks radiometry or the checkpoint a head.
+    """
+    return FlightModel(slimmed.build(), slimmed.head(slimmed.architecture.head_dim), radiometry_of(profile)).eval()
+
+
+def profile_checkpoint(profile: Profile) -> tuple[Checkpoint, str]:
+    """The full-width weights that ship beside the encoder's card, and their SHA-256.
+
+    Raises InputError where none do, or where they are not the ones that the card was written with.
+    """
+    if profile.checkpoint is None:
+        raise InputError(
+            f"encoder {profile.id!r}: its card ships no weights, expected --checkpoint FILE (a plan needs none)"
+        )
+    checkpoint = read_checkpoint(profile.checkpoint, profile.architecture)
+    digest = sha256_of(profile.checkpoint)
+    if profile.checkpoint_sha256 not in (None, digest):
+        raise InputError(f"{profile.checkpoint}: its SHA-256 is not the card's; reinstall edgeslim or mend the card")
+    return checkpoint, digest

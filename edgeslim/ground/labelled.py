@@ -1,0 +1,107 @@
+"""Labelled tiles: a folder or zip of images, one folder a class, and the written rule that splits them."""
+
+from __future__ import annotations
+
+import hashlib
+import zipfile
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from functools import partial
+from pathlib import Path, PurePosixPath
+from typing import IO
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from PIL import Image, UnidentifiedImageError
+from torch import Tensor
+
+from edgeslim.errors import InputError
+
+IMAGE_SUFFIXES = {".jpg", ".jpeg", ".png"}
+PARTS = {"test": (0.0, 0.15), "validation": (0.15, 0.20), "train": (0.20, 1.0)}
+"""The split: where the SHA-256 of CLASS/FILE, read as a fraction of its range, falls."""
+
+
+def part_of(name: str) -> str:
+    """The part that tile `name` ("Forest/Forest_12.jpg") belongs to.
+
+    The first 8 bytes of SHA-256(name) over 2^64: below 0.15 test, below 0.20 validation, else train. The rule needs
+    neither a list nor a seed, and a tile keeps its part when others are added.
+    """
+    fraction = int.from_bytes(hashlib.sha256(name.encode()).digest()[:8], "big") / 2**64
+    return next(part for part, (low, high) in PARTS.items() if low <= fraction < high)
+
+
+@dataclass(frozen=True, slots=True)
+class LabelledTiles:
+    """Tiles of one part, in the order of their names."""
+
+    images: Tensor
+    """(n, bands, height, width) uint8."""
+    labels: Tensor
+    """(n,) int64, an index into `classes`."""
+    classes: tuple[str, ...]
+    """Class names, sorted."""
+    names: tuple[str, ...]
+    """CLASS/FILE of each tile."""
+
+
+def _open(path: Path) -> IO[bytes]:
+    return path.open("rb")
+
+
+def image_files(source: Path) -> Iterator[tuple[str, Callable[[], IO[bytes]]]]:
+    """Images of a folder (at any depth) or zip in the order of their paths: CLASS/FILE and what opens it.
+
+    Raises InputError if `source` is neither.
+    """
+    if source.is_dir():
+        for path in sorted(p for p in source.rglob("*") if p.suffix.lower() in IMAGE_SUFFIXES):
+            yield f"{path.parent.name}/{path.name}", partial(_open, path)
+    elif zipfile.is_zipfile(source):
+        with zipfile.ZipFile(source) as archive:
+            for entry in sorted(archive.namelist()):
+                pure = PurePosixPath(entry)
+                if pure.suffix.lower() in IMAGE_SUFFIXES:
+                    yield f"{pure.parent.name}/{pure.name}", partial(archive.open, entry)
+    else:
+        raise InputError(f"{source}: found neither a folder nor a zip, expected image tiles (.png, .jpg)")
+
+
+def read_image(source: Path, name: str, opened: Callable[[], IO[bytes]], tile_px: int) -> NDArray[np.uint8]:
+    """One RGB image as (tile_px, tile_px, 3). Raises InputError if it is unreadable or of another size."""
+    try:
+        with opened() as stream:
+            pixels = np.asarray(Image.open(stream).convert("RGB"))
+    except (UnidentifiedImageError, OSError) as error:
+        raise InputError(f"{source}: {name} cannot be read ({error}); remove or replace it") from None
+    if pixels.shape[:2] != (tile_px, tile_px):
+        found = f"{pixels.shape[1]}x{pixels.shape[0]}"
+        raise InputError(f"{source}: {name} is {found} px, expected {tile_px}x{tile_px}")
+    return pixels
+
+
+def load_labelled(source: Path, tile_px: int, parts: tuple[str, ...] = tuple(PARTS)) -> dict[str, LabelledTiles]:
+    """Read RGB tiles of `tile_px` x `tile_px` from `source` into their parts.
+
+    Raises InputError for an unreadable image, one of another size, or a source without images.
+    """
+    rows: dict[str, list[tuple[str, NDArray[np.uint8]]]] = {part: [] for part in parts}
+    classes: set[str] = set()
+    for name, opened in image_files(source):
+        classes.add(name.split("/")[0])
+        if (part := part_of(name)) in rows:
+            rows[part].append((name, read_image(source, name, opened, tile_px)))
+    if not classes:
+        raise InputError(f"{source}: no image found, expected .jpg or .png tiles, one folder a class")
+    ordered = tuple(sorted(classes))
+    index = {name: i for i, name in enumerate(ordered)}
+    loaded = {}
+    for part, tiles in rows.items():
+        if not tiles:
+            raise InputError(f"{source}: part {part!r} is empty, expected at least one tile")
+        images = torch.from_numpy(np.stack([pixels for _, pixels in tiles])).permute(0, 3, 1, 2)
+        labels = torch.tensor([index[name.split("/")[0]] for name, _ in tiles])
+        loaded[part] = LabelledTiles(images.contiguous(), labels, ordered, tuple(name for name, _ in tiles))
+    return loaded

@@ -1,0 +1,43 @@
+"""A small residual CNN: teaches the embedded encoder on the ground, never flies."""
+
+from __future__ import annotations
+
+from torch import Tensor, nn
+from torch.nn import functional as F
+
+
+def _conv(inputs: int, outputs: int, stride: int = 1) -> nn.Sequential:
+    return nn.Sequential(
+        nn.Conv2d(inputs, outputs, 3, stride=stride, padding=1, bias=False), nn.BatchNorm2d(outputs), nn.ReLU()
+    )
+
+
+class Residual(nn.Module):
+    """Two 3x3 convolutions and a shortcut."""
+
+    def __init__(self, channels: int) -> None:
+        super().__init__()
+        self.first = _conv(channels, channels)
+        self.second = nn.Sequential(nn.Conv2d(channels, channels, 3, padding=1, bias=False), nn.BatchNorm2d(channels))
+
+    def forward(self, x: Tensor) -> Tensor:
+        """(B, C, H, W) -> (B, C, H, W)."""
+        return F.relu(x + self.second(self.first(x)))
+
+
+class TeacherCnn(nn.Module):
+    """Three stages at strides 2, 4 and 8 of two residual blocks each, then a linear classifier."""
+
+    def __init__(self, bands: int, classes: int, channels: tuple[int, int, int] = (48, 96, 192)) -> None:
+        super().__init__()
+        layers: list[nn.Module] = []
+        for width in channels:
+            layers += [_conv(bands, width, stride=2), Residual(width), Residual(width)]
+            bands = width
+        self.features = nn.Sequential(*layers)
+        self.head = nn.Linear(bands, classes)
+
+    def forward(self, tiles: Tensor) -> Tensor:
+        """(B, C, H, W) normalised tiles -> (B, classes) logits."""
+        logits: Tensor = self.head(self.features(tiles).mean((2, 3)))
+        return logits

@@ -1,0 +1,209 @@
+"""The canonical slimmable ViT. Every ViT family is converted into this one.
+
+State-dict keys follow timm (`blocks.0.attn.qkv.weight`, rows [3, heads, head_dim]), so a timm checkpoint needs no map.
+"""
+
+from __future__ import annotations
+
+import torch
+from torch import Tensor, nn
+from torch.nn import functional as F
+
+from edgeslim.architecture import Architecture
+
+
+def attend(q: Tensor, k: Tensor, v: Tensor) -> Tensor:
+    """softmax(q k^T / sqrt(head_dim)) v, all (B, heads, N, head_dim), where head_dim is the kept one.
+
+    With gradients on the CPU the product is written out, because the fused kernel's backward pass took half of a whole
+    training step at 64 tokens (torch 2.13); and in an export, because the fused one decomposes into shape arithmetic.
+    """
+    if torch.compiler.is_exporting() or (torch.is_grad_enabled() and q.device.type == "cpu"):
+        weights = torch.matmul(q * q.shape[-1] ** -0.5, k.transpose(-1, -2)).softmax(-1)
+        return torch.matmul(weights.to(v.dtype), v)
+    return F.scaled_dot_product_attention(q, k, v)
+
+
+class Attention(nn.Module):
+    """Multi-head self-attention whose heads may be narrower than dim / heads."""
+
+    def __init__(self, arch: Architecture) -> None:
+        super().__init__()
+        self.attention_heads, self.head_dim = arch.attention_heads, arch.head_dim
+        self.qkv = nn.Linear(arch.dim, 3 * arch.attention_dim, bias=arch.qkv_bias)
+        self.proj = nn.Linear(arch.attention_dim, arch.dim)
+
+    def forward(self, x: Tensor, head_dim: int | None = None) -> Tensor:
+        """(B, N, d) -> (B, N, d), using the first `head_dim` dimensions of each head (all by default)."""
+        batch, tokens, _ = x.shape
+        heads, kept = self.attention_heads, head_dim or self.head_dim
+        weight: Tensor = self.qkv.weight
+        bias: Tensor | None = self.qkv.bias
+        proj: Tensor = self.proj.weight
+        if kept < self.head_dim:
+            weight = weight.view(3, heads, self.head_dim, -1)[:, :, :kept].flatten(0, 2)
+            bias = None if bias is None else bias.view(3, heads, self.head_dim)[:, :, :kept].flatten()
+            proj = proj.view(-1, heads, self.head_dim)[:, :, :kept].flatten(1)
+        qkv = F.linear(x, weight, bias).view(batch, tokens, 3, heads, kept).permute(2, 0, 3, 1, 4)
+        q, k, v = qkv.unbind(0)
+        y = attend(q, k, v)
+        return F.linear(y.transpose(1, 2).reshape(batch, tokens, heads * kept), proj, self.proj.bias)
+
+
+class Mlp(nn.Module):
+    """Two-layer feed-forward network with exact GELU."""
+
+    def __init__(self, arch: Architecture) -> None:
+        super().__init__()
+        self.fc1 = nn.Linear(arch.dim, arch.ffn_hidden)
+        self.fc2 = nn.Linear(arch.ffn_hidden, arch.dim)
+
+    def forward(self, x: Tensor, ffn_hidden: int | None = None) -> Tensor:
+        """(B, N, d) -> (B, N, d), using the first `ffn_hidden` hidden units (all by default)."""
+        if ffn_hidden in (None, self.fc1.out_features):
+            whole: Tensor = self.fc2(F.gelu(self.fc1(x)))
+            return whole
+        hidden = F.gelu(F.linear(x, self.fc1.weight[:ffn_hidden], self.fc1.bias[:ffn_hidden]))
+        return F.linear(hidden, self.fc2.weight[:, :ffn_hidden], self.fc2.bias)
+
+
+class SwiGlu(nn.Module):
+    """Gated feed-forward network: fc2(silu(fc1 x) * fc3 x)."""
+
+    def __init__(self, arch: Architecture) -> None:
+        super().__init__()
+        self.fc1 = nn.Linear(arch.dim, arch.ffn_hidden)
+        self.fc3 = nn.Linear(arch.dim, arch.ffn_hidden)
+        self.fc2 = nn.Linear(arch.ffn_hidden, arch.dim)
+
+    def forward(self, x: Tensor, ffn_hidden: int | None = None) -> Tensor:
+        """(B, N, d) -> (B, N, d), using the first `ffn_hidden` hidden units (all by default)."""
+        k = ffn_hidden or self.fc1.out_features
+        gate = F.silu(F.linear(x, self.fc1.weight[:k], self.fc1.bias[:k]))
+        hidden = gate * F.linear(x, self.fc3.weight[:k], self.fc3.bias[:k])
+        return F.linear(hidden, self.fc2.weight[:, :k], self.fc2.bias)
+
+
+class LayerScale(nn.Module):
+    """Per-channel scale at the end of a branch."""
+
+    def __init__(self, dim: int) -> None:
+        super().__init__()
+        self.gamma = nn.Parameter(torch.ones(dim))
+
+    def forward(self, x: Tensor) -> Tensor:
+        """(B, N, d) -> (B, N, d)."""
+        return x * self.gamma
+
+
+class Block(nn.Module):
+    """Pre-norm transformer block."""
+
+    def __init__(self, arch: Architecture) -> None:
+        super().__init__()
+        self.norm1 = nn.LayerNorm(arch.dim, eps=1e-6)
+        self.attn = Attention(arch)
+        self.ls1 = LayerScale(arch.dim) if arch.layer_scale else nn.Identity()
+        self.norm2 = nn.LayerNorm(arch.dim, eps=1e-6)
+        self.mlp = Mlp(arch) if arch.ffn == "mlp" else SwiGlu(arch)
+        self.ls2 = LayerScale(arch.dim) if arch.layer_scale else nn.Identity()
+
+    def forward(self, x: Tensor, head_dim: int | None = None, ffn_hidden: int | None = None) -> Tensor:
+        """(B, N, d) -> (B, N, d)."""
+        x = x + self.ls1(self.attn(self.norm1(x), head_dim))
+        y: Tensor = self.ls2(self.mlp(self.norm2(x), ffn_hidden))
+        return x + y
+
+
+class PatchEmbed(nn.Module):
+    """Tile -> patch tokens: one convolution, or a stem of 3x3 stride-2 convolutions and a projection."""
+
+    def __init__(self, arch: Architecture, *, batch_norm: bool = False) -> None:
+        super().__init__()
+        self.stem = nn.Sequential()
+        bands = arch.bands
+        for channels in arch.stem_channels:
+            self.stem.append(nn.Conv2d(bands, channels, 3, stride=2, padding=1))
+            if batch_norm:
+                self.stem.append(nn.BatchNorm2d(channels))
+            self.stem.append(nn.GELU())
+            bands = channels
+        kernel = 1 if arch.stem_channels else arch.patch_size
+        self.proj = nn.Conv2d(bands, arch.dim, kernel, stride=kernel)
+
+    def forward(self, tiles: Tensor) -> Tensor:
+        """(B, C, H, W) -> (B, P, d)."""
+        tokens: Tensor = self.proj(self.stem(tiles))
+        return tokens.flatten(2).transpose(1, 2)
+
+
+class Vit(nn.Module):
+    """The canonical encoder.
+
+    `batch_norm=True` puts BatchNorm between the stem's convolutions, for training; `fold_batch_norm` takes it out.
+    """
+
+    def __init__(self, arch: Architecture, *, batch_norm: bool = False) -> None:
+        super().__init__()
+        self.arch = arch
+        self.patch_embed = PatchEmbed(arch, batch_norm=batch_norm)
+        self.cls_token = nn.Parameter(torch.zeros(1, 1, arch.dim)) if arch.class_token else None
+        registers = arch.register_tokens
+        self.reg_token = nn.Parameter(torch.zeros(1, registers, arch.dim)) if registers else None
+        self.pos_embed = nn.Parameter(torch.zeros(1, arch.patches + int(arch.class_token), arch.dim))
+        self.blocks = nn.ModuleList(Block(arch) for _ in range(arch.depth))
+        self.norm = nn.LayerNorm(arch.dim, eps=1e-6)
+
+    def embed(self, tiles: Tensor) -> Tensor:
+        """(B, C, H, W) normalised tiles -> (B, N, d) tokens with positions."""
+        x: Tensor = self.patch_embed(tiles)
+        batch = x.shape[0]
+        if self.cls_token is not None:
+            x = torch.cat([self.cls_token.expand(batch, -1, -1), x], dim=1)
+        x = x + self.pos_embed
+        if self.reg_token is not None:
+            split = int(self.cls_token is not None)
+            x = torch.cat([x[:, :split], self.reg_token.expand(batch, -1, -1), x[:, split:]], dim=1)
+        return x
+
+    def encode(self, tokens: Tensor, width_multiplier: float = 1.0) -> Tensor:
+        """(B, N, d) tokens -> (B, d) features, blocks cut to the first channels at `width_multiplier`."""
+        slim = self.arch.at(width_multiplier)
+        x = tokens
+        for block in self.blocks:
+            x = block(x, slim.head_dim, slim.ffn_hidden)
+        x = F.layer_norm(x, (self.arch.dim,), self.norm.weight, self.norm.bias, self.norm.eps)
+        if self.arch.pool == "class":
+            return x[:, 0]
+        return x[:, self.arch.tokens - self.arch.patches :].mean(1)
+
+    def forward(self, tiles: Tensor, width_multiplier: float = 1.0) -> Tensor:
+        """(B, C, H, W) normalised tiles -> (B, d) features."""
+        return self.encode(self.embed(tiles), width_multiplier)
+
+
+def init_weights(encoder: Vit, generator: torch.Generator) -> None:
+    """Truncated normal (std 0.02) matrices and positions, zero biases: the ViT custom, from one seed."""
+    for name, parameter in encoder.named_parameters():
+        if parameter.ndim >= 2 and "stem" not in name:
+            nn.init.trunc_normal_(parameter, std=0.02, generator=generator)
+        elif parameter.ndim == 4:
+            nn.init.kaiming_normal_(parameter, nonlinearity="relu", generator=generator)
+        elif name.endswith("bias"):
+            nn.init.zeros_(parameter)
+
+
+def fold_batch_norm(encoder: Vit) -> Vit:
+    """The same function without BatchNorm: each is folded into the convolution before it."""
+    folded = Vit(encoder.arch)
+    state = {k: v for k, v in encoder.state_dict().items() if not k.startswith("patch_embed.stem.")}
+    modules = list(encoder.patch_embed.stem)
+    index = 0
+    for module, after in zip(modules, [*modules[1:], None], strict=True):
+        if not isinstance(module, nn.Conv2d):
+            continue
+        fused = nn.utils.fuse_conv_bn_eval(module.eval(), after.eval()) if isinstance(after, nn.BatchNorm2d) else module
+        state[f"patch_embed.stem.{index}.weight"], state[f"patch_embed.stem.{index}.bias"] = fused.weight, fused.bias
+        index += 2
+    folded.load_state_dict(state)
+    return folded.eval()

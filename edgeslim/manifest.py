@@ -1,0 +1,163 @@
+"""Manifest: all that crosses to the device, as one JSON. Names follow STAC MLM where it has one."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from dataclasses import asdict, dataclass, replace
+from pathlib import Path
+from typing import Any
+
+from edgeslim.architecture import Architecture
+from edgeslim.errors import InputError, UntrustedResult
+from edgeslim.profile import Band, ClassLabel, Radiometry
+
+SCHEMA = 1
+MANIFEST_NAME = "manifest.json"
+GOLDEN_NAME = "golden.npz"
+
+
+def sha256_of(path: Path) -> str:
+    """Hex SHA-256 of a file, read in pieces. Raises InputError if it cannot be read."""
+    digest = hashlib.sha256()
+    try:
+        with path.open("rb") as file:
+            while piece := file.read(1 << 20):
+                digest.update(piece)
+    except OSError as error:
+        raise InputError(f"{path}: cannot be read ({error.strerror})") from None
+    return digest.hexdigest()
+
+
+@dataclass(frozen=True, slots=True)
+class Golden:
+    """The proof inputs of an artifact."""
+
+    tiles: int
+    """How many."""
+    synthetic: bool
+    """True: seeded textures, no real pixel among them."""
+    source: str
+    """Where the tiles come from."""
+    tolerance: float
+    """Largest allowed absolute difference of a logit."""
+    parity: dict[str, Any]
+    """Batch size -> Parity record of the runtime at export."""
+
+
+@dataclass(frozen=True, slots=True)
+class Manifest:
+    """What an artifact is, takes and returns."""
+
+    name: str
+    """Encoder and width."""
+    edgeslim_version: str
+    """Of the export."""
+    encoder: str
+    """Profile card."""
+    licence: str
+    """Of the weights."""
+    checkpoint_sha256: str
+    """Of the checkpoint that was slimmed."""
+    method: str
+    """Slimming method: "first"."""
+    width_multiplier: float
+    """Kept fraction of each block's inner widths."""
+    architecture: Architecture
+    """After slimming."""
+    total_parameters: int
+    """Encoder and head."""
+    gflop_per_tile: float
+    """1 MAC = 2 FLOP."""
+    runtime: str
+    """"onnxruntime"."""
+    model: str
+    """File of the network, beside the manifest."""
+    input_name: str
+    """Input tensor: (batch, bands, height, width) float32, raw band values."""
+    output_name: str
+    """Output tensor: (batch, classes) float32 logits."""
+    bands: tuple[Band, ...]
+    """In the order of the input's channels."""
+    gsd_m: float | None
+    """Metres a pixel that the encoder expects."""
+    radiometry: Radiometry
+    """What a raw band value means."""
+    classes: tuple[ClassLabel, ...]
+    """In the order of the logits."""
+    golden: Golden
+    """Proof inputs and what was proven."""
+    files: dict[str, str]
+    """File name -> hex SHA-256, of every other file of the artifact."""
+    plan: dict[str, Any]
+    """Device, budget and estimate that it was exported for; empty without a plan."""
+
+    @property
+    def tile_px(self) -> int:
+        """Side of a tile, px."""
+        return self.architecture.tile_px
+
+    def to_dict(self) -> dict[str, Any]:
+        """Plain types, without the hash of itself."""
+        data: dict[str, Any] = asdict(replace(self, architecture=None))  # type: ignore[arg-type]
+        return {"schema": SCHEMA, **data, "architecture": self.architecture.to_dict()}
+
+    def write(self, folder: Path) -> Path:
+        """Write manifest.json into `folder`, sealed with the hash of its own content."""
+        data = self.to_dict()
+        path = folder / MANIFEST_NAME
+        path.write_text(json.dumps({**data, "sha256": _seal(data)}, indent=2) + "\n", encoding="utf-8")
+        return path
+
+
+def _seal(data: dict[str, Any]) -> str:
+    plain = json.loads(json.dumps({k: v for k, v in data.items() if k != "sha256"}))
+    return hashlib.sha256(json.dumps(plain, sort_keys=True, separators=(",", ":")).encode()).hexdigest()
+
+
+def read_manifest(folder: Path) -> Manifest:
+    """Read an artifact's manifest and check its seal; the files it names are checked by `verify_files`.
+
+    Raises InputError where there is no artifact, UntrustedResult where the manifest is damaged.
+    """
+    path = folder / MANIFEST_NAME
+    try:
+        text = path.read_bytes()
+    except OSError:
+        raise InputError(
+            f"{folder}: found no {MANIFEST_NAME}, expected an artifact; `edgeslim export` makes one"
+        ) from None
+    try:
+        data = json.loads(text)
+        sealed = isinstance(data, dict) and data.get("sha256") == _seal(data)
+    except ValueError:
+        sealed = False
+    if not sealed:
+        raise UntrustedResult(f"{path}: damaged (its content does not match its own SHA-256); copy the artifact again")
+    if data.get("schema") != SCHEMA:
+        raise InputError(f"{path}: schema: found {data.get('schema')!r}, expected {SCHEMA}; use a matching edgeslim")
+    values = {k: v for k, v in data.items() if k not in ("schema", "sha256")}
+    try:
+        values["architecture"] = Architecture.from_dict(values["architecture"], str(path))
+        values["bands"] = tuple(Band(**row) for row in values["bands"])
+        values["classes"] = tuple(ClassLabel(**row) for row in values["classes"])
+        radiometry: dict[str, Any] = {
+            k: tuple(v) if isinstance(v, list) else v for k, v in values["radiometry"].items()
+        }
+        values["radiometry"] = Radiometry(**radiometry)
+        values["golden"] = Golden(**values["golden"])
+        return Manifest(**values)
+    except (KeyError, TypeError) as error:
+        raise InputError(f"{path}: {str(error).split('() ')[-1]}; export again with this edgeslim") from None
+
+
+def verify_files(folder: Path, manifest: Manifest) -> None:
+    """Raise UntrustedResult if a file of the artifact is missing or not the one that was exported."""
+    for name, expected in manifest.files.items():
+        path = folder / name
+        if not path.is_file():
+            raise UntrustedResult(f"{path}: missing from the artifact; copy it again")
+        if (found := sha256_of(path)) != expected:
+            raise UntrustedResult(
+                f"{path}: damaged (SHA-256 {found[:12]}…, expected {expected[:12]}…); copy the artifact again"
+            )

@@ -1,0 +1,1 @@
+"""On board: numpy, rasterio and one runtime. No torch, no onnx."""

@@ -1,0 +1,105 @@
+"""Check: replay the golden tiles on the device's own runtime and compare with torch's logits."""
+
+from __future__ import annotations
+
+import zipfile
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from edgeslim.errors import InputError, ParityError, UntrustedResult
+from edgeslim.manifest import GOLDEN_NAME, Manifest, read_manifest
+from edgeslim.onboard.runtime import Runtime, available_threads, open_runtime
+from edgeslim.parity import Parity, compare
+
+F32 = NDArray[np.float32]
+
+
+@dataclass(frozen=True, slots=True)
+class CheckReport:
+    """What a replay found."""
+
+    name: str
+    """Encoder and width."""
+    runtime: str
+    """Library and version that computed."""
+    tolerance: float
+    """Largest allowed absolute difference of a logit."""
+    synthetic: bool
+    """True: no real pixel among the golden tiles."""
+    source: str
+    """Where the golden tiles come from."""
+    batches: dict[int, Parity]
+    """Batch size -> how far the logits are apart."""
+    warnings: tuple[str, ...]
+    """What a person should know."""
+
+    def to_dict(self) -> dict[str, Any]:
+        """Plain types."""
+        return {"schema": 1, **asdict(self), "batches": {str(b): p.to_dict() for b, p in self.batches.items()}}
+
+
+def check_artifact(folder: Path, threads: int | None = None, batches: tuple[int, ...] | None = None) -> CheckReport:
+    """Verify an artifact's hashes and replay its golden tiles at each batch size (default: 1, and all at once).
+
+    Raises InputError where there is no artifact, UntrustedResult for a damaged one, ParityError where the logits
+    differ by more than the manifest's tolerance, MissingExtra without the runtime.
+    """
+    manifest = read_manifest(folder)
+    if GOLDEN_NAME not in manifest.files:
+        raise UntrustedResult(f"{folder}: its manifest has no hash of {GOLDEN_NAME}; export it again")
+    runtime = open_runtime(folder, manifest, threads or available_threads())
+    tiles, logits = read_golden(folder, manifest)
+    found: dict[int, Parity] = {}
+    for batch in dict.fromkeys(batches or (1, len(tiles))):
+        parity = compare(replay(runtime, tiles, batch), logits)
+        parity.require(manifest.golden.tolerance, f"{folder}: {runtime.version} at batch {batch}")
+        found[batch] = parity
+    notes = []
+    if manifest.golden.synthetic:
+        notes.append(
+            f"the golden tiles are SYNTHETIC ({manifest.golden.source}): this proves the arithmetic, not that real "
+            "scenes are understood; export with --tiles to prove it on real ones"
+        )
+    return CheckReport(
+        name=manifest.name,
+        runtime=runtime.version,
+        tolerance=manifest.golden.tolerance,
+        synthetic=manifest.golden.synthetic,
+        source=manifest.golden.source,
+        batches=found,
+        warnings=tuple(notes),
+    )
+
+
+def read_golden(folder: Path, manifest: Manifest) -> tuple[F32, F32]:
+    """Golden tiles (n, bands, tile, tile) and torch's logits (n, classes).
+
+    Raises InputError if the file is not what the manifest describes.
+    """
+    path = folder / GOLDEN_NAME
+    try:
+        with np.load(path, allow_pickle=False) as arrays:
+            tiles, logits = arrays["tiles"], arrays["logits"]
+    except (OSError, KeyError, ValueError, EOFError, zipfile.BadZipFile) as error:
+        raise InputError(f"{path}: no golden tiles ({type(error).__name__}); export the artifact again") from None
+    side, count = manifest.tile_px, manifest.golden.tiles
+    expected = ((count, len(manifest.bands), side, side), (count, len(manifest.classes)))
+    if (tiles.shape, logits.shape) != expected or tiles.dtype != np.float32 or logits.dtype != np.float32 or not count:
+        raise InputError(
+            f"{path}: found tiles {tiles.dtype} {tiles.shape} and logits {logits.dtype} {logits.shape}, expected "
+            f"float32 {expected[0]} and {expected[1]}; export the artifact again"
+        )
+    return tiles, logits
+
+
+def replay(runtime: Runtime, tiles: F32, batch: int) -> F32:
+    """Logits (n, classes) of tiles given `batch` at a time. Raises ParityError if the runtime returns too few."""
+    parts = [runtime.run(tiles[i : i + batch]) for i in range(0, len(tiles), batch)]
+    logits = np.concatenate(parts)
+    if len(logits) != len(tiles):
+        raise ParityError(f"batch {batch}: found {len(logits)} logits, expected {len(tiles)}; do not fly this artifact")
+    return logits

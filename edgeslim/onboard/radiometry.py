@@ -1,0 +1,112 @@
+"""Radiometry: from a scene's numbers to the raw values that the encoder was trained on."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import NDArray
+
+from edgeslim.errors import InputError, UsageError
+from edgeslim.profile import Radiometry
+
+DARKEST_P99 = 0.02
+"""Below this 99th percentile of reflectance a scene is taken to be in other units: deep water alone reaches 0.03."""
+BRIGHTEST_P99 = 2.0
+"""Above it too: snow and cloud stay below 1.3."""
+LEAST_CEILING = 0.1
+"""An integer type whose largest value stands for less reflectance than this cannot hold a land scene."""
+
+
+@dataclass(frozen=True, slots=True)
+class SceneScale:
+    """reflectance = value * scale + offset, by band, in the encoder's order."""
+
+    scale: tuple[float, ...]
+    """Reflectance of one unit of the scene."""
+    offset: tuple[float, ...]
+    """Reflectance at 0."""
+    basis: str
+    """"flag", "tags" (of the scene) or "manifest"."""
+
+    def reflectance(self, values: NDArray[np.float64]) -> NDArray[np.float64]:
+        """Reflectance of values (bands, ...)."""
+        shape = (-1,) + (1,) * (values.ndim - 1)
+        result: NDArray[np.float64] = values * np.reshape(self.scale, shape) + np.reshape(self.offset, shape)
+        return result
+
+    def to_raw(self, values: NDArray[np.generic], radiometry: Radiometry) -> NDArray[np.float32]:
+        """Raw band values (bands, height, width) float32 of scene values of any real type.
+
+        A scene that is in raw units already passes unchanged, bit for bit.
+        """
+        gain = np.array(self.scale) / radiometry.scale
+        bias = (np.array(self.offset) - radiometry.offset) / radiometry.scale
+        if np.all(gain == 1) and np.all(bias == 0):
+            with np.errstate(over="ignore"):
+                return values.astype(np.float32)
+        # float32 holds 16-bit integers exactly and is half the memory; wider types are scaled before they are cut.
+        wide = np.float32 if values.dtype.itemsize <= 2 or values.dtype == np.float32 else np.float64
+        with np.errstate(over="ignore"):
+            raw = values.astype(wide) * gain.astype(wide)[:, None, None] + bias.astype(wide)[:, None, None]
+            return raw.astype(np.float32, copy=False)
+
+
+def scale_of(
+    tags: Sequence[tuple[float, float]], radiometry: Radiometry, scale: float | None, offset: float | None
+) -> SceneScale:
+    """What a scene's numbers mean: the flags, else its own tags, else what the manifest expects.
+
+    `tags` are (scale, offset) of each used band. Raises UsageError for a scale that is not a positive number.
+    """
+    for flag, value in (("--scale", scale), ("--offset", offset)):
+        if value is not None and not np.isfinite(value):
+            raise UsageError(f"{flag} {value}: expected a number")
+    if scale is not None and scale <= 0:
+        raise UsageError(f"--scale {scale:g}: expected reflectance per unit above 0, e.g. 0.0001")
+    bands = len(tags)
+    tagged = any(tag != (1.0, 0.0) for tag in tags)
+    if scale is not None:
+        return SceneScale((scale,) * bands, (offset or 0.0,) * bands, "flag")
+    scales = tuple(t[0] for t in tags) if tagged else (radiometry.scale,) * bands
+    offsets = tuple(t[1] for t in tags) if tagged else (radiometry.offset,) * bands
+    if offset is not None:
+        return SceneScale(scales, (offset,) * bands, "flag")
+    return SceneScale(scales, offsets, "tags" if tagged else "manifest")
+
+
+def check_range(
+    where: str, sample: NDArray[np.generic], dtype: str, scale: SceneScale, radiometry: Radiometry
+) -> list[str]:
+    """Warnings about a sample (bands, n) of valid pixels.
+
+    Raises InputError where its reflectance is impossible. With an explicit `--scale` a scene may be as dark as it
+    likes (the sea at night is a scene too); one brighter than anything on Earth stays refused.
+    """
+    if sample.shape[1] == 0:
+        return ["no valid pixel in the sampled windows: the radiometric range is unchecked"]
+    values = sample.astype(np.float64)
+    reflectance = scale.reflectance(values)
+    p99 = float(np.percentile(reflectance, 99))
+    too_dark, reach = p99 < DARKEST_P99, f"reach reflectance {p99:.3g}, expected {DARKEST_P99:g} … {BRIGHTEST_P99:g}"
+    if np.issubdtype(np.dtype(dtype), np.integer):
+        ceiling = float(scale.reflectance(np.full((len(scale.scale), 1), float(np.iinfo(dtype).max))).max())
+        if ceiling < LEAST_CEILING:
+            too_dark, reach = True, f"cannot exceed reflectance {ceiling:.3g}, expected at least {LEAST_CEILING:g}"
+    if not too_dark and p99 <= BRIGHTEST_P99:
+        return []
+    read_as = "reflectance" if np.isclose(scale.scale[0], 1) else f"reflectance × {1 / scale.scale[0]:g}"
+    by = {"flag": "--scale", "tags": "the scene's own scale tags", "manifest": "the manifest"}[scale.basis]
+    fact = f"found {dtype} values {values.min():g} … {values.max():g}, which as {read_as} (by {by}) {reach}"
+    if too_dark and scale.basis == "flag":
+        return [f"{fact}: check --scale"]
+    eight_bit = (
+        f", {radiometry.image_scale * radiometry.scale:.4g} for 8-bit images stretched like the training images"
+        if np.dtype(dtype).itemsize == 1
+        else ""
+    )
+    raise InputError(
+        f"{where}: {fact} (the encoder takes reflectance × {1 / radiometry.scale:g}); say what one unit is with "
+        f"--scale (0.0001 for reflectance × 10000, 1 for reflectance 0 … 1{eight_bit})"
+    )

@@ -1,0 +1,229 @@
+"""Report: tables for people."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import TYPE_CHECKING
+
+from rich.console import Console
+from rich.markup import escape
+from rich.table import Table
+from rich.text import Text
+
+from edgeslim.manifest import Manifest
+from edgeslim.plan import Estimate, Plan, Step, over_text
+
+if TYPE_CHECKING:
+    from edgeslim.ground.card import WidthScore
+
+MAX_ROWS = 12
+"""Rows of refused steps before the unaligned ones are only counted."""
+
+_BUDGETS = {"gflop": ("FLOP a tile", "GFLOP"), "memory_mib": ("memory", "MiB"), "latency_ms": ("latency a tile", "ms")}
+_SHORT = {"gflop": "FLOP", "memory_mib": "memory", "latency_ms": "latency"}
+
+
+def print_plan(plan: Plan, console: Console) -> None:
+    """Print a plan: what for, within which budget, what was chosen, what was refused and why."""
+    _print_head(plan, console)
+    _print_budget(plan, console)
+    _print_chosen(plan, console)
+    _print_refused(plan, console)
+
+
+def number(value: float) -> str:
+    """Three significant digits, thousands separated, no exponent."""
+    if value >= 100:
+        return f"{value:,.0f}"
+    text = f"{value:#.3g}"
+    return f"{value:.4f}" if "e" in text else text.rstrip(".")
+
+
+def _grid() -> Table:
+    table = Table.grid(padding=(0, 2))
+    table.add_column(style="dim", no_wrap=True)
+    table.add_column()
+    return table
+
+
+def _table(title: str) -> Table:
+    return Table(title=title, title_justify="left", title_style="bold", box=None, pad_edge=False, padding=(0, 2, 0, 0))
+
+
+def _print_head(plan: Plan, console: Console) -> None:
+    full = plan.architecture
+    classes = f", {plan.classes} classes" if plan.classes else ", no head"
+    why = plan.power_mode_basis
+    grid = _grid()
+    grid.add_row(
+        "encoder",
+        Text(
+            f"{plan.encoder}: ViT, {full.depth} blocks, dim {full.dim}, "
+            f"{full.attention_heads} heads of {full.head_dim}, "
+            f"FFN {full.ffn_hidden}; {full.bands} bands, {full.tile_px} px tiles{classes}"
+        ),
+    )
+    grid.add_row("device", Text(f"{plan.device}: {plan.device_name}"))
+    grid.add_row("power mode", Text(f"{plan.power_mode} ({why})"))
+    grid.add_row(
+        "runtime",
+        Text(
+            f"{plan.runtime}, {plan.precision}, batch {plan.batch}, exported as {plan.target}; "
+            f"basis of its figures: {plan.runtime_basis}"
+        ),
+    )
+    console.print(grid)
+
+
+def _print_budget(plan: Plan, console: Console) -> None:
+    table = _table("Budget")
+    table.add_column("budget", no_wrap=True)
+    table.add_column("at most", justify="right", no_wrap=True)
+    table.add_column("chosen", justify="right", no_wrap=True)
+    table.add_column("where the limit comes from")
+    limits = dict(plan.budget.limits())
+    for name, (title, unit) in _BUDGETS.items():
+        limit = limits.get(name)
+        table.add_row(
+            title,
+            f"{number(limit.value)} {unit}" if limit else "not limited",
+            ("up to " if name == "latency_ms" else "") + f"{number(plan.chosen.found(name))} {unit}",
+            escape(limit.basis) if limit else "give --latency-ms to limit it",
+        )
+    console.print()
+    console.print(table)
+
+
+def _print_chosen(plan: Plan, console: Console) -> None:
+    chosen, memory = plan.chosen, plan.chosen.memory
+    widest = plan.steps[0].estimate
+    grid = _grid()
+    grid.add_row(
+        "inner sizes",
+        f"head_dim {chosen.head_dim} of {widest.head_dim}, "
+        f"FFN {chosen.ffn_hidden} of {widest.ffn_hidden}{_alignment(chosen, plan.multiples)}",
+    )
+    grid.add_row(
+        "FLOP",
+        f"{number(chosen.gflop)} GFLOP a tile ({chosen.gflop / widest.gflop:.0%} of full; 1 MAC = 2 FLOP; exact)",
+    )
+    grid.add_row(
+        "parameters",
+        f"{number(chosen.parameters / 1e6)} M ({chosen.parameters / widest.parameters:.0%} of full; exact)",
+    )
+    grid.add_row(
+        "memory",
+        f"{number(memory.total_mib)} MiB: weights {number(memory.weights_mib)}, activations "
+        f"{number(memory.activations_mib)}, buffers {number(memory.buffers_mib)}, "
+        f"runtime {number(memory.runtime_mib)}",
+    )
+    held = "; the upper end is held against the budget" if plan.budget.latency_ms else ""
+    grid.add_row(
+        "latency",
+        f"{number(chosen.latency_ms)} ms a tile, bound by {chosen.bound}; "
+        f"{number(chosen.latency_low_ms)} to {number(chosen.latency_high_ms)} ms within its error band{held}; "
+        "an estimate, not a measurement",
+    )
+    score = "not measured" if chosen.score is None else f"{chosen.score:.3f} ({chosen.score_basis})"
+    grid.add_row("score", Text(score))
+    console.print()
+    console.print(f"[bold]Chosen: width multiplier {chosen.width_multiplier:.4g}[/]", highlight=False)
+    console.print(grid)
+
+
+def _alignment(estimate: Estimate, multiples: tuple[int, ...]) -> str:
+    sizes = str(multiples[0]) if len(set(multiples)) == 1 else " and ".join(map(str, multiples))
+    if estimate.aligned:
+        return f" (multiples of {sizes})"
+    return f" [yellow]* not multiples of {sizes}: no aligned step fits; may be slower than estimated[/]"
+
+
+def _print_refused(plan: Plan, console: Console) -> None:
+    wider = [s for s in plan.steps if s.estimate.width_multiplier > plan.width_multiplier]
+    console.print()
+    if not wider:
+        console.print("Nothing wider was refused: this is the full encoder.")
+        return
+    shown = wider if len(wider) <= MAX_ROWS else _compact(wider)
+    table = _table(f"Wider steps, all refused ({len(wider)})")
+    for title in ("w", "head_dim", "FFN", "GFLOP", "M params", "MiB", "up to ms"):
+        table.add_column(title, justify="right", no_wrap=True)
+    table.add_column("why not")
+    for step in shown:
+        e = step.estimate
+        table.add_row(
+            f"{e.width_multiplier:.4g}",
+            f"{e.head_dim}{'' if e.aligned else '*'}",
+            str(e.ffn_hidden),
+            number(e.gflop),
+            number(e.parameters / 1e6),
+            number(e.memory.total_mib),
+            number(e.latency_high_ms),
+            _why(step),
+        )
+    console.print(table)
+    if hidden := len(wider) - len(shown):
+        console.print(f"and {hidden} more between them, all in the plan's file", style="dim")
+    if any(not step.estimate.aligned for step in wider):
+        console.print(
+            f"* unaligned: no multiple of {plan.multiples[0]} (head_dim) or of {plan.multiples[1]} (FFN); "
+            "taken only if no aligned step fits",
+            style="dim",
+        )
+
+
+def _compact(wider: list[Step]) -> list[Step]:
+    """The aligned steps and the narrowest step of each verdict: what it would take to come one step wider."""
+    keep = {id(step) for step in wider if step.estimate.aligned}
+    keep |= {id(step) for step in {step.verdict: step for step in wider}.values()}
+    keep.add(id(wider[0]))
+    return [step for step in wider if id(step) in keep]
+
+
+def _why(step: Step) -> str:
+    if step.misses:
+        return ", ".join(f"{_SHORT[miss.budget]} {over_text(miss.over)}" for miss in step.misses)
+    return "fits, but unaligned"
+
+
+def print_certificate(manifest: Manifest, console: Console) -> None:
+    """Print what an export proved."""
+    arch, golden = manifest.architecture, manifest.golden
+    grid = _grid()
+    grid.add_row(
+        "encoder",
+        Text(
+            f"{manifest.encoder} at width {manifest.width_multiplier:.4g} "
+            f"(head_dim {arch.head_dim}, FFN {arch.ffn_hidden}), "
+            f"{number(manifest.total_parameters / 1e6)} M parameters, {number(manifest.gflop_per_tile)} GFLOP a tile"
+        ),
+    )
+    kind = "SYNTHETIC, no real pixel among them: numerics only" if golden.synthetic else "real"
+    grid.add_row("golden tiles", Text(f"{golden.tiles} ({kind}); {golden.source}"))
+    for batch, record in golden.parity.items():
+        grid.add_row(
+            f"batch {batch}",
+            Text(
+                f"largest difference of a logit {record['max_abs']:.1e} (allowed {golden.tolerance:g}), "
+                f"same class on {record['argmax_agreement']:.1%}"
+            ),
+        )
+    console.print("[bold]Proven equal to torch[/]", highlight=False)
+    console.print(grid)
+
+
+def print_width_scores(rows: Sequence[WidthScore], console: Console) -> None:
+    """Print cost and test accuracy of every width, widest last."""
+    table = _table("Accuracy on the test part")
+    for title in ("width", "GFLOP", "of full", "M params", "as imaged", "as surface"):
+        table.add_column(title, justify="right", no_wrap=True)
+    for row in rows:
+        table.add_row(
+            f"{row.width_multiplier:.4g}",
+            number(row.gflop),
+            f"{row.gflop / rows[-1].gflop:.1%}",
+            number(row.parameters / 1e6),
+            f"{row.as_imaged:.2%}",
+            f"{row.as_surface:.2%}",
+        )
+    console.print(table)

@@ -1,0 +1,144 @@
+"""The shelves: folders of TOML cards (devices, profiles, export), the user's own before edgeslim's."""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Callable, Sequence
+from dataclasses import MISSING, fields, is_dataclass
+from functools import cache
+from pathlib import Path
+from types import NoneType, UnionType
+from typing import Any, Protocol, TypeVar, Union, get_args, get_origin, get_type_hints
+
+from edgeslim.errors import InputError, UnknownName
+
+if sys.version_info >= (3, 11):
+    import tomllib
+else:
+    import tomli as tomllib
+
+
+class Card(Protocol):
+    """What every card has."""
+
+    @property
+    def id(self) -> str:
+        """The name it is asked for by, and its file's stem."""
+
+    @property
+    def aliases(self) -> tuple[str, ...]:
+        """Other names for it."""
+
+
+AnyCard = TypeVar("AnyCard", bound=Card)
+
+
+def shelf_folder(shelf: str) -> Path:
+    """The folder of a shelf that ships with edgeslim: inside the installed package, or at a checkout's root."""
+    package = Path(__file__).resolve().parent
+    inside = package / "shelves" / shelf
+    return inside if inside.is_dir() else package.parent / shelf
+
+
+def read_toml(path: Path) -> dict[str, Any]:
+    """Parse one TOML file. Raises InputError naming the file and the line that is wrong."""
+    try:
+        with path.open("rb") as file:
+            return tomllib.load(file)
+    except OSError as error:
+        raise InputError(f"{path}: cannot be read ({error.strerror})") from None
+    except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
+        raise InputError(f"{path}: not valid TOML ({error}); mend that line") from None
+
+
+def card_paths(shelf: str, cards: Path | None = None) -> list[Path]:
+    """Card files of a shelf, the user's first: `cards`/SHELF/*.toml, then edgeslim's own.
+
+    Raises InputError if `cards` is not a folder.
+    """
+    if cards is not None and not cards.is_dir():
+        raise InputError(f"--cards {cards}: found no such folder, expected one holding {shelf}/*.toml")
+    folders = [shelf_folder(shelf)] if cards is None else [cards / shelf, shelf_folder(shelf)]
+    return [path for folder in folders if folder.is_dir() for path in sorted(folder.glob("*.toml"))]
+
+
+def take(shelf: str, kind: str, name: str, load: Callable[[Path], AnyCard], cards: Path | None = None) -> AnyCard:
+    """The card called `name` (its id or an alias). Raises UnknownName with the nearest names."""
+    paths = card_paths(shelf, cards)
+    for path in paths:
+        if path.stem == name:
+            return load(path)
+    names: list[str] = []
+    for path in paths:
+        card = load(path)
+        if name in card.aliases:
+            return card
+        names += [card.id, *card.aliases]
+    raise UnknownName(kind, name, names)
+
+
+def check_keys(found: dict[str, Any], known: Sequence[str], where: str) -> None:
+    """Raise InputError if a table has a key that no card of its type has."""
+    for key in found:
+        if key not in known:
+            raise InputError(f"{where}: unknown key {key!r}, expected some of {', '.join(known)}")
+
+
+AnyRecord = TypeVar("AnyRecord")
+
+
+@cache
+def _hints(kind: Any) -> dict[str, Any]:
+    return get_type_hints(kind)
+
+
+_EXPECTED = {float: "a number", int: "a whole number", str: "a text", bool: "true or false"}
+
+
+def read_record(kind: type[AnyRecord], data: Any, where: str) -> AnyRecord:
+    """Build the dataclass `kind` from plain data (a TOML table, a JSON object), checking every key and type.
+
+    Nested dataclasses, tuples (from arrays), dictionaries of texts and optional fields are followed; a class with its
+    own `from_dict(data, where)` is read by that. Raises InputError naming `where`, the key, what was found and what
+    was expected; values that the class itself refuses are reported with the same `where`.
+    """
+    names = [f.name for f in fields(kind) if f.init]  # type: ignore[arg-type]
+    if not isinstance(data, dict):
+        raise InputError(f"{where}: found {data!r}, expected a table {{ {', '.join(f'{n} = ...' for n in names)} }}")
+    check_keys(data, names, where)
+    for field in fields(kind):  # type: ignore[arg-type]
+        required = field.init and field.default is MISSING and field.default_factory is MISSING
+        if required and field.name not in data:
+            raise InputError(f"{where}: missing key {field.name!r}, expected some of {', '.join(names)}")
+    hints = _hints(kind)  # type: ignore[arg-type]
+    values = {key: _read_value(hints[key], value, f"{where}: {key}") for key, value in data.items()}
+    try:
+        return kind(**values)
+    except InputError as error:
+        raise InputError(f"{where}: {error}") from None
+
+
+def _read_value(hint: Any, value: Any, where: str) -> Any:
+    origin, arguments = get_origin(hint), get_args(hint)
+    if origin in (Union, UnionType):
+        options = [a for a in arguments if a is not NoneType]
+        return None if value is None and len(options) < len(arguments) else _read_value(options[0], value, where)
+    if origin is tuple:
+        if not isinstance(value, list):
+            raise InputError(f"{where}: found {value!r}, expected an array")
+        return tuple(_read_value(arguments[0], item, f"{where} {i}") for i, item in enumerate(value, 1))
+    if origin is dict:
+        if not isinstance(value, dict):
+            raise InputError(f"{where}: found {value!r}, expected a table")
+        return {key: _read_value(arguments[1], item, f"{where}.{key}") for key, item in value.items()}
+    if hasattr(hint, "from_dict"):
+        if not isinstance(value, dict):
+            raise InputError(f"{where}: found {value!r}, expected a table")
+        return hint.from_dict(value, where)
+    if is_dataclass(hint):
+        return read_record(hint, value, where)  # type: ignore[arg-type]
+    if hint is float and isinstance(value, int) and not isinstance(value, bool):
+        return float(value)
+    if not isinstance(value, hint) or (isinstance(value, bool) and hint is not bool):
+        raise InputError(f"{where}: found {value!r}, expected {_EXPECTED[hint]}")
+    return value

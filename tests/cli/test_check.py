@@ -1,0 +1,47 @@
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import pytest
+
+from edgeslim.cli import main
+from tests.onboard.artifacts import make_artifact
+
+
+def test_table_and_loud_warning(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(["check", str(make_artifact(tmp_path / "artifact")), "--threads", "1"]) == 0
+    captured = capsys.readouterr()
+    assert "SYNTHETIC" in captured.out
+    assert "SYNTHETIC" in captured.err
+    assert "100.0%" in captured.out
+
+
+def test_real_tiles_give_no_warning_and_json(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(["check", str(make_artifact(tmp_path / "artifact", synthetic=False)), "--json"]) == 0
+    captured = capsys.readouterr()
+    assert captured.err == ""
+    report = json.loads(captured.out)
+    assert (report["synthetic"], sorted(report["batches"])) == (False, ["1", "5"])
+
+
+def test_disagreement_exits_four(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(["check", str(make_artifact(tmp_path / "artifact", wrong_logit=0.5))]) == 4
+    assert "do not fly" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize("name", ["model.onnx", "golden.npz", "manifest.json"])
+def test_damage_exits_five(tmp_path: Path, capsys: pytest.CaptureFixture[str], name: str) -> None:
+    path = make_artifact(tmp_path / "artifact") / name
+    whole = path.read_bytes()
+    path.write_bytes(whole[:-9] + bytes([whole[-9] ^ 1]) + whole[-8:])
+    assert main(["check", str(path.parent)]) == 5
+    captured = capsys.readouterr()
+    assert captured.out == ""
+    assert captured.err.count("\n") == 1
+
+
+def test_nothing_there_and_wrong_threads(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(["check", str(tmp_path)]) == 1
+    assert "edgeslim export" in capsys.readouterr().err
+    assert main(["check", str(make_artifact(tmp_path / "artifact")), "--threads", "0"]) == 2

@@ -1,0 +1,135 @@
+"""`edgeslim plan` as it is typed. EDGESLIM_GOLDEN=write rewrites the golden texts."""
+
+import json
+import os
+from pathlib import Path
+
+import pytest
+import typer
+from typer.testing import CliRunner
+
+from edgeslim.cli.plan import plan as verb
+from edgeslim.errors import EdgeslimError, NothingFits, UnknownName, UsageError
+from edgeslim.plan import read_plan
+
+GOLDEN = Path(__file__).parent.parent / "golden"
+CARD = """
+schema = 1
+id = "small"
+name = "Small"
+licence = "Apache-2.0"
+source = "a test"
+[architecture]
+depth = 5
+dim = 160
+attention_heads = 5
+head_dim = 32
+ffn_hidden = 512
+patch_size = 8
+tile_px = 64
+bands = 3
+class_token = false
+pool = "mean"
+stem_channels = [16, 32, 64]
+[[score]]
+width_multiplier = 0.75
+metric = "accuracy"
+dataset = "test part"
+value = 0.953
+source = "a test"
+[[class]]
+name = "A"
+title = "A"
+color = "FF0000"
+[[class]]
+name = "B"
+title = "B"
+color = "00FF00"
+"""
+
+app = typer.Typer()
+app.command()(verb)
+
+
+@pytest.fixture
+def here(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    (tmp_path / "profiles").mkdir()
+    (tmp_path / "profiles" / "small.toml").write_text(CARD)
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setenv("COLUMNS", "90")
+    monkeypatch.setenv("TERM", "dumb")
+    return tmp_path
+
+
+def typed(*arguments: str) -> str:
+    result = CliRunner().invoke(app, [*arguments, "--cards", "."], catch_exceptions=False)
+    assert result.exit_code == 0
+    return result.stdout
+
+
+@pytest.mark.parametrize(
+    ("name", "arguments"),
+    [
+        ("plan-jetson-orin", ["--device", "jetson-orin", "--encoder", "small"]),
+        ("plan-raspberry-pi-4b-20ms", ["--device", "raspberry-pi-4b-4gb", "--encoder", "small", "--latency-ms", "20"]),
+        ("plan-vit-l-16-raspberry-pi-4b", ["--device", "raspberry-pi-4b-4gb", "--encoder", "vit-l-16"]),
+        ("plan-unaligned", ["--device", "rpi4", "--encoder", "small", "--gflop", "0.05", "--memory-mib", "200"]),
+        ("plan-7w", ["--device", "jetson-orin", "--encoder", "small", "--power-mode", "7W", "--memory-mib", "120"]),
+    ],
+)
+def test_printed_text(here: Path, name: str, arguments: list[str]) -> None:
+    text = "\n".join(line.rstrip() for line in typed(*arguments).splitlines()) + "\n"
+    path = GOLDEN / f"{name}.txt"
+    if os.environ.get("EDGESLIM_GOLDEN") == "write":
+        path.write_text(text, encoding="utf-8")
+    assert text == path.read_text(encoding="utf-8")
+    assert all(len(line) <= 90 for line in text.splitlines())
+    assert read_plan(here / "plan.json").encoder in text
+
+
+def test_json_on_stdout_is_the_file(here: Path) -> None:
+    printed = json.loads(typed("--device", "rpi5", "--encoder", "small", "--json", "-o", "p.json"))
+    assert printed == json.loads((here / "p.json").read_text())
+    assert printed["device"] == "raspberry-pi-5-8gb"
+
+
+def test_nothing_fits_leaves_no_file_and_keeps_an_older_plan(here: Path) -> None:
+    arguments = ["--device", "rpi4", "--encoder", "small", "--latency-ms", "1"]
+    with pytest.raises(NothingFits, match="the nearest"):
+        typed(*arguments)
+    assert not (here / "plan.json").exists()
+    typed("--device", "rpi4", "--encoder", "small")
+    before = (here / "plan.json").read_bytes()
+    with pytest.raises(NothingFits):
+        typed(*arguments)
+    assert (here / "plan.json").read_bytes() == before
+
+
+def test_a_missing_device_lists_the_devices(here: Path) -> None:
+    with pytest.raises(UsageError, match=r"missing --device: expected one of .*raspberry-pi-5-8gb"):
+        typed("--encoder", "small")
+
+
+@pytest.mark.parametrize(
+    ("arguments", "near"),
+    [
+        (["--device", "jetson-orim", "--encoder", "small"], "jetson-orin"),
+        (["--device", "rpi4", "--encoder", "smal"], "small"),
+        (["--device", "rpi4", "--encoder", "small", "--power-mode", "fast"], "default"),
+    ],
+)
+def test_unknown_names_list_the_nearest(here: Path, arguments: list[str], near: str) -> None:
+    with pytest.raises((UnknownName, UsageError), match=near) as error:
+        typed(*arguments)
+    assert error.value.exit_code == 2
+    assert not (here / "plan.json").exists()
+
+
+def test_a_file_that_is_no_plan_is_kept_unless_asked(here: Path) -> None:
+    (here / "notes.json").write_text("notes")
+    arguments = ["--device", "rpi4", "--encoder", "small", "-o", "notes.json"]
+    with pytest.raises(EdgeslimError, match="--overwrite"):
+        typed(*arguments)
+    assert (here / "notes.json").read_text() == "notes"
+    typed(*arguments, "--overwrite")
+    assert read_plan(here / "notes.json").encoder == "small"

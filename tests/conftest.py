@@ -1,0 +1,19 @@
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+
+
+def pytest_configure(config: pytest.Config) -> None:
+    """Let pass what rasterio itself does that affine 3 means to deprecate one day."""
+    config.addinivalue_line("filterwarnings", "ignore:Use `@` matmul:PendingDeprecationWarning")
+
+
+@pytest.fixture(scope="session")
+def shared_data() -> Path:
+    """Real scenes that lie beside the checkout and are never committed."""
+    folder = Path(__file__).resolve().parents[2] / "shared" / "data"
+    if not folder.is_dir():
+        pytest.skip("no shared/data beside the checkout: tests on real scenes are left out")
+    return folder

@@ -1,0 +1,175 @@
+"""Export: proven equal at every width, and nothing left behind by what fails."""
+
+from __future__ import annotations
+
+import json
+from dataclasses import replace
+from pathlib import Path
+
+import numpy as np
+import onnx
+import pytest
+import torch
+
+from edgeslim import cost
+from edgeslim.errors import ConvertError, InputError, PackError, ParityError
+from edgeslim.ground import export as export_module
+from edgeslim.ground.checkpoint import Checkpoint
+from edgeslim.ground.export import Exported, export
+from edgeslim.ground.flight import flight_model, profile_checkpoint, slimmed_checkpoint
+from edgeslim.ground.golden import GoldenTiles, golden_tiles, synthetic_tiles
+from edgeslim.manifest import read_manifest, verify_files
+from edgeslim.onboard.check import check_artifact
+from edgeslim.onboard.runtime import OnnxRuntime
+from edgeslim.profile import Profile
+from edgeslim.target import take_target
+
+TARGET = take_target("onnx")
+
+
+def _export(tiny: Profile, out: Path, width: float = 0.5, golden: GoldenTiles | None = None) -> Exported:
+    checkpoint, digest = profile_checkpoint(tiny)
+    return export(tiny, checkpoint, digest, width, TARGET, golden or synthetic_tiles(tiny, 5), out)
+
+
+@pytest.mark.parametrize("width", [1.0, 0.5, 0.25, 1 / 8])
+def test_the_file_equals_torch_on_tiles_it_was_not_proven_on(tiny: Profile, tmp_path: Path, width: float) -> None:
+    done = _export(tiny, tmp_path / "artifact", width)
+    checkpoint, _ = profile_checkpoint(tiny)
+    model = flight_model(tiny, slimmed_checkpoint(checkpoint, width))
+    runtime = OnnxRuntime(tmp_path / "artifact" / "model.onnx", threads=1)
+    for batch in (1, 2, 7):
+        tiles = np.random.default_rng(batch).uniform(-500, 6000, (batch, 3, 16, 16)).astype(np.float32)
+        with torch.inference_mode():
+            expected = model(torch.from_numpy(tiles)).numpy()
+        np.testing.assert_allclose(runtime.run(tiles), expected, rtol=0, atol=1e-4)
+    graph = onnx.load(tmp_path / "artifact" / "model.onnx")
+    weights = sum(int(np.prod(t.dims)) for t in graph.graph.initializer if t.data_type == onnx.TensorProto.FLOAT)
+    # The normalisation's constants and folded scalars are all that the file holds beside the closed form's parameters.
+    assert 0 <= weights - cost.parameters(tiny.architecture.at(width), classes=3) < 64
+    assert done.manifest.total_parameters == cost.parameters(tiny.architecture.at(width), classes=3)
+
+
+def test_the_artifact_says_what_it_is(tiny: Profile, tmp_path: Path) -> None:
+    done = _export(tiny, tmp_path / "artifact")
+    read = read_manifest(tmp_path / "artifact")
+    assert read == done.manifest
+    verify_files(tmp_path / "artifact", read)
+    assert sorted(p.name for p in (tmp_path / "artifact").iterdir()) == ["golden.npz", "manifest.json", "model.onnx"]
+    assert read.golden.synthetic
+    assert read.radiometry == tiny.radiometry
+    report = check_artifact(tmp_path / "artifact", threads=1)
+    assert report is not None
+    raw = onnx.load(tmp_path / "artifact" / "model.onnx")
+    assert raw.ir_version <= 10
+    assert [o.version for o in raw.opset_import if o.domain == ""] == [18]
+    assert raw.graph.input[0].type.tensor_type.shape.dim[0].dim_param == "batch"
+    assert {"LayerNormalization"} <= {node.op_type for node in raw.graph.node}
+    text = (tmp_path / "artifact" / "model.onnx").read_bytes()
+    assert b"site-packages" not in text
+    assert b"edgeslim/ground" not in text
+
+
+def test_the_same_export_twice_gives_the_same_bytes(tiny: Profile, tmp_path: Path) -> None:
+    _export(tiny, tmp_path / "a")
+    _export(tiny, tmp_path / "b")
+    assert read_manifest(tmp_path / "a").files["model.onnx"] == read_manifest(tmp_path / "b").files["model.onnx"]
+
+
+@pytest.mark.parametrize("sabotage", ["one weight by 1 %", "two classes swapped"])
+def test_a_wrong_conversion_is_caught_and_leaves_nothing(
+    tiny: Profile, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, sabotage: str
+) -> None:
+    convert = export_module.onnx.convert
+
+    def wrong(model: torch.nn.Module, example: torch.Tensor, target: object, path: Path) -> None:
+        convert(model, example, target, path)  # type: ignore[arg-type]
+        proto = onnx.load(path)
+        if sabotage == "two classes swapped":
+            tensor = next(t for t in proto.graph.initializer if t.name.endswith("head.bias"))
+            values = onnx.numpy_helper.to_array(tensor)[[1, 0, 2]]
+        else:
+            tensor = next(t for t in proto.graph.initializer if "norm1.weight" in t.name)
+            values = onnx.numpy_helper.to_array(tensor) * 1.01
+        tensor.CopyFrom(onnx.numpy_helper.from_array(np.ascontiguousarray(values, np.float32), tensor.name))
+        onnx.save(proto, path)
+
+    _export(tiny, tmp_path / "artifact", 1.0)
+    before = read_manifest(tmp_path / "artifact")
+    monkeypatch.setattr(export_module.onnx, "convert", wrong)
+    with pytest.raises(ParityError, match=r"stage 3, prove: model\.onnx against torch at batch 1: logits differ"):
+        _export(tiny, tmp_path / "artifact", 0.5)
+    assert read_manifest(tmp_path / "artifact") == before
+    assert [p.name for p in tmp_path.iterdir()] == ["artifact"]
+
+
+def test_failures_of_a_stage_name_it_and_leave_nothing(
+    tiny: Profile, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def broken(*_: object) -> None:
+        raise RuntimeError("Unsupported operator\nand a page of trace")
+
+    def full(*_: object) -> None:
+        raise OSError(28, "No space left on device")
+
+    monkeypatch.setattr(export_module.onnx, "convert", broken)
+    with pytest.raises(ConvertError, match=r"^stage 2, convert: Unsupported operator; report it with this plan$"):
+        _export(tiny, tmp_path / "artifact")
+    monkeypatch.setattr(export_module.onnx, "convert", full)
+    with pytest.raises(PackError, match="No space left on device"):
+        _export(tiny, tmp_path / "artifact")
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_a_users_own_files_are_never_touched(tiny: Profile, tmp_path: Path) -> None:
+    _export(tiny, tmp_path / "artifact", 0.25)
+    _export(tiny, tmp_path / "artifact", 0.5)
+    assert read_manifest(tmp_path / "artifact").width_multiplier == 0.5
+    (tmp_path / "artifact" / "notes.txt").write_text("mine")
+    with pytest.raises(InputError, match=r"holds notes.txt, which is no part of an artifact"):
+        _export(tiny, tmp_path / "artifact", 1.0)
+    (tmp_path / "file").write_text("mine")
+    with pytest.raises(InputError, match="is a file, expected a folder"):
+        _export(tiny, tmp_path / "file")
+
+
+def test_a_width_without_a_head_is_refused(tiny: Profile, tmp_path: Path) -> None:
+    checkpoint, digest = profile_checkpoint(tiny)
+    bare = Checkpoint(checkpoint.architecture, checkpoint.encoder, {8: checkpoint.heads[8]})
+    with pytest.raises(InputError, match=r"no head for 4 dimensions a head \(has: 8\)"):
+        export(tiny, bare, digest, 0.5, TARGET, synthetic_tiles(tiny, 2), tmp_path / "artifact")
+    assert list(tmp_path.iterdir()) == []
+    wrong = replace(tiny, classes=tiny.classes[:2])
+    with pytest.raises(InputError, match="head has 3 classes, its card 2"):
+        export(wrong, checkpoint, digest, 0.5, TARGET, synthetic_tiles(tiny, 2), tmp_path / "artifact")
+
+
+def test_golden_tiles_are_real_ones_where_given(tiny: Profile, tmp_path: Path) -> None:
+    from PIL import Image
+
+    folder = tmp_path / "tiles"
+    (folder / "Forest").mkdir(parents=True)
+    for i in range(30):
+        Image.new("RGB", (16, 16), (i, 2 * i, 3 * i)).save(folder / "Forest" / f"{i:02d}.png")
+    golden = golden_tiles(tiny, folder)
+    assert golden.tiles.shape == (16, 3, 16, 16)
+    assert not golden.synthetic
+    assert golden.source == "16 tiles of tiles"
+    # A grey level is 2750 / 255 DN.
+    assert golden.tiles[-1, :, 0, 0].tolist() == [313.0, 625.0, 938.0]
+    with pytest.raises(InputError, match="found no such file or folder"):
+        golden_tiles(tiny, tmp_path / "none")
+    synthetic = golden_tiles(tiny, None)
+    assert synthetic.synthetic
+    assert np.array_equal(synthetic.tiles, golden_tiles(tiny, None).tiles)
+    assert json.dumps(synthetic.source)
+
+
+def test_a_damaged_checkpoint_is_noticed(tiny: Profile, tmp_path: Path) -> None:
+    assert tiny.checkpoint is not None
+    copy = tmp_path / "tiny.safetensors"
+    data = bytearray(tiny.checkpoint.read_bytes())
+    data[-5] ^= 1
+    copy.write_bytes(bytes(data))
+    with pytest.raises(InputError, match="its SHA-256 is not the card's"):
+        profile_checkpoint(replace(tiny, checkpoint=copy))

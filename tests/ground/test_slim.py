@@ -1,0 +1,112 @@
+"""Slimming against a reference slice written out head by head, and its laws."""
+
+from __future__ import annotations
+
+import math
+from dataclasses import replace
+
+import pytest
+import torch
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from edgeslim import cost
+from edgeslim.architecture import Architecture
+from edgeslim.errors import InputError
+from edgeslim.ground.slim import slim, slim_state
+from tests.ground.conftest import TINY, random_vit
+
+PLAIN = Architecture(
+    depth=2,
+    dim=20,
+    attention_heads=2,
+    head_dim=10,
+    ffn_hidden=30,
+    patch_size=8,
+    tile_px=16,
+    bands=4,
+    register_tokens=2,
+    layer_scale=True,
+)
+SWIGLU = replace(PLAIN, ffn="swiglu", qkv_bias=False, register_tokens=0, layer_scale=False)
+
+
+def reference(state: dict[str, torch.Tensor], arch: Architecture, tiles: torch.Tensor, s: float) -> torch.Tensor:
+    """The scheme of arXiv 2601.22841 on a plain MLP encoder, one head at a time, in float64."""
+    p = {k: v.double() for k, v in state.items()}
+    dk, dh = max(1, math.floor(s * arch.head_dim)), max(1, math.floor(s * arch.ffn_hidden))
+    x = torch.nn.functional.conv2d(
+        tiles.double(), p["patch_embed.proj.weight"], p["patch_embed.proj.bias"], stride=arch.patch_size
+    )
+    x = x.flatten(2).transpose(1, 2)
+    x = torch.cat([p["cls_token"].expand(len(x), -1, -1), x], 1) + p["pos_embed"]
+    x = torch.cat([x[:, :1], p["reg_token"].expand(len(x), -1, -1), x[:, 1:]], 1)
+    norm = torch.nn.functional.layer_norm
+    for i in range(arch.depth):
+        b = f"blocks.{i}."
+        h = norm(x, (arch.dim,), p[b + "norm1.weight"], p[b + "norm1.bias"], 1e-6)
+        y = p[b + "attn.proj.bias"].clone().expand(*x.shape)
+        for head in range(arch.attention_heads):
+            rows = [
+                slice(
+                    part * arch.attention_dim + head * arch.head_dim,
+                    part * arch.attention_dim + head * arch.head_dim + dk,
+                )
+                for part in range(3)
+            ]
+            q, k, v = (h @ p[b + "attn.qkv.weight"][r].T + p[b + "attn.qkv.bias"][r] for r in rows)
+            attention = (q @ k.transpose(1, 2) / math.sqrt(dk)).softmax(-1)
+            columns = slice(head * arch.head_dim, head * arch.head_dim + dk)
+            y = y + attention @ v @ p[b + "attn.proj.weight"][:, columns].T
+        x = x + y * p[b + "ls1.gamma"]
+        h = norm(x, (arch.dim,), p[b + "norm2.weight"], p[b + "norm2.bias"], 1e-6)
+        h = torch.nn.functional.gelu(h @ p[b + "mlp.fc1.weight"][:dh].T + p[b + "mlp.fc1.bias"][:dh])
+        x = x + (h @ p[b + "mlp.fc2.weight"][:, :dh].T + p[b + "mlp.fc2.bias"]) * p[b + "ls2.gamma"]
+    return norm(x, (arch.dim,), p["norm.weight"], p["norm.bias"], 1e-6)[:, 0]
+
+
+@pytest.mark.parametrize("s", [1.0, 0.7, 0.5, 0.3, 0.1])
+def test_features_equal_the_written_out_scheme(s: float) -> None:
+    encoder = random_vit(PLAIN)
+    tiles = torch.randn(3, 4, 16, 16, generator=torch.Generator().manual_seed(5))
+    with torch.no_grad():
+        found = slim(encoder, s)(tiles)
+    torch.testing.assert_close(found.double(), reference(encoder.state_dict(), PLAIN, tiles, s), rtol=1e-4, atol=1e-4)
+
+
+@pytest.mark.parametrize("arch", [TINY, PLAIN, SWIGLU], ids=["stem", "registers", "swiglu"])
+def test_width_one_is_bit_exact(arch: Architecture) -> None:
+    encoder = random_vit(arch)
+    tiles = torch.randn(2, arch.bands, 16, 16, generator=torch.Generator().manual_seed(2))
+    whole = slim(encoder, 1.0)
+    assert all(
+        torch.equal(a, b) for a, b in zip(encoder.state_dict().values(), whole.state_dict().values(), strict=True)
+    )
+    with torch.no_grad():
+        assert torch.equal(encoder(tiles), whole(tiles))
+
+
+@settings(max_examples=40, deadline=None)
+@given(st.sampled_from([TINY, PLAIN, SWIGLU]), st.floats(0.001, 1.0))
+def test_parameters_and_slices_at_any_width(arch: Architecture, s: float) -> None:
+    encoder = random_vit(arch)
+    slimmed = slim(encoder, s)
+    assert sum(p.numel() for p in slimmed.parameters()) == cost.parameters(arch.at(s))
+    tiles = torch.randn(2, arch.bands, 16, 16, generator=torch.Generator().manual_seed(2))
+    with torch.no_grad():
+        # What training slices on the fly and what slimming cuts off are the same function, bit for bit.
+        assert torch.equal(encoder(tiles, s), slimmed(tiles))
+
+
+def test_narrower_state_is_a_slice_of_a_wider_one() -> None:
+    state = random_vit(TINY).state_dict()
+    once = slim_state(state, TINY, 0.25)
+    twice = slim_state(slim_state(state, TINY, 0.5), TINY.at(0.5), 0.5)
+    assert once.keys() == twice.keys()
+    assert all(torch.equal(once[key], twice[key]) for key in once)
+
+
+@pytest.mark.parametrize("s", [0.0, -0.5, 1.01, float("nan")])
+def test_a_width_out_of_range_is_refused(s: float) -> None:
+    with pytest.raises(InputError, match="expected 0 < w <= 1"):
+        slim_state(random_vit(TINY).state_dict(), TINY, s)

@@ -1,0 +1,158 @@
+"""Training on tiles small enough for a test: the sandwich rule, resuming, the split, and the verb's files."""
+
+from __future__ import annotations
+
+import hashlib
+import zipfile
+from dataclasses import replace
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from hypothesis import given
+from hypothesis import strategies as st
+from PIL import Image
+
+from edgeslim.errors import InputError
+from edgeslim.ground import augment
+from edgeslim.ground.embedded import train_embedded
+from edgeslim.ground.labelled import PARTS, LabelledTiles, load_labelled, part_of
+from edgeslim.ground.train import Classifier, Recipe, _sandwich, fit, statistics
+from edgeslim.ground.vit import Vit, fold_batch_norm, init_weights
+from edgeslim.profile import Profile, load_profile
+from tests.ground.conftest import TINY
+
+COLOURS = {"Forest": (30, 70, 60), "River": (40, 60, 110), "Highway": (150, 140, 130)}
+
+
+@pytest.fixture(scope="module")
+def tiles(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    folder = tmp_path_factory.mktemp("tiles")
+    random = np.random.default_rng(0)
+    for name, colour in COLOURS.items():
+        (folder / name).mkdir()
+        for i in range(60):
+            pixels = np.clip(random.normal(colour, 12, (16, 16, 3)), 0, 255).astype(np.uint8)
+            Image.fromarray(pixels).save(folder / name / f"{name}_{i}.png")
+    return folder
+
+
+@pytest.fixture(scope="module")
+def parts(tiles: Path) -> dict[str, LabelledTiles]:
+    return load_labelled(tiles, 16)
+
+
+def _classifier(parts: dict[str, LabelledTiles]) -> Classifier:
+    encoder = Vit(TINY, batch_norm=True)
+    init_weights(encoder, torch.Generator().manual_seed(0))
+    torch.manual_seed(0)
+    return Classifier(encoder, 3, *statistics(parts["train"].images))
+
+
+@given(st.text(min_size=1))
+def test_the_split_follows_from_the_name_alone(name: str) -> None:
+    first = int(hashlib.sha256(name.encode("utf-8", "surrogatepass")).hexdigest()[:16], 16) / 16**16
+    low, high = PARTS[part_of(name)]
+    assert low <= first < high
+
+
+def test_a_folder_and_a_zip_of_it_split_alike(tiles: Path, parts: dict[str, LabelledTiles], tmp_path: Path) -> None:
+    with zipfile.ZipFile(tmp_path / "tiles.zip", "w") as archive:
+        for path in tiles.rglob("*.png"):
+            archive.write(path, f"root/{path.parent.name}/{path.name}")
+    zipped = load_labelled(tmp_path / "tiles.zip", 16)
+    assert {part: data.names for part, data in zipped.items()} == {part: data.names for part, data in parts.items()}
+    assert all(torch.equal(zipped[part].images, parts[part].images) for part in parts)
+    names = [name for data in parts.values() for name in data.names]
+    assert len(names) == len(set(names)) == 180
+
+
+def test_unusable_tiles_are_named(tmp_path: Path) -> None:
+    with pytest.raises(InputError, match="neither a folder nor a zip"):
+        load_labelled(tmp_path / "none", 16)
+    with pytest.raises(InputError, match="no image found"):
+        load_labelled(tmp_path, 16)
+    (tmp_path / "Forest").mkdir()
+    Image.new("RGB", (9, 16)).save(tmp_path / "Forest" / "a.png")
+    with pytest.raises(InputError, match=r"Forest/a.png is 9x16 px, expected 16x16"):
+        load_labelled(tmp_path, 16)
+    (tmp_path / "Forest" / "a.png").write_bytes(b"no picture")
+    with pytest.raises(InputError, match=r"Forest/a.png cannot be read"):
+        load_labelled(tmp_path, 16)
+
+
+def test_the_sandwich_sums_widest_narrowest_and_random(parts: dict[str, LabelledTiles]) -> None:
+    model = _classifier(parts).eval()
+    images, labels = parts["train"].images[:8].float(), parts["train"].labels[:8]
+    target = torch.nn.functional.one_hot(labels, 3).float()
+    model.zero_grad()
+    torch.autograd.backward(_sandwich(model, images, target, 1, torch.Generator().manual_seed(3)))
+    found = {name: p.grad.clone() for name, p in model.named_parameters() if p.grad is not None}
+    drawn = int(1 + float(torch.rand(1, generator=torch.Generator().manual_seed(3)) ** 1.5) * (TINY.head_dim - 2))
+    model.zero_grad()
+    widest = model.logits(model.tokens(images))
+    torch.nn.functional.cross_entropy(widest, target).backward()
+    for width in (1 / TINY.head_dim, (drawn + 1) / TINY.head_dim):
+        torch.nn.functional.cross_entropy(
+            model.logits(model.tokens(images), width), widest.detach().softmax(1)
+        ).backward()
+    for name, parameter in model.named_parameters():
+        torch.testing.assert_close(found[name], parameter.grad, rtol=1e-4, atol=1e-6)
+
+
+def test_a_stopped_run_resumes_to_the_same_weights(parts: dict[str, LabelledTiles], tmp_path: Path) -> None:
+    recipe = Recipe(epochs=3, batch=32, warmup_epochs=1)
+    whole = fit(_classifier(parts), recipe, parts["train"], parts["validation"], tmp_path / "a", say=lambda _: None)
+
+    class Stopped(Exception):
+        pass
+
+    def stop(line: str) -> None:
+        if line.startswith("epoch 2"):
+            raise Stopped
+
+    with pytest.raises(Stopped):
+        fit(_classifier(parts), recipe, parts["train"], parts["validation"], tmp_path / "b", say=stop)
+    lines: list[str] = []
+    resumed = fit(_classifier(parts), recipe, parts["train"], parts["validation"], tmp_path / "b", say=lines.append)
+    assert lines[0] == "resuming after epoch 2 of 3"
+    for a, b in zip(whole.state_dict().values(), resumed.state_dict().values(), strict=True):
+        assert torch.equal(a, b)
+
+
+def test_folding_batch_norm_keeps_the_function(parts: dict[str, LabelledTiles]) -> None:
+    encoder = Vit(TINY, batch_norm=True)
+    init_weights(encoder, torch.Generator().manual_seed(0))
+    images = parts["train"].images[:32].float() / 50 - 2
+    encoder.train()(images)
+    encoder.eval()
+    with torch.no_grad():
+        torch.testing.assert_close(fold_batch_norm(encoder)(images), encoder(images), rtol=1e-4, atol=1e-5)
+
+
+def test_radiometry_stays_in_range_and_spares_a_share() -> None:
+    images = torch.full((400, 3, 4, 4), 100.0)
+    changed = augment.radiometry(images, torch.Generator().manual_seed(0), 0.1, share=0.65)
+    assert changed.min() >= 0
+    assert changed.max() <= 255
+    spared = float((changed == images).flatten(1).all(1).float().mean())
+    assert 0.27 < spared < 0.43
+    # Blue loses most to the atmosphere, red least: red, green, blue order.
+    mean = augment.surface_reflectance(images).mean((0, 2, 3))
+    assert mean[0] > mean[1] > mean[2]
+
+
+def test_the_whole_recipe_writes_a_card_that_loads(tiny: Profile, tiles: Path, tmp_path: Path) -> None:
+    recipe = Recipe(epochs=12, batch=32, warmup_epochs=1, learning_rate=5e-3)
+    bare = replace(tiny, checkpoint=None, checkpoint_sha256=None)
+    trained = train_embedded(bare, tiles, recipe, 1, tmp_path, say=lambda _: None)
+    card = load_profile(tmp_path / "tiny.toml")
+    assert [row.width_multiplier for row in trained.rows] == TINY.width_steps()
+    assert card.score_at(1.0) is not None
+    assert card.score_at(1.0).value == round(trained.rows[-1].as_imaged, 4)  # type: ignore[union-attr]
+    # Three plainly different colours: chance would be a third.
+    assert trained.rows[-1].as_imaged > 0.8
+    text = (tmp_path / "tiny.md").read_text()
+    assert f"{trained.rows[-1].as_imaged:.2%}" in text
+    assert str(tmp_path) not in text

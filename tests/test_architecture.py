@@ -1,0 +1,72 @@
+from dataclasses import replace
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from edgeslim.architecture import Architecture, inner_size
+from edgeslim.errors import InputError
+
+TINY = Architecture(depth=2, dim=32, attention_heads=2, head_dim=16, ffn_hidden=64, patch_size=8, tile_px=32, bands=3)
+
+
+@given(full=st.integers(1, 5000), kept=st.data())
+def test_inner_size_at_j_of_n_is_j(full: int, kept: st.DataObject) -> None:
+    j = kept.draw(st.integers(1, full))
+    assert inner_size(full, j / full) == j
+
+
+def test_inner_size_never_falls_below_one() -> None:
+    assert inner_size(64, 0.001) == 1
+    assert inner_size(80, 0.7) == 56
+
+
+def test_slimming_cuts_only_the_inner_sizes() -> None:
+    assert TINY.at(0.5) == replace(TINY, head_dim=8, ffn_hidden=32)
+    assert TINY.at(1.0) == TINY
+
+
+@pytest.mark.parametrize("width", [0, -0.5, 1.01])
+def test_a_width_outside_its_range_is_refused(width: float) -> None:
+    with pytest.raises(InputError, match="expected 0 < w <= 1"):
+        TINY.at(width)
+
+
+def test_width_steps_are_each_kept_head_dim() -> None:
+    assert [TINY.at(w).head_dim for w in TINY.width_steps()] == list(range(1, 17))
+
+
+def test_tokens_count_class_and_registers() -> None:
+    assert TINY.tokens == 17
+    assert replace(TINY, register_tokens=4).tokens == 21
+    assert replace(TINY, class_token=False, pool="mean").tokens == TINY.patches == 16
+
+
+def test_dictionary_round_trip() -> None:
+    stem = replace(TINY, stem_channels=(8, 16, 32))
+    assert Architecture.from_dict(stem.to_dict()) == stem
+
+
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        ({"depth": 0}, "architecture.depth: found 0"),
+        ({"dim": 3.5}, "architecture.dim: found 3.5"),
+        ({"ffn": "conv"}, "architecture.ffn: found 'conv'"),
+        ({"pool": "max"}, "architecture.pool: found 'max'"),
+        ({"class_token": False}, "without a class token"),
+        ({"tile_px": 33}, "expected a multiple of patch_size 8"),
+        ({"stem_channels": [8]}, "expected patch_size 8 = 2"),
+        ({"colour": 1}, "unknown key 'colour'"),
+    ],
+)
+def test_impossible_shapes_are_refused(change: dict[str, object], message: str) -> None:
+    with pytest.raises(InputError, match=message):
+        Architecture.from_dict({**TINY.to_dict(), **change})
+
+
+def test_a_missing_key_is_named() -> None:
+    data = TINY.to_dict()
+    del data["dim"]
+    with pytest.raises(InputError, match="dim"):
+        Architecture.from_dict(data, "card.toml")

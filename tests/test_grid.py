@@ -1,0 +1,80 @@
+from __future__ import annotations
+
+import numpy as np
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from edgeslim.errors import InputError
+from edgeslim.grid import plan_axis
+from tests.onboard.artifacts import slow_axis
+
+SIZES = st.integers(1, 60)
+
+
+@st.composite
+def axes(draw: st.DrawFn) -> tuple[int, int, int]:
+    tile = draw(st.integers(1, 17))
+    return draw(SIZES), tile, draw(st.integers(1, tile))
+
+
+@given(axes())
+def test_windows_are_those_of_the_slow_reference(axis: tuple[int, int, int]) -> None:
+    plan = plan_axis(*axis)
+    expected = slow_axis(*axis)
+    assert [w.start for w in plan.windows] == [start for start, _, _ in expected]
+    for window, (_, pixels, weights) in zip(plan.windows, expected, strict=True):
+        assert list(range(window.fill_start, window.fill_stop)) == pixels
+        found = plan.weights(window)
+        np.testing.assert_allclose(found / found[0], np.array(weights) / weights[0], rtol=1e-6)
+
+
+@given(axes())
+def test_every_pixel_has_weight_and_edges_never_blend(axis: tuple[int, int, int]) -> None:
+    size, tile, stride = axis
+    plan = plan_axis(size, tile, stride)
+    weight, windows = np.zeros(size), np.zeros(size, int)
+    for window in plan.windows:
+        assert 0 <= window.start <= window.fill_start < window.fill_stop <= window.stop <= size
+        assert window.stop - window.start == min(size, tile)
+        here = slice(window.fill_start, window.fill_stop)
+        assert (plan.weights(window) > 0).all()
+        assert (plan.weights(window) <= 1).all()
+        weight[here] += plan.weights(window)
+        windows[here] += 1
+        if not window.blends:
+            assert (windows[here] == 1).all()
+    assert (weight > 0).all()
+    if stride == tile:
+        assert (windows == 1).all()
+
+
+@given(axes())
+def test_settled_rows_are_touched_by_no_later_window(axis: tuple[int, int, int]) -> None:
+    plan = plan_axis(*axis)
+    for index in range(len(plan.windows)):
+        assert all(w.fill_start >= plan.settled(index) for w in plan.windows[index + 1 :])
+    assert plan.settled(len(plan.windows) - 1) == plan.size
+    assert plan.cells == len(range(0, plan.size, plan.stride_px))
+
+
+@settings(deadline=None, max_examples=40)
+@given(axes(), axes())
+def test_normalised_weights_of_two_axes_sum_to_one(rows: tuple[int, int, int], columns: tuple[int, int, int]) -> None:
+    planned = plan_axis(*rows), plan_axis(*columns)
+    total = np.zeros((rows[0], columns[0]))
+    for y in planned[0].windows:
+        for x in planned[1].windows:
+            outer = np.outer(planned[0].weights(y), planned[1].weights(x))
+            total[y.fill_start : y.fill_stop, x.fill_start : x.fill_stop] += outer
+    lines = [np.zeros(p.size) for p in planned]
+    for line, plan in zip(lines, planned, strict=True):
+        for w in plan.windows:
+            line[w.fill_start : w.fill_stop] += plan.weights(w)
+    np.testing.assert_allclose(total / np.outer(*lines), 1, rtol=1e-5)
+
+
+@pytest.mark.parametrize(("size", "stride"), [(0, 4), (10, 0), (10, 9)])
+def test_impossible_axes_are_refused(size: int, stride: int) -> None:
+    with pytest.raises(InputError, match="expected"):
+        plan_axis(size, 8, stride)

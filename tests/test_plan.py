@@ -1,0 +1,291 @@
+import json
+import subprocess
+import sys
+from dataclasses import replace
+from itertools import pairwise
+from pathlib import Path
+
+import pytest
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
+
+from edgeslim.architecture import Architecture
+from edgeslim.device import Device, Figure, take_device
+from edgeslim.errors import EdgeslimError, InputError, NothingFits, UsageError
+from edgeslim.plan import Plan, estimate, make_plan, over_text, read_plan
+from edgeslim.profile import Profile, Score, take_profile
+from edgeslim.target import take_target
+
+EMBEDDED = Profile(
+    id="embedded",
+    aliases=(),
+    name="Embedded",
+    licence="Apache-2.0",
+    source="a test",
+    architecture=Architecture(
+        depth=5,
+        dim=160,
+        attention_heads=5,
+        head_dim=32,
+        ffn_hidden=512,
+        patch_size=8,
+        tile_px=64,
+        bands=3,
+        class_token=False,
+        pool="mean",
+        stem_channels=(16, 32, 64),
+    ),
+    gsd_m=10.0,
+    bands=(),
+    radiometry=None,
+    classes=(),
+    checkpoint=None,
+    checkpoint_sha256=None,
+    scores=(Score(0.75, "accuracy", "test part", 0.9, "a test"),),
+)
+TARGET = take_target("onnx")
+PI4, ORIN = take_device("raspberry-pi-4b-4gb"), take_device("jetson-orin")
+VIT_L = take_profile("vit-l-16")
+
+limits = st.one_of(st.none(), st.floats(1e-3, 1e5))
+widening = st.floats(1, 1e3)
+profiles = st.sampled_from([EMBEDDED, take_profile("vit-s-16"), VIT_L])
+devices = st.sampled_from([PI4, ORIN, take_device("x86-64-host")])
+quick = settings(max_examples=40, deadline=None, suppress_health_check=[HealthCheck.too_slow])
+
+
+def planned(profile: Profile, device: Device, *budget: float | None) -> Plan | None:
+    gflop, memory_mib, latency_ms = budget
+    try:
+        return make_plan(profile, device, TARGET, gflop=gflop, memory_mib=memory_mib, latency_ms=latency_ms)
+    except NothingFits:
+        return None
+
+
+@quick
+@given(profiles, devices, limits, limits, limits, st.tuples(widening, widening, widening))
+def test_a_looser_budget_never_gives_a_narrower_plan(
+    profile: Profile,
+    device: Device,
+    g: float | None,
+    m: float | None,
+    t: float | None,
+    more: tuple[float, float, float],
+) -> None:
+    tight = planned(profile, device, g, m, t)
+    if tight is None:
+        return
+    loose = planned(profile, device, *(None if b is None else b * f for b, f in zip((g, m, t), more, strict=True)))
+    assert loose is not None
+    assert loose.width_multiplier >= tight.width_multiplier
+
+
+@quick
+@given(profiles, devices, limits, limits, limits)
+def test_the_chosen_plan_meets_every_budget_and_each_refusal_is_true(
+    profile: Profile, device: Device, g: float | None, m: float | None, t: float | None
+) -> None:
+    plan = planned(profile, device, g, m, t)
+    if plan is None:
+        return
+    for name, limit in plan.budget.limits():
+        assert plan.chosen.found(name) <= limit.value
+    for step in plan.steps:
+        missed = {miss.budget for miss in step.misses}
+        assert missed == {n for n, limit in plan.budget.limits() if step.estimate.found(n) > limit.value}
+        assert all(miss.over > 0 for miss in step.misses)
+        if step.verdict == "unaligned":
+            assert not step.estimate.aligned
+            assert plan.chosen.aligned
+        if step.estimate.width_multiplier > plan.width_multiplier:
+            assert step.verdict in ("over budget", "unaligned")
+    assert [s.verdict for s in plan.steps].count("chosen") == 1
+    if not plan.chosen.aligned:
+        assert not any(s.estimate.aligned and not s.misses for s in plan.steps)
+
+
+@pytest.mark.parametrize("device", [PI4, ORIN], ids=lambda d: d.id)
+@pytest.mark.parametrize("profile", [EMBEDDED, VIT_L], ids=lambda p: p.id)
+def test_narrower_is_never_estimated_to_need_more(profile: Profile, device: Device) -> None:
+    runtime = next(r for r in device.runtime if r.id == "onnxruntime-cpu")
+    steps = [estimate(profile, w, device, runtime, "fp32") for w in profile.architecture.width_steps()]
+    for narrow, wide in pairwise(steps):
+        assert narrow.memory.total_mib <= wide.memory.total_mib
+        assert narrow.gflop < wide.gflop
+        assert narrow.parameters < wide.parameters
+        assert narrow.latency_ms < wide.latency_ms
+
+
+def test_the_embedded_encoder_fits_whole_on_a_jetson_orin() -> None:
+    plan = make_plan(EMBEDDED, ORIN, TARGET)
+    assert plan.width_multiplier == 1.0
+    assert plan.slim_architecture == EMBEDDED.architecture
+    assert (plan.power_mode, plan.runtime, plan.precision, plan.batch) == ("15W", "onnxruntime-cpu", "fp32", 1)
+    assert plan.budget.gflop.value == pytest.approx(144 * 0.45)
+    assert plan.budget.memory_mib.value == 6000
+    assert plan.budget.latency_ms is None
+
+
+def test_vit_l_on_a_raspberry_pi_4_is_neither_whole_nor_the_floor() -> None:
+    plan = make_plan(VIT_L, PI4, TARGET)
+    assert VIT_L.architecture.width_steps()[0] < plan.width_multiplier < 1.0
+    assert plan.chosen.aligned
+
+
+def test_a_latency_budget_is_held_against_the_upper_end() -> None:
+    plan = make_plan(EMBEDDED, PI4, TARGET, latency_ms=20)
+    assert plan.width_multiplier == 0.75
+    assert plan.chosen.latency_high_ms <= 20
+    refused = plan.steps[0]
+    assert refused.estimate.latency_ms < 20 < refused.estimate.latency_high_ms
+    assert [miss.budget for miss in refused.misses] == ["latency_ms"]
+    assert refused.misses[0].over == pytest.approx(refused.estimate.latency_high_ms / 20 - 1)
+
+
+def test_an_unaligned_step_only_if_no_aligned_one_fits() -> None:
+    steps = make_plan(EMBEDDED, PI4, TARGET).steps
+    eighth = next(s.estimate for s in steps if s.estimate.head_dim == 8)
+    assert make_plan(EMBEDDED, PI4, TARGET, gflop=eighth.gflop).chosen.head_dim == 8
+    below = make_plan(EMBEDDED, PI4, TARGET, gflop=eighth.gflop * 0.999)
+    assert below.chosen.head_dim == 7
+    assert not below.chosen.aligned
+
+
+def test_nothing_fits_names_the_nearest_miss() -> None:
+    with pytest.raises(NothingFits) as error:
+        make_plan(EMBEDDED, PI4, TARGET, latency_ms=1, memory_mib=50)
+    message = str(error.value)
+    assert "the nearest, 0.0312 (head_dim 1), misses memory" in message
+    assert "raise --memory-mib and --latency-ms" in message
+    assert error.value.exit_code == 3
+    assert "\n" not in message
+
+
+def test_scores_are_measured_or_absent() -> None:
+    assert make_plan(EMBEDDED, PI4, TARGET, latency_ms=20).chosen.score == 0.9
+    assert make_plan(EMBEDDED, PI4, TARGET).chosen.score is None
+
+
+def test_a_power_mode_slows_the_plan_down() -> None:
+    slow = make_plan(EMBEDDED, ORIN, TARGET, power_mode="7W")
+    assert slow.chosen.latency_ms > make_plan(EMBEDDED, ORIN, TARGET).chosen.latency_ms
+    assert (slow.power_mode, slow.power_mode_basis) == ("7W", "asked")
+    with pytest.raises(UsageError, match="unknown power mode '70W'"):
+        make_plan(EMBEDDED, ORIN, TARGET, power_mode="70W")
+
+
+@pytest.mark.parametrize("value", [0, -1, float("nan"), float("inf")])
+def test_a_budget_that_is_no_budget_is_a_usage_error(value: float) -> None:
+    with pytest.raises(UsageError, match=r"--latency-ms: found .*, expected a number of more than 0"):
+        make_plan(EMBEDDED, PI4, TARGET, latency_ms=value)
+
+
+def test_a_device_without_the_runtime_is_refused_by_field() -> None:
+    gpu_only = replace(ORIN, runtime=tuple(r for r in ORIN.runtime if r.id == "tensorrt"))
+    with pytest.raises(InputError, match=r"runtime: found tensorrt \(fp16\), expected one that onnx runs on in fp32"):
+        make_plan(EMBEDDED, gpu_only, TARGET)
+
+
+@pytest.mark.parametrize(
+    ("field", "value", "bound"),
+    [("op_overhead_us", 1e5, "overhead"), ("op_overhead_us", 0, "compute")],
+)
+def test_the_bound_names_what_takes_most_time(field: str, value: float, bound: str) -> None:
+    runtime = replace(PI4.runtime[0], **{field: Figure(value, "a test")})
+    assert estimate(EMBEDDED, 1.0, PI4, runtime, "fp32").bound == bound
+
+
+def test_a_slow_memory_bounds_by_bandwidth() -> None:
+    starved = replace(PI4, memory=replace(PI4.memory, bandwidth_gb_s=Figure(0.01, "a test")))
+    assert estimate(EMBEDDED, 1.0, starved, starved.runtime[0], "fp32").bound == "bandwidth"
+
+
+def test_latency_is_the_written_sum() -> None:
+    from edgeslim import cost
+
+    runtime = PI4.runtime[0]
+    total = 0.5e-3
+    for op in cost.ops(EMBEDDED.architecture):
+        share = runtime.efficiency["fp32"][op.op_class].value
+        total += 60e-6 + max(op.flop / (57.6e9 * share), op.moved_bytes / (12.8e9 * 0.43))
+    found = estimate(EMBEDDED, 1.0, PI4, runtime, "fp32")
+    assert found.latency_ms == pytest.approx(total * 1e3)
+    assert found.latency_low_ms == pytest.approx(found.latency_ms / 2)
+    assert found.latency_high_ms == pytest.approx(found.latency_ms * 2)
+
+
+def test_a_plan_survives_its_file(tmp_path: Path) -> None:
+    plan = make_plan(EMBEDDED, PI4, TARGET, latency_ms=20)
+    plan.write(tmp_path / "plan.json")
+    assert read_plan(tmp_path / "plan.json") == plan
+    data = json.loads((tmp_path / "plan.json").read_text())
+    assert data["edgeslim_plan"] == 1
+    assert data["chosen"]["width_multiplier"] == 0.75
+    assert data["slim_architecture"]["head_dim"] == 24
+    assert [p.name for p in tmp_path.iterdir()] == ["plan.json"]
+    assert set(plan.summary()) >= {"device", "budget", "chosen", "power_mode", "runtime"}
+    json.dumps(plan.summary())
+
+
+def test_an_older_plan_is_replaced_and_any_other_file_kept(tmp_path: Path) -> None:
+    plan = make_plan(EMBEDDED, PI4, TARGET)
+    path = tmp_path / "plan.json"
+    plan.write(path)
+    plan.write(path)
+    for other in ("{}", "my notes", "[1]"):
+        path.write_text(other)
+        with pytest.raises(InputError, match=r"found a file that is no plan, kept it; .*--overwrite"):
+            plan.write(path)
+        assert path.read_text() == other
+    plan.write(path, overwrite=True)
+    assert read_plan(path) == plan
+    with pytest.raises(InputError, match="found a folder"):
+        plan.write(tmp_path)
+    with pytest.raises(InputError, match="cannot be written"):
+        plan.write(tmp_path / "none" / "plan.json")
+
+
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        ({"edgeslim_plan": 2}, "found edgeslim_plan = 2, expected edgeslim_plan = 1"),
+        ({"colour": 1}, "unknown key 'colour'"),
+        ({"classes": "ten"}, "classes: found 'ten', expected a whole number"),
+        ({"chosen": {}}, "chosen: missing key 'width_multiplier'"),
+        ({"budget": {"gflop": 1}}, "budget"),
+        ({"slim_architecture": EMBEDDED.architecture.to_dict()}, "slim_architecture: found head_dim 32"),
+    ],
+)
+def test_a_damaged_plan_is_refused_by_file_and_key(tmp_path: Path, change: dict[str, object], message: str) -> None:
+    data = make_plan(EMBEDDED, PI4, TARGET, latency_ms=20).to_dict()
+    path = tmp_path / "plan.json"
+    path.write_text(json.dumps({**data, **change}))
+    with pytest.raises(InputError) as error:
+        read_plan(path)
+    assert str(error.value).startswith(str(path))
+    assert message in str(error.value)
+
+
+@pytest.mark.parametrize("text", ["", "{", "[]", "{}", "\x00"])
+def test_no_plan_is_refused_in_one_line(tmp_path: Path, text: str) -> None:
+    (tmp_path / "plan.json").write_text(text)
+    with pytest.raises(EdgeslimError, match="`edgeslim plan` writes one"):
+        read_plan(tmp_path / "plan.json")
+    with pytest.raises(InputError, match="cannot be read"):
+        read_plan(tmp_path / "none.json")
+
+
+@pytest.mark.parametrize(
+    ("over", "text"), [(0.0001, "+1 %"), (0.12, "+12 %"), (0.985, "+99 %"), (1.0, "2.0 times"), (250, "251 times")]
+)
+def test_by_how_much(over: float, text: str) -> None:
+    assert over_text(over) == text
+
+
+def test_planning_loads_nothing_heavy() -> None:
+    code = (
+        "import sys; import edgeslim.plan, edgeslim.report; "
+        "print([m for m in ('torch', 'rasterio', 'onnx', 'onnxruntime', 'numpy') if m in sys.modules])"
+    )
+    out = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True).stdout
+    assert [m for m in ("torch", "rasterio", "onnx", "onnxruntime") if m in out] == []
