@@ -10,8 +10,9 @@ from rich.markup import escape
 from rich.table import Table
 from rich.text import Text
 
+from edgeslim.estimate import Estimate
 from edgeslim.manifest import Manifest
-from edgeslim.plan import Estimate, Plan, Step, over_text
+from edgeslim.plan import Plan, Step, over_text
 
 if TYPE_CHECKING:
     from edgeslim.ground.card import WidthScore

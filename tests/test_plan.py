@@ -12,7 +12,8 @@ from hypothesis import strategies as st
 from edgeslim.architecture import Architecture
 from edgeslim.device import Device, Figure, take_device
 from edgeslim.errors import EdgeslimError, InputError, NothingFits, UsageError
-from edgeslim.plan import Plan, estimate, make_plan, over_text, read_plan
+from edgeslim.estimate import estimate
+from edgeslim.plan import Plan, make_plan, over_text, read_plan
 from edgeslim.profile import Profile, Score, take_profile
 from edgeslim.target import take_target
 
