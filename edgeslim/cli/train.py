@@ -19,7 +19,8 @@ def train(
     epochs: Annotated[int, typer.Option(min=1, help="Passes over the training part.")] = 46,
     teacher_epochs: Annotated[int, typer.Option(min=0, help="Passes of the CNN teacher; 0: no teacher.")] = 24,
     random_widths: Annotated[int, typer.Option(min=0, help="Random widths a step, besides widest and narrowest.")] = 1,
-    learning_rate: Annotated[float, typer.Option(help="Peak learning rate of the encoder.")] = 1.5e-3,
+    learning_rate: Annotated[float, typer.Option(help="Peak learning rate of the encoder.")] = 2e-3,
+    optimizer: Annotated[str, typer.Option(help="adamw, or muon for the blocks' matrices.")] = "muon",
     precision: Annotated[str, typer.Option(help="fp32, or bf16 where the processor has it.")] = "fp32",
     threads: Annotated[int, typer.Option(min=0, help="Threads; 0: as torch decides.")] = 0,
     seed: Annotated[int, typer.Option(help="Of weights, order and augmentation.")] = 0,
@@ -38,11 +39,18 @@ def train(
 
     if precision not in ("fp32", "bf16"):
         raise UsageError(f"--precision: found {precision!r}, expected fp32 or bf16")
+    if optimizer not in ("adamw", "muon"):
+        raise UsageError(f"--optimizer: found {optimizer!r}, expected adamw or muon")
     if threads:
         torch.set_num_threads(threads)
     progress = Console(stderr=True, highlight=False)
     recipe = Recipe(
-        epochs=epochs, random_widths=random_widths, learning_rate=learning_rate, precision=precision, seed=seed
+        epochs=epochs,
+        random_widths=random_widths,
+        learning_rate=learning_rate,
+        precision=precision,
+        seed=seed,
+        optimizer=optimizer,
     )
     trained = train_embedded(take_profile(encoder, cards), tiles, recipe, teacher_epochs, out, say=progress.print)
     print_width_scores(trained.rows, Console(highlight=False))

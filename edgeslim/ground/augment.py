@@ -94,7 +94,7 @@ def cutmix(tiles: Tensor, targets: Tensor, generator: torch.Generator) -> tuple[
 
 
 def patchwork(tiles: Tensor, targets: Tensor, generator: torch.Generator) -> tuple[Tensor, Tensor]:
-    """Two or three tiles joined along irregular borders, each tile of the batch along its own; targets by area.
+    """Two to four tiles joined along irregular borders, each tile of the batch along its own; targets by area.
 
     A scene's windows straddle fields, woods and villages; EuroSAT's tiles were picked to show one class. Without such
     joins a network takes any dark wood between fields for a river.

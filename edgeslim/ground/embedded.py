@@ -18,7 +18,7 @@ from edgeslim.ground.checkpoint import Checkpoint
 from edgeslim.ground.heads import fit_heads
 from edgeslim.ground.labelled import LabelledTiles, load_labelled
 from edgeslim.ground.modelcard import write_model_card
-from edgeslim.ground.teacher import TeacherCnn
+from edgeslim.ground.teacher import STRIDE, TeacherCnn
 from edgeslim.ground.train import Classifier, NormalisedTeacher, Recipe, accuracy, cpu_hours, fit, statistics
 from edgeslim.ground.vit import Vit, fold_batch_norm, init_weights
 from edgeslim.profile import Profile
@@ -52,6 +52,7 @@ def teacher_for(
         epochs=epochs,
         slimmable=False,
         learning_rate=TEACHER_LEARNING_RATE,
+        optimizer="adamw",
         band_jitter=0.3,
         mixup_share=0.25,
         cutmix_share=0.25,
@@ -84,8 +85,10 @@ def train_embedded(
     encoder = Vit(arch, batch_norm=bool(arch.stem_channels))
     init_weights(encoder, torch.Generator().manual_seed(recipe.seed))
     torch.manual_seed(recipe.seed)
+    # Tokens can be held against the teacher's feature map only where they lie on the same grid.
+    hints = teacher.network.channels if teacher and arch.patch_size == STRIDE else 0
     model = fit(
-        Classifier(encoder, len(train.classes), mean, std),
+        Classifier(encoder, len(train.classes), mean, std, hints),
         recipe,
         train,
         validation,
@@ -108,7 +111,8 @@ def train_embedded(
         ),
     )
     command = f"edgeslim train {tiles.name} --epochs {recipe.epochs} --teacher-epochs {teacher_epochs}"
-    command += f" --random-widths {recipe.random_widths} --precision {recipe.precision} --seed {recipe.seed}"
+    command += f" --random-widths {recipe.random_widths} --optimizer {recipe.optimizer}"
+    command += f" --precision {recipe.precision} --seed {recipe.seed}"
     card, rows = write_card(trained, Checkpoint(arch, state, heads), parts["test"], out, command)
     facts = {
         "command": command,

@@ -25,6 +25,10 @@ class Residual(nn.Module):
         return F.relu(x + self.second(self.first(x)))
 
 
+STRIDE = 8
+"""Pixels of a tile behind one cell of the last feature map."""
+
+
 class TeacherCnn(nn.Module):
     """Three stages at strides 2, 4 and 8 of two residual blocks each, then a linear classifier."""
 
@@ -34,10 +38,15 @@ class TeacherCnn(nn.Module):
         for width in channels:
             layers += [_conv(bands, width, stride=2), Residual(width), Residual(width)]
             bands = width
+        self.channels = bands
         self.features = nn.Sequential(*layers)
         self.head = nn.Linear(bands, classes)
 
+    def classify(self, features: Tensor) -> Tensor:
+        """(B, channels, H/8, W/8) feature maps -> (B, classes) logits."""
+        logits: Tensor = self.head(features.mean((2, 3)))
+        return logits
+
     def forward(self, tiles: Tensor) -> Tensor:
         """(B, C, H, W) normalised tiles -> (B, classes) logits."""
-        logits: Tensor = self.head(self.features(tiles).mean((2, 3)))
-        return logits
+        return self.classify(self.features(tiles))

@@ -22,6 +22,7 @@ from torch.optim.swa_utils import AveragedModel
 
 from edgeslim.ground import augment
 from edgeslim.ground.labelled import LabelledTiles
+from edgeslim.ground.teacher import TeacherCnn
 from edgeslim.ground.vit import Vit
 
 
@@ -36,7 +37,9 @@ class Recipe:
     learning_rate: float = 1.5e-3
     """Peak of the cosine schedule."""
     weight_decay: float = 0.05
-    """AdamW's decay, on matrices and kernels only."""
+    """Decay of matrices and kernels; the rest has none."""
+    optimizer: str = "adamw"
+    """"adamw", or "muon" for the blocks' matrices (Jordan 2024; updates scaled as in arXiv 2502.16982)."""
     warmup_epochs: float = 2.0
     """Linear rise of the learning rate."""
     label_smoothing: float = 0.05
@@ -47,6 +50,8 @@ class Recipe:
     """False trains the widest width alone."""
     teacher_share: float = 0.5
     """Weight of the teacher's probabilities against the labels, on batches that are not mixed."""
+    hint_weight: float = 1.0
+    """Weight of the distance between encoded tokens and the teacher's feature map (FitNets, arXiv 1412.6550)."""
     band_jitter: float = 0.1
     """How far a band's radiometry strays from the others'."""
     mixup_share: float = 0.15
@@ -66,16 +71,18 @@ class Recipe:
 class Classifier(nn.Module):
     """Encoder and linear head, with the normalisation of 0 ... 255 tiles in front.
 
-    The tokens before the blocks do not depend on the width: they are computed once a step.
+    The tokens before the blocks do not depend on the width: they are computed once a step. `hint_channels` adds a
+    projection to a teacher's feature maps, for training alone.
     """
 
     mean: Tensor
     std: Tensor
 
-    def __init__(self, encoder: Vit, classes: int, mean: Tensor, std: Tensor) -> None:
+    def __init__(self, encoder: Vit, classes: int, mean: Tensor, std: Tensor, hint_channels: int = 0) -> None:
         super().__init__()
         self.encoder = encoder
         self.head = nn.Linear(encoder.arch.dim, classes)
+        self.hint = nn.Linear(encoder.arch.dim, hint_channels) if hint_channels else None
         self.register_buffer("mean", mean.view(1, -1, 1, 1))
         self.register_buffer("std", std.view(1, -1, 1, 1))
 
@@ -85,8 +92,22 @@ class Classifier(nn.Module):
 
     def logits(self, tokens: Tensor, width_multiplier: float = 1.0) -> Tensor:
         """(B, N, d) -> (B, classes) float32."""
-        logits: Tensor = self.head(self.encoder.encode(tokens, width_multiplier))
+        return self.classify(self.encoder.encode(tokens, width_multiplier))
+
+    def classify(self, encoded: Tensor) -> Tensor:
+        """(B, N, d) encoded tokens -> (B, classes) float32."""
+        logits: Tensor = self.head(self.encoder.pool(encoded))
         return logits.float()
+
+    def hint_loss(self, encoded: Tensor, maps: Tensor) -> Tensor:
+        """Mean squared distance of projected patch tokens (B, N, d) from standardised feature maps (B, C, h, w).
+
+        0 for a model without `hint_channels`.
+        """
+        if self.hint is None:
+            return torch.zeros(())
+        patches = encoded[:, self.encoder.arch.tokens - self.encoder.arch.patches :]
+        return F.mse_loss(self.hint(patches).float(), maps.flatten(2).transpose(1, 2))
 
     def forward(self, tiles: Tensor) -> Tensor:
         """(B, C, H, W) 0 ... 255 -> (B, classes) at full width."""
@@ -94,12 +115,12 @@ class Classifier(nn.Module):
 
 
 class NormalisedTeacher(nn.Module):
-    """A network on normalised tiles, fed 0 ... 255 ones."""
+    """The teacher on normalised tiles, fed 0 ... 255 ones."""
 
     mean: Tensor
     std: Tensor
 
-    def __init__(self, network: nn.Module, mean: Tensor, std: Tensor) -> None:
+    def __init__(self, network: TeacherCnn, mean: Tensor, std: Tensor) -> None:
         super().__init__()
         self.network = network
         self.register_buffer("mean", mean.view(1, -1, 1, 1))
@@ -109,6 +130,13 @@ class NormalisedTeacher(nn.Module):
         """(B, C, H, W) 0 ... 255 -> (B, classes) float32."""
         logits: Tensor = self.network((tiles - self.mean) / self.std)
         return logits.float()
+
+    @torch.no_grad()
+    def teach(self, tiles: Tensor) -> tuple[Tensor, Tensor]:
+        """(B, C, H, W) 0 ... 255 -> feature maps standardised by channel, and (B, classes) probabilities."""
+        maps: Tensor = self.network.features((tiles - self.mean) / self.std)
+        probabilities = self.network.classify(maps).float().softmax(1)
+        return F.batch_norm(maps.float(), None, None, training=True), probabilities
 
 
 def statistics(tiles: Tensor) -> tuple[Tensor, Tensor]:
@@ -156,11 +184,26 @@ def _moving_average(decay: float) -> Callable[[Tensor, Tensor, Tensor | int], Te
     return update
 
 
-def _parameter_groups(model: nn.Module, weight_decay: float) -> list[dict[str, object]]:
+def _optimizers(model: nn.Module, recipe: Recipe) -> list[torch.optim.Optimizer]:
+    """AdamW for everything, or for all but the blocks' matrices, which Muon takes."""
     named = [(n, p) for n, p in model.named_parameters() if p.requires_grad]
-    decayed = [p for n, p in named if p.ndim >= 2 and not n.endswith(("pos_embed", "cls_token", "reg_token"))]
-    plain = [p for n, p in named if p.ndim < 2 or n.endswith(("pos_embed", "cls_token", "reg_token"))]
-    return [{"params": decayed, "weight_decay": weight_decay}, {"params": plain, "weight_decay": 0.0}]
+    matrices = [p for n, p in named if recipe.optimizer == "muon" and ".blocks." in n and p.ndim == 2]
+    taken = {id(p) for p in matrices}
+    rest = [(n, p) for n, p in named if id(p) not in taken]
+    decayed = [p for n, p in rest if p.ndim >= 2 and not n.endswith(("pos_embed", "cls_token", "reg_token"))]
+    plain = [p for n, p in rest if p.ndim < 2 or n.endswith(("pos_embed", "cls_token", "reg_token"))]
+    groups = [{"params": decayed, "weight_decay": recipe.weight_decay}, {"params": plain, "weight_decay": 0.0}]
+    optimizers: list[torch.optim.Optimizer] = [torch.optim.AdamW(groups, lr=recipe.learning_rate)]
+    if matrices:
+        optimizers.append(
+            torch.optim.Muon(
+                matrices,
+                lr=recipe.learning_rate,
+                weight_decay=recipe.weight_decay,
+                adjust_lr_fn="match_rms_adamw",
+            )
+        )
+    return optimizers
 
 
 def _save(state: dict[str, object], path: Path) -> None:
@@ -176,7 +219,7 @@ def fit(
     validation: LabelledTiles,
     folder: Path,
     *,
-    teacher: nn.Module | None = None,
+    teacher: NormalisedTeacher | None = None,
     say: Callable[[str], None] = print,
 ) -> nn.Module:
     """Train `model` by `recipe`; return its moving average, in evaluation mode.
@@ -189,15 +232,14 @@ def fit(
     generator = torch.Generator().manual_seed(recipe.seed)
     steps = len(train.labels) // recipe.batch
     total, warmup = steps * recipe.epochs, max(1, round(recipe.warmup_epochs * steps))
-    optimizer = torch.optim.AdamW(_parameter_groups(model, recipe.weight_decay), lr=recipe.learning_rate)
-    scheduler = torch.optim.lr_scheduler.LambdaLR(
-        optimizer,
-        lambda i: (
-            (i + 1) / warmup
-            if i < warmup
-            else 0.01 + 0.99 * 0.5 * (1 + math.cos(math.pi * (i - warmup) / max(1, total - warmup)))
-        ),
-    )
+    optimizers = _optimizers(model, recipe)
+
+    def rate(step: int) -> float:
+        if step < warmup:
+            return (step + 1) / warmup
+        return 0.01 + 0.99 * 0.5 * (1 + math.cos(math.pi * (step - warmup) / max(1, total - warmup)))
+
+    schedulers = [torch.optim.lr_scheduler.LambdaLR(optimizer, rate) for optimizer in optimizers]
     average = AveragedModel(model, avg_fn=_moving_average(recipe.average_decay), use_buffers=True)
     first, spent = 0, 0.0
     checkpoint = folder / "last.pt"
@@ -205,8 +247,11 @@ def fit(
         state = torch.load(checkpoint, weights_only=True)
         model.load_state_dict(state["model"])
         average.load_state_dict(state["average"])
-        optimizer.load_state_dict(state["optimizer"])
-        scheduler.load_state_dict(state["scheduler"])
+        for optimizer, scheduler, of_optimizer, of_scheduler in zip(
+            optimizers, schedulers, state["optimizers"], state["schedulers"], strict=True
+        ):
+            optimizer.load_state_dict(of_optimizer)
+            scheduler.load_state_dict(of_scheduler)
         generator.set_state(state["generator"])
         first, spent = int(state["epoch"]), float(state["cpu_seconds"])
         say(f"resuming after epoch {first} of {recipe.epochs}")
@@ -224,21 +269,23 @@ def fit(
             target = hard * (1 - recipe.label_smoothing) + recipe.label_smoothing / classes
             shares = (recipe.mixup_share, recipe.cutmix_share, recipe.patchwork_share)
             tiles, target, mixed = augment.mix(tiles, target, generator, shares)
+            maps = None
             with torch.autocast("cpu", torch.bfloat16, enabled=recipe.precision == "bf16"):
-                # A teacher knows no more of a mixed tile than its labels say, and asking it costs a fifth of a step.
-                if teacher is not None and not mixed:
-                    with torch.no_grad():
-                        taught = teacher(tiles).softmax(1)
-                    target = target * (1 - recipe.teacher_share) + taught * recipe.teacher_share
+                if teacher is not None:
+                    maps, taught = teacher.teach(tiles)
+                    # Of a mixed tile the teacher's opinion is worth less than the labels; its features are local.
+                    if not mixed:
+                        target = target * (1 - recipe.teacher_share) + taught * recipe.teacher_share
                 if slimmable is not None:
-                    loss = _sandwich(slimmable, tiles, target, recipe.random_widths, generator)
+                    loss = _sandwich(slimmable, tiles, target, maps, recipe, generator)
                 else:
                     loss = _soft_cross_entropy(model(tiles), target)
-            optimizer.zero_grad(set_to_none=True)
+            model.zero_grad(set_to_none=True)
             torch.autograd.backward(loss)
             nn.utils.clip_grad_norm_(model.parameters(), 1.0)
-            optimizer.step()
-            scheduler.step()
+            for optimizer, scheduler in zip(optimizers, schedulers, strict=True):
+                optimizer.step()
+                scheduler.step()
             average.update_parameters(model)
             loss_sum += float(loss.detach())
         average.eval()
@@ -258,8 +305,8 @@ def fit(
             {
                 "model": model.state_dict(),
                 "average": average.state_dict(),
-                "optimizer": optimizer.state_dict(),
-                "scheduler": scheduler.state_dict(),
+                "optimizers": [optimizer.state_dict() for optimizer in optimizers],
+                "schedulers": [scheduler.state_dict() for scheduler in schedulers],
                 "generator": generator.get_state(),
                 "epoch": epoch + 1,
                 "cpu_seconds": spent,
@@ -282,17 +329,26 @@ def _quarter(model: Classifier, tiles: Tensor) -> Tensor:
 
 
 def _sandwich(
-    model: Classifier, tiles: Tensor, target: Tensor, random_widths: int, generator: torch.Generator
+    model: Classifier,
+    tiles: Tensor,
+    target: Tensor,
+    maps: Tensor | None,
+    recipe: Recipe,
+    generator: torch.Generator,
 ) -> Tensor:
-    """Sum of the losses of the widest, the narrowest and `random_widths` other widths."""
+    """Sum of the losses of the widest, the narrowest and the recipe's random widths; `maps` are hints, if any."""
     steps = model.encoder.arch.width_steps()
     tokens = model.tokens(tiles)
-    widest = model.logits(tokens)
-    soft = widest.detach().softmax(1)
     # The exponent draws narrow widths more often than wide ones: they gain more from a step, and it costs less.
-    draws = torch.rand(random_widths, generator=generator) ** 1.5
+    draws = torch.rand(recipe.random_widths, generator=generator) ** 1.5
     drawn = (1 + draws * (len(steps) - 2)).long().tolist()
-    loss = _soft_cross_entropy(widest, target)
-    for index in (0, *drawn):
-        loss = loss + _soft_cross_entropy(model.logits(tokens, steps[index]), soft)
+    loss = torch.zeros(())
+    for index in (len(steps) - 1, 0, *drawn):
+        encoded = model.encoder.encode(tokens, steps[index])
+        logits = model.classify(encoded)
+        loss = loss + _soft_cross_entropy(logits, target)
+        if maps is not None:
+            loss = loss + recipe.hint_weight * model.hint_loss(encoded, maps)
+        if index == len(steps) - 1:
+            target = logits.detach().softmax(1)
     return loss

@@ -167,19 +167,22 @@ class Vit(nn.Module):
         return x
 
     def encode(self, tokens: Tensor, width_multiplier: float = 1.0) -> Tensor:
-        """(B, N, d) tokens -> (B, d) features, blocks cut to the first channels at `width_multiplier`."""
+        """(B, N, d) tokens -> (B, N, d) encoded ones, blocks cut to the first channels at `width_multiplier`."""
         slim = self.arch.at(width_multiplier)
         x = tokens
         for block in self.blocks:
             x = block(x, slim.head_dim, slim.ffn_hidden)
-        x = F.layer_norm(x, (self.arch.dim,), self.norm.weight, self.norm.bias, self.norm.eps)
+        return F.layer_norm(x, (self.arch.dim,), self.norm.weight, self.norm.bias, self.norm.eps)
+
+    def pool(self, encoded: Tensor) -> Tensor:
+        """(B, N, d) encoded tokens -> (B, d) features."""
         if self.arch.pool == "class":
-            return x[:, 0]
-        return x[:, self.arch.tokens - self.arch.patches :].mean(1)
+            return encoded[:, 0]
+        return encoded[:, self.arch.tokens - self.arch.patches :].mean(1)
 
     def forward(self, tiles: Tensor, width_multiplier: float = 1.0) -> Tensor:
         """(B, C, H, W) normalised tiles -> (B, d) features."""
-        return self.encode(self.embed(tiles), width_multiplier)
+        return self.pool(self.encode(self.embed(tiles), width_multiplier))
 
 
 def init_weights(encoder: Vit, generator: torch.Generator) -> None:

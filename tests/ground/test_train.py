@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import zipfile
+from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
 
@@ -43,11 +44,11 @@ def parts(tiles: Path) -> dict[str, LabelledTiles]:
     return load_labelled(tiles, 16)
 
 
-def _classifier(parts: dict[str, LabelledTiles]) -> Classifier:
+def _classifier(parts: dict[str, LabelledTiles], hint_channels: int = 0) -> Classifier:
     encoder = Vit(TINY, batch_norm=True)
     init_weights(encoder, torch.Generator().manual_seed(0))
     torch.manual_seed(0)
-    return Classifier(encoder, 3, *statistics(parts["train"].images))
+    return Classifier(encoder, 3, *statistics(parts["train"].images), hint_channels)
 
 
 @given(st.text(min_size=1))
@@ -83,26 +84,35 @@ def test_unusable_tiles_are_named(tmp_path: Path) -> None:
 
 
 def test_the_sandwich_sums_widest_narrowest_and_random(parts: dict[str, LabelledTiles]) -> None:
-    model = _classifier(parts).eval()
+    model = _classifier(parts, hint_channels=5).eval()
     images, labels = parts["train"].images[:8].float(), parts["train"].labels[:8]
     target = torch.nn.functional.one_hot(labels, 3).float()
+    maps = torch.randn(8, 5, 4, 4, generator=torch.Generator().manual_seed(1))
+    recipe = Recipe(random_widths=1, hint_weight=0.7)
     model.zero_grad()
-    torch.autograd.backward(_sandwich(model, images, target, 1, torch.Generator().manual_seed(3)))
+    torch.autograd.backward(_sandwich(model, images, target, maps, recipe, torch.Generator().manual_seed(3)))
     found = {name: p.grad.clone() for name, p in model.named_parameters() if p.grad is not None}
     drawn = int(1 + float(torch.rand(1, generator=torch.Generator().manual_seed(3)) ** 1.5) * (TINY.head_dim - 2))
     model.zero_grad()
-    widest = model.logits(model.tokens(images))
-    torch.nn.functional.cross_entropy(widest, target).backward()
-    for width in (1 / TINY.head_dim, (drawn + 1) / TINY.head_dim):
-        torch.nn.functional.cross_entropy(
-            model.logits(model.tokens(images), width), widest.detach().softmax(1)
-        ).backward()
+    soft = target
+    for width in (1.0, 1 / TINY.head_dim, (drawn + 1) / TINY.head_dim):
+        encoded = model.encoder.encode(model.tokens(images), width)
+        torch.nn.functional.cross_entropy(model.classify(encoded), soft).backward(retain_graph=True)
+        assert model.hint is not None
+        hinted = model.hint(encoded).transpose(1, 2).reshape(8, 5, 4, 4)
+        (0.7 * (hinted - maps).square().mean()).backward()
+        if width == 1.0:
+            soft = model.classify(encoded).detach().softmax(1)
+    assert found.keys() == {name for name, _ in model.named_parameters()}
     for name, parameter in model.named_parameters():
         torch.testing.assert_close(found[name], parameter.grad, rtol=1e-4, atol=1e-6)
 
 
-def test_a_stopped_run_resumes_to_the_same_weights(parts: dict[str, LabelledTiles], tmp_path: Path) -> None:
-    recipe = Recipe(epochs=3, batch=32, warmup_epochs=1)
+@pytest.mark.parametrize("optimizer", ["adamw", "muon"])
+def test_a_stopped_run_resumes_to_the_same_weights(
+    parts: dict[str, LabelledTiles], tmp_path: Path, optimizer: str
+) -> None:
+    recipe = Recipe(epochs=3, batch=32, warmup_epochs=1, optimizer=optimizer)
     whole = fit(_classifier(parts), recipe, parts["train"], parts["validation"], tmp_path / "a", say=lambda _: None)
 
     class Stopped(Exception):
@@ -131,6 +141,19 @@ def test_folding_batch_norm_keeps_the_function(parts: dict[str, LabelledTiles]) 
         torch.testing.assert_close(fold_batch_norm(encoder)(images), encoder(images), rtol=1e-4, atol=1e-5)
 
 
+@pytest.mark.parametrize("way", [augment.mixup, augment.cutmix, augment.patchwork])
+def test_mixed_targets_say_what_share_of_a_tile_is_whose(way: Callable[..., tuple[torch.Tensor, torch.Tensor]]) -> None:
+    # Each tile is filled with its own number: what is left of it can be counted.
+    images = torch.arange(8.0).view(8, 1, 1, 1).expand(8, 1, 32, 32).clone()
+    for seed in range(6):
+        mixed, target = way(images, torch.eye(8), torch.Generator().manual_seed(seed))
+        torch.testing.assert_close(target.sum(1), torch.ones(8))
+        if way is augment.patchwork and int(torch.randint(1, 3, (), generator=torch.Generator().manual_seed(seed))) > 1:
+            continue  # the second join takes parts of joined tiles: their shares hold on average only
+        expected = (target * torch.arange(8.0)).sum(1)
+        torch.testing.assert_close(mixed.mean((1, 2, 3)), expected, rtol=1e-4, atol=1e-4)
+
+
 def test_radiometry_stays_in_range_and_spares_a_share() -> None:
     images = torch.full((400, 3, 4, 4), 100.0)
     changed = augment.radiometry(images, torch.Generator().manual_seed(0), 0.1, share=0.65)
@@ -144,7 +167,7 @@ def test_radiometry_stays_in_range_and_spares_a_share() -> None:
 
 
 def test_the_whole_recipe_writes_a_card_that_loads(tiny: Profile, tiles: Path, tmp_path: Path) -> None:
-    recipe = Recipe(epochs=12, batch=32, warmup_epochs=1, learning_rate=5e-3)
+    recipe = Recipe(epochs=12, batch=32, warmup_epochs=1, learning_rate=5e-3, optimizer="muon")
     bare = replace(tiny, checkpoint=None, checkpoint_sha256=None)
     trained = train_embedded(bare, tiles, recipe, 1, tmp_path, say=lambda _: None)
     card = load_profile(tmp_path / "tiny.toml")
