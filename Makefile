@@ -25,9 +25,11 @@ lint: .venv/.installed
 unit: .venv/.installed
 	$(BIN)/python -m pytest
 
-# A second environment without torch and onnx: what flies must run there.
-onboard: .venv-onboard/.installed
+# A second environment without torch and onnx: what flies must run there, a real artifact of the ground's included.
+onboard: .venv/.installed .venv-onboard/.installed
 	.venv-onboard/bin/python tests/onboard/environment.py
+	$(BIN)/edgeslim export --encoder eurosat-rgb -w 0.25 -o .venv-onboard/artifact
+	.venv-onboard/bin/edgeslim check .venv-onboard/artifact
 	.venv-onboard/bin/python -m pytest tests --ignore tests/ground
 
 # Remakes the embedded encoder from EuroSAT's RGB tiles (TILES=folder or zip); hours on two cores.

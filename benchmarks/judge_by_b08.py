@@ -34,10 +34,10 @@ def main() -> None:
     warnings.simplefilter("ignore", NotGeoreferencedWarning)
     with rasterio.open(arguments.scene) as scene:
         where = {name: i for i, text in enumerate(scene.descriptions, 1) for name in band_names(text)}
-        missing = [name for name in ("B03", "B04", "B08") if name not in where]
+        missing = [name for name in ("b3", "b4", "b8") if name not in where]
         if missing:
-            raise SystemExit(f"{arguments.scene}: no band is described as {missing[0]}, expected B03, B04 and B08")
-        green, red, infrared = (scene.read(where[name]).astype(float) for name in ("B03", "B04", "B08"))
+            raise SystemExit(f"{arguments.scene}: no band is described as {missing[0].upper()}, expected B03, B04, B08")
+        green, red, infrared = (scene.read(where[name]).astype(float) for name in ("b3", "b4", "b8"))
     with rasterio.open(arguments.result / "classes.tif") as mapped:
         classes, nodata = mapped.read(1), mapped.nodata
     summary = json.loads((arguments.result / "summary.json").read_text())

@@ -21,9 +21,9 @@ EuroSAT Forest (810, 683, 414) and a Level-2A scene's (230, 409, 252)."""
 def radiometry(tiles: Tensor, generator: torch.Generator, band_jitter: float, share: float = 0.65) -> Tensor:
     """Random offset and gain by band on `share` of the tiles, so that L1C and L2A both look familiar.
 
-    `tiles` is (B, 3, H, W) in red, green, blue order, 0 ... 255. An atmosphere of strength t is taken away (t = 1 is a
-    whole path radiance, t < 0 adds haze), each band's share of it varies by `band_jitter`, then a common gain and a
-    band's own are applied. Much jitter makes dark woods and water alike, which differ by colour alone.
+    `tiles` is (B, 3, H, W) in red, green, blue order, 0 ... 255. Two of three times a whole path radiance is taken
+    away, else none, give or take a tenth of it; each band's share varies by `band_jitter`, then a common gain and a
+    band's own are applied. What lies between the two levels is no product, and there dark woods are water-coloured.
     """
     batch = tiles.shape[0]
     blue_green_red = torch.tensor(PATH_RADIANCE_DN) / DN_PER_LEVEL
@@ -32,7 +32,9 @@ def radiometry(tiles: Tensor, generator: torch.Generator, band_jitter: float, sh
     def uniform(low: float, high: float, *shape: int) -> Tensor:
         return torch.rand(batch, *shape, generator=generator) * (high - low) + low
 
-    strength = uniform(-0.15, 1.2, 1, 1, 1) * uniform(1 - band_jitter, 1 + band_jitter, 3, 1, 1)
+    surface = (torch.rand(batch, 1, 1, 1, generator=generator) < 2 / 3).to(tiles.dtype)
+    spread = 0.1 * torch.randn(batch, 1, 1, 1, generator=generator)
+    strength = (surface + spread) * uniform(1 - band_jitter, 1 + band_jitter, 3, 1, 1)
     gain = uniform(0.85, 1.25, 1, 1, 1) * uniform(1 - band_jitter / 4, 1 + band_jitter / 4, 3, 1, 1)
     changed = (tiles - strength * path) * gain
     chosen = (torch.rand(batch, 1, 1, 1, generator=generator) < share).to(tiles.dtype)
@@ -113,15 +115,37 @@ def patchwork(tiles: Tensor, targets: Tensor, generator: torch.Generator) -> tup
     return tiles, targets
 
 
+def mosaic(tiles: Tensor, targets: Tensor, generator: torch.Generator) -> tuple[Tensor, Tensor]:
+    """Four tiles around a random point, half of the times at half their scale: a country of small fields.
+
+    In EuroSAT nearly every varied tile is a river or a highway, so that variety itself passes for one.
+    """
+    side = tiles.shape[-1]
+    sources = tiles
+    if torch.rand((), generator=generator) < 0.5:
+        small = F.avg_pool2d(tiles, 2)
+        sources = torch.cat([small, small.flip(3)], 3)
+        sources = torch.cat([sources, sources.flip(2)], 2)
+    row, column = torch.randint(side // 4, side - side // 4 + 1, (2,), generator=generator).tolist()
+    joined, shares = sources.clone(), torch.zeros_like(targets)
+    for rows in (slice(0, row), slice(row, side)):
+        for columns in (slice(0, column), slice(column, side)):
+            order = torch.randperm(tiles.shape[0], generator=generator)
+            joined[:, :, rows, columns] = sources[order, :, rows, columns]
+            area = (rows.stop - rows.start) * (columns.stop - columns.start) / side**2
+            shares = shares + targets[order] * area
+    return joined, shares
+
+
 def mix(
-    tiles: Tensor, targets: Tensor, generator: torch.Generator, shares: tuple[float, float, float]
+    tiles: Tensor, targets: Tensor, generator: torch.Generator, shares: tuple[float, float, float, float]
 ) -> tuple[Tensor, Tensor, bool]:
-    """Mix a batch by at most one of `mixup`, `cutmix` and `patchwork`, whose `shares` of the batches are given.
+    """Mix a batch by at most one of `mixup`, `cutmix`, `patchwork` and `mosaic`, by their `shares` of the batches.
 
     `tiles` (B, C, H, W), `targets` (B, classes) probabilities; the last value says whether anything was mixed.
     """
     draw = float(torch.rand((), generator=generator))
-    for way, share in zip((mixup, cutmix, patchwork), shares, strict=True):
+    for way, share in zip((mixup, cutmix, patchwork, mosaic), shares, strict=True):
         if draw < share:
             return *way(tiles, targets, generator), True
         draw -= share

@@ -57,6 +57,7 @@ def teacher_for(
         mixup_share=0.25,
         cutmix_share=0.25,
         patchwork_share=0.0,
+        mosaic_share=0.0,
     )
     trained = fit(network, own, data, parts["validation"], folder, say=lambda line: say(f"teacher  {line}"))
     if not isinstance(trained, NormalisedTeacher):

@@ -16,6 +16,7 @@ def write_model_card(profile: Profile, facts: dict[str, Any], rows: list[WidthSc
     parts, hours, recipe = facts["parts"], facts["cpu_hours"], facts["recipe"]
     low, high = PARTS["test"]
     taught = facts["teacher_accuracy"]
+    joined = recipe["patchwork_share"] + recipe["mosaic_share"]
     teacher = (
         ""
         if taught is None
@@ -73,10 +74,10 @@ shipped fp16 weights, computed in float32.
 Sandwich rule: every step trains the widest width on labels and on the teacher's probabilities, and the narrowest plus
 {recipe["random_widths"]} random widths on the widest one's output. AdamW, batch {recipe["batch"]}, peak learning rate
 {recipe["learning_rate"]:g}, weight decay {recipe["weight_decay"]:g}, cosine over {recipe["epochs"]} epochs; turns,
-zoom, random radiometry; {recipe["patchwork_share"]:.0%} of the batches are joined along irregular borders (a scene's
-windows straddle fields and woods, EuroSAT's tiles do not), {recipe["mixup_share"]:.0%} are MixUp and
-{recipe["cutmix_share"]:.0%} CutMix; moving average of the weights; {recipe["precision"]}, seed {recipe["seed"]},
-torch {facts["torch"]}, {facts["machine"]}. CPU hours: teacher {hours["teacher"]}, student {hours["student"]}.
+zoom, random radiometry; {joined:.0%} of the batches are joined from several tiles (a scene's windows straddle fields
+and woods, EuroSAT's tiles do not), {recipe["mixup_share"]:.0%} are MixUp and {recipe["cutmix_share"]:.0%} CutMix;
+moving average of the weights; {recipe["precision"]}, seed {recipe["seed"]}, torch {facts["torch"]},
+{facts["machine"]}. CPU hours: teacher {hours["teacher"]}, student {hours["student"]}.
 {teacher}
 
 ## What it must not be used for

@@ -54,12 +54,14 @@ class Recipe:
     """Weight of the distance between encoded tokens and the teacher's feature map (FitNets, arXiv 1412.6550)."""
     band_jitter: float = 0.1
     """How far a band's radiometry strays from the others'."""
-    mixup_share: float = 0.15
+    mixup_share: float = 0.1
     """Share of the batches that MixUp blends."""
     cutmix_share: float = 0.05
     """Share of the batches that CutMix pastes together."""
-    patchwork_share: float = 0.4
+    patchwork_share: float = 0.2
     """Share of the batches that are joined along irregular borders."""
+    mosaic_share: float = 0.25
+    """Share of the batches that are joined around a point."""
     average_decay: float = 0.999
     """Decay of the exponential moving average whose weights are kept."""
     precision: str = "fp32"
@@ -264,11 +266,12 @@ def fit(
         for step in range(steps):
             chosen = order[step * recipe.batch : (step + 1) * recipe.batch]
             tiles = augment.geometry(train.images[chosen].float(), generator)
-            tiles = augment.noise(augment.radiometry(tiles, generator, recipe.band_jitter), generator)
             hard = F.one_hot(train.labels[chosen], classes).float()
             target = hard * (1 - recipe.label_smoothing) + recipe.label_smoothing / classes
-            shares = (recipe.mixup_share, recipe.cutmix_share, recipe.patchwork_share)
+            shares = (recipe.mixup_share, recipe.cutmix_share, recipe.patchwork_share, recipe.mosaic_share)
             tiles, target, mixed = augment.mix(tiles, target, generator, shares)
+            # After the mixing, as a scene lies under one atmosphere.
+            tiles = augment.noise(augment.radiometry(tiles, generator, recipe.band_jitter), generator)
             maps = None
             with torch.autocast("cpu", torch.bfloat16, enabled=recipe.precision == "bf16"):
                 if teacher is not None:

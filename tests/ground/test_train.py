@@ -141,7 +141,7 @@ def test_folding_batch_norm_keeps_the_function(parts: dict[str, LabelledTiles]) 
         torch.testing.assert_close(fold_batch_norm(encoder)(images), encoder(images), rtol=1e-4, atol=1e-5)
 
 
-@pytest.mark.parametrize("way", [augment.mixup, augment.cutmix, augment.patchwork])
+@pytest.mark.parametrize("way", [augment.mixup, augment.cutmix, augment.patchwork, augment.mosaic])
 def test_mixed_targets_say_what_share_of_a_tile_is_whose(way: Callable[..., tuple[torch.Tensor, torch.Tensor]]) -> None:
     # Each tile is filled with its own number: what is left of it can be counted.
     images = torch.arange(8.0).view(8, 1, 1, 1).expand(8, 1, 32, 32).clone()
