@@ -56,6 +56,16 @@ class ClassLabel:
     """For people."""
     color: str
     """RRGGBB, as STAC's color_hint."""
+    trained_share: float | None = None
+    """Share of the training tiles; None: not known."""
+    land_share: float | None = None
+    """Share of the land that the encoder is meant to fly over; None: not known."""
+
+    def __post_init__(self) -> None:
+        for field in ("trained_share", "land_share"):
+            share = getattr(self, field)
+            if share is not None and not 0 < share <= 1:
+                raise InputError(f"{field}: found {share:g}, expected more than 0 and at most 1")
 
 
 @dataclass(frozen=True, slots=True)
@@ -98,6 +108,8 @@ class Profile:
     """None on a card without weights."""
     classes: tuple[ClassLabel, ...]
     """Of the heads that ship with it; empty without."""
+    land_share_source: str | None
+    """Where the classes' land shares come from; needed where they are given."""
     checkpoint: Path | None
     """Weights that ship beside the card."""
     checkpoint_sha256: str | None
@@ -127,6 +139,7 @@ _KEYS = (
     "band",
     "radiometry",
     "class",
+    "land_share_source",
     "checkpoint",
     "checkpoint_sha256",
     "score",
@@ -144,6 +157,11 @@ def load_profile(path: Path) -> Profile:
     checkpoint = data.get("checkpoint")
     radiometry = data.get("radiometry")
     scores = tuple(read_record(Score, row, f"{path}: [[score]] {i}") for i, row in enumerate(data.get("score", []), 1))
+    classes = tuple(
+        read_record(ClassLabel, row, f"{path}: [[class]] {i}") for i, row in enumerate(data.get("class", []), 1)
+    )
+    if any(label.land_share is not None for label in classes) and not data.get("land_share_source"):
+        raise InputError(f"{path}: missing key 'land_share_source', expected where the land shares come from")
     return Profile(
         id=data["id"],
         aliases=tuple(data.get("aliases", ())),
@@ -154,9 +172,8 @@ def load_profile(path: Path) -> Profile:
         gsd_m=data.get("gsd_m"),
         bands=tuple(read_record(Band, row, f"{path}: [[band]] {i}") for i, row in enumerate(data.get("band", []), 1)),
         radiometry=None if radiometry is None else read_record(Radiometry, radiometry, f"{path}: [radiometry]"),
-        classes=tuple(
-            read_record(ClassLabel, row, f"{path}: [[class]] {i}") for i, row in enumerate(data.get("class", []), 1)
-        ),
+        classes=classes,
+        land_share_source=data.get("land_share_source"),
         checkpoint=path.parent / checkpoint if checkpoint else None,
         checkpoint_sha256=data.get("checkpoint_sha256"),
         scores=tuple(sorted(scores, key=lambda s: s.width_multiplier)),

@@ -4,7 +4,7 @@ import pytest
 
 from edgeslim.errors import InputError, UnknownName
 from edgeslim.profile import load_profile, take_profile
-from edgeslim.shelf import card_paths
+from edgeslim.shelf import card_paths, shelf_folder
 
 CARD = """
 schema = 1
@@ -66,3 +66,18 @@ def test_wrong_cards_name_file_and_key(tmp_path: Path, old: str, new: str, messa
 def test_an_unknown_encoder_lists_the_nearest() -> None:
     with pytest.raises(UnknownName, match="vit-s-16"):
         take_profile("vit-s16")
+
+
+def test_land_shares_need_a_source_and_a_range(tmp_path: Path) -> None:
+    card = take_profile("eurosat-rgb")
+    text = (shelf_folder("profiles") / "eurosat-rgb.toml").read_text()
+    path = tmp_path / "eurosat-rgb.toml"
+    lines = [line for line in text.splitlines() if not line.startswith("land_share_source")]
+    path.write_text("\n".join(lines))
+    with pytest.raises(InputError, match="missing key 'land_share_source'"):
+        load_profile(path)
+    share = next(line for line in text.splitlines() if line.startswith("land_share ="))
+    path.write_text(text.replace(share, "land_share = 1.5", 1))
+    with pytest.raises(InputError, match=r"\[\[class\]\] 1: land_share: found 1.5, expected more than 0"):
+        load_profile(path)
+    assert sum(label.land_share or 0 for label in card.classes) == pytest.approx(1)

@@ -29,6 +29,9 @@ def classify(
     accept_gsd: Annotated[
         bool, typer.Option("--accept-gsd", help="Process a scene of another, or unknown, ground sample distance.")
     ] = False,
+    training_prior: Annotated[
+        bool, typer.Option("--training-prior", help="Take classes to be as frequent as in training, not as on land.")
+    ] = False,
     batch: Annotated[int, typer.Option(help="Tiles given to the network at once.")] = 16,
     threads: Annotated[int | None, typer.Option(help="Threads of the runtime; default every core.")] = None,
     overwrite: Annotated[bool, typer.Option("--overwrite", help="Replace results that stand in OUT.")] = False,
@@ -42,6 +45,7 @@ def classify(
         cells=cells,
         batch=batch,
         threads=threads,
+        training_prior=training_prior,
         overwrite=overwrite,
         scene=SceneOptions(bands=bands, scale=scale, offset=offset, accept_gsd=accept_gsd),
     )

@@ -100,7 +100,8 @@ def _toml(profile: Profile) -> str:
         "architecture": profile.architecture.to_dict(),
         "radiometry": None if profile.radiometry is None else asdict(profile.radiometry),
         "band": [asdict(band) for band in profile.bands],
-        "class": [asdict(label) for label in profile.classes],
+        "land_share_source": profile.land_share_source,
+        "class": [{k: v for k, v in asdict(label).items() if v is not None} for label in profile.classes],
         "score": [asdict(score) for score in profile.scores],
     }
     if profile.checkpoint is not None:

@@ -103,8 +103,13 @@ def train_embedded(
     heads = fit_heads(model, train, validation, recipe, say)
     state = {key: value.detach() for key, value in model.encoder.state_dict().items()}
     scale = radiometry.image_scale
+    counts = torch.bincount(train.labels, minlength=len(train.classes)).tolist()
     trained = replace(
         profile,
+        classes=tuple(
+            replace(label, trained_share=round(count / len(train.labels), 4))
+            for label, count in zip(profile.classes, counts, strict=True)
+        ),
         radiometry=replace(
             radiometry,
             mean=tuple(round(float(v) * scale, 2) for v in mean),

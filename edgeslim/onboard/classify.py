@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
 from typing import Any
@@ -30,6 +30,7 @@ from edgeslim.onboard.outputs import (
 from edgeslim.onboard.quicklook import LegendRow, Thumbnail, compose, nodata_row, write_png
 from edgeslim.onboard.runtime import Runtime, available_threads, open_runtime
 from edgeslim.onboard.scene import Scene, SceneOptions, gdal_environment
+from edgeslim.profile import ClassLabel
 
 SUMMARY_SCHEMA = 1
 F32 = NDArray[np.float32]
@@ -49,6 +50,8 @@ class ClassifyOptions:
     """Tiles given to the network at once."""
     threads: int | None = None
     """Threads of the runtime; None: every core that this process may use."""
+    training_prior: bool = False
+    """Take classes to be as frequent as in the training set, not as on land."""
     overwrite: bool = False
     """Replace results that stand in OUT."""
     scene: SceneOptions = field(default_factory=SceneOptions)
@@ -94,6 +97,8 @@ class Summary:
     """Name, width and hashes."""
     radiometry: dict[str, Any]
     """Levels that the encoder knows; reflectance = value * scale + offset by band, and who said so."""
+    prior: str
+    """How frequent classes are taken to be: "land" or "training set"."""
     tile_px: int
     """Side of a tile."""
     stride_px: int
@@ -136,6 +141,20 @@ class _Tally:
             if area is not None:
                 self.area_m2 += counts[: self.pixels.size] * area
         self.percent += int(confidence[classes != NODATA].sum(dtype=np.int64))
+
+
+def land_log_odds(classes: Sequence[ClassLabel]) -> F32 | None:
+    """What to add to logits (n, classes) so that classes are as frequent as on land: log(land / training share).
+
+    A tenth of EuroSAT's tiles are rivers, a tenth of the land is not. Bayes' rule under a shifted prior (Saerens et
+    al. 2002, doi 10.1162/089976602753284446). None where a class has no shares.
+    """
+    shares = [(label.land_share, label.trained_share) for label in classes]
+    if any(land is None or trained is None for land, trained in shares):
+        return None
+    pairs = np.array(shares, np.float64)
+    odds: F32 = np.log(pairs[:, 0] / pairs[:, 1]).astype(np.float32)
+    return odds
 
 
 def classify_scene(
@@ -198,6 +217,8 @@ def _stream(
     tiles = len(rows.windows) * len(columns.windows)
     classified = skipped = 0
 
+    prior = None if options.training_prior else land_log_odds(manifest.classes)
+
     def infer(batch: F32) -> F32:
         logits = runtime.run(batch)
         if logits.shape != (batch.shape[0], classes):
@@ -207,7 +228,7 @@ def _stream(
             )
         if not np.isfinite(logits).all():
             raise UntrustedResult(f"{manifest.name}: found logits that are not finite; run `edgeslim check`")
-        return logits
+        return logits if prior is None else logits + prior
 
     with Maps(folder, size[1], size[0], scene.georeference, manifest.classes, manifest.name, step) as maps:
         for index, window in enumerate(rows.windows):
@@ -263,6 +284,7 @@ def _summarise(
             "offset": list(scene.scale.offset),
             "basis": scene.scale.basis,
         },
+        prior="training set" if options.training_prior or land_log_odds(manifest.classes) is None else "land",
         tile_px=manifest.tile_px,
         stride_px=rows.stride_px,
         cells=options.cells,

@@ -3,6 +3,7 @@ from __future__ import annotations
 import json
 import re
 import warnings
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -288,3 +289,29 @@ def test_real_scene_on_its_own_grid(shared_data: Path, tmp_path: Path) -> None:
     with rasterio.open(scene) as before, rasterio.open(tmp_path / "out" / "classes.tif") as after:
         assert (after.crs, after.transform, after.shape) == (before.crs, before.transform, before.shape)
         assert_map(tmp_path / "out", before.read([3, 2, 1]), np.ones(before.shape, bool), 64, tile=64)
+
+
+def test_classes_are_as_frequent_as_on_land_unless_asked_otherwise(tmp_path: Path) -> None:
+    trained, land = (0.2, 0.3, 0.5), (0.9, 0.02, 0.08)
+    labels = tuple(
+        replace(label, trained_share=a, land_share=b) for label, a, b in zip(LABELS, trained, land, strict=True)
+    )
+    artifact = make_artifact(tmp_path / "artifact", labels=labels)
+    values = smooth(4 * TILE_PX, 5 * TILE_PX, seed=8)
+    scene = make_scene(tmp_path / "scene.tif", values)
+    chances, _ = reference_map(values.astype(float), np.ones(values.shape[1:], bool), TILE_PX, TILE_PX)
+    # At stride = tile every pixel has one tile's probabilities, so Bayes' rule can be applied to the map.
+    weighted = chances * (np.array(land) / np.array(trained))[:, None, None]
+    for flag, expected in ((False, weighted / weighted.sum(0)), (True, chances)):
+        options = ClassifyOptions(stride_px=TILE_PX, training_prior=flag, threads=1)
+        summary = classify_scene(scene, artifact, tmp_path / f"out-{flag}", options)
+        assert summary.prior == ("training set" if flag else "land")
+        assert (read(tmp_path / f"out-{flag}" / "classes.tif") == expected.argmax(0)).all()
+        confidence = read(tmp_path / f"out-{flag}" / "confidence.tif")
+        assert (np.abs(confidence - expected.max(0) * 100) <= 0.51).all()
+    assert (weighted.argmax(0) != chances.argmax(0)).any()
+
+
+def test_classes_without_shares_are_left_alone(artifact: Path, tmp_path: Path) -> None:
+    scene = make_scene(tmp_path / "scene.tif", smooth(16, 16))
+    assert classify_scene(scene, artifact, tmp_path / "out").prior == "training set"
