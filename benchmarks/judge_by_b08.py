@@ -72,7 +72,7 @@ def main() -> None:
         "open_water_called_water": together(WATER, "share_of_open_water"),
     }
     table = Table(title=f"{arguments.scene.name}: class against NDVI and NDWI", title_justify="left")
-    table.add_column("class")
+    table.add_column("class", no_wrap=True)
     for heading in ("of the map", "median NDVI", "median NDWI", "of dense vegetation", "of open water"):
         table.add_column(heading, justify="right")
     for row in rows:
@@ -84,7 +84,7 @@ def main() -> None:
             f"{row['share_of_dense_vegetation']:.2%}",
             f"{row['share_of_open_water']:.1%}",
         )
-    console = Console()
+    console = Console(width=100)
     console.print(table)
     for key, value in verdict.items():
         console.print(f"{key.replace('_', ' ')}: {value if isinstance(value, int) else f'{value:.2%}'}")
@@ -94,7 +94,8 @@ def main() -> None:
             "command": f"python benchmarks/judge_by_b08.py {arguments.scene.name} RESULT",
             "scene": arguments.scene.name,
             "artifact": summary["artifact"],
-            "stride_px": summary.get("stride_px"),
+            "stride_px": summary["stride_px"],
+            "prior": summary["prior"],
             "thresholds": {"dense_ndvi": DENSE_NDVI, "water_ndwi": WATER_NDWI},
             "verdict": verdict,
             "classes": rows,

@@ -114,6 +114,7 @@ def write_checkpoint(checkpoint: Checkpoint, path: Path, metadata: Mapping[str, 
     text = {**metadata, "architecture": json.dumps(checkpoint.architecture.to_dict())}
     try:
         save_file(tensors, partial, metadata=text)
+        partial.chmod(0o644)  # safetensors writes for its owner alone; weights go into wheels
         os.replace(partial, path)
     except (OSError, SafetensorError) as error:
         partial.unlink(missing_ok=True)

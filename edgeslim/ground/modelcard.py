@@ -12,10 +12,11 @@ from edgeslim.profile import Profile
 
 def write_model_card(profile: Profile, facts: dict[str, Any], rows: list[WidthScore], folder: Path) -> Path:
     """Write ID.md into `folder` from the profile card, the run's facts and the scores; return its path."""
-    full = rows[-1]
+    full, arch = rows[-1], profile.architecture
     parts, hours, recipe = facts["parts"], facts["cpu_hours"], facts["recipe"]
     low, high = PARTS["test"]
     taught = facts["teacher_accuracy"]
+    optimizer = "Muon on the blocks' matrices, AdamW on the rest" if recipe["optimizer"] == "muon" else "AdamW"
     joined = recipe["patchwork_share"] + recipe["mosaic_share"]
     teacher = (
         ""
@@ -33,12 +34,11 @@ def write_model_card(profile: Profile, facts: dict[str, Any], rows: list[WidthSc
 
 ## What it is
 
-A vision transformer of {profile.architecture.depth} blocks (d = {profile.architecture.dim},
-{profile.architecture.attention_heads} heads of {profile.architecture.head_dim}, FFN hidden
-{profile.architecture.ffn_hidden}) behind a small convolutional stem, {full.parameters / 1e6:.2f} M parameters,
-{full.gflop:.3f} GFLOP a tile (1 MAC = 2 FLOP). It takes {profile.architecture.tile_px}×{profile.architecture.tile_px}
-pixel tiles of red, green and blue at {profile.gsd_m:g} m and names one of {len(profile.classes)} land covers.
-It is slimmable: each of {len(rows)} widths is a working encoder with a head of its own, from the same weights.
+A vision transformer of {arch.depth} blocks (d = {arch.dim}, {arch.attention_heads} heads of {arch.head_dim}, FFN hidden
+{arch.ffn_hidden}) behind a small convolutional stem, {full.parameters / 1e6:.2f} M parameters, {full.gflop:.3f} GFLOP
+a tile (1 MAC = 2 FLOP). It takes {arch.tile_px}×{arch.tile_px} pixel tiles of red, green and blue at
+{profile.gsd_m:g} m and names one of {len(profile.classes)} land covers. It is slimmable: each of {len(rows)} widths is
+a working encoder with a head of its own, from the same weights.
 
 ## Data
 
@@ -52,11 +52,16 @@ parts, so these scores flatter: expect less on a region of your own.
 ## Radiometry
 
 A EuroSAT JPEG is about DN × 255 / 2750 of Level-1C (top of atmosphere), DN = reflectance × 10000, without a stretch
-per scene. The encoder takes DN, clips it to 0 … 2750 and normalises inside the graph. It was trained under random
-offset and gain by band (path radiance from a little more than L1C's to a little less than none), so that Level-1C and
+per scene. The encoder takes DN, clips it to 0 … 2750 and normalises inside the graph. It was trained on tiles as they
+are and on tiles from which about a whole path radiance was taken away, under random gain by band, so that Level-1C and
 Level-2A both work. The last column below is the test part with a whole path radiance (600 / 290 / 190 DN in blue /
 green / red) taken away: a stand-in for L2A, not L2A itself. Products of baseline 04.00 and later carry +1000 DN:
 classify them with `--scale 0.0001 --offset -0.1`.
+
+## Land shares
+
+EuroSAT has as many rivers as forests, a country has not. The profile card gives each class's share of the training tiles
+and of the land ({profile.land_share_source}). `classify` weighs probabilities by them; the accuracies below do not.
 
 ## Accuracy and cost at each width
 
@@ -64,29 +69,31 @@ classify them with `--scale 0.0001 --offset -0.1`.
 | --- | --- | --- | --- | --- | --- |
 {table}
 
-Heads are refitted at every width on the training part; the choices were made on the validation part. Measured on the
-shipped fp16 weights, computed in float32.
+Heads are refitted at every width on the training part and scaled by a temperature; choices were made on the validation
+part. Measured on the shipped fp16 weights, computed in float32.
 
 ## Recipe
 
     {facts["command"]}
 
 Sandwich rule: every step trains the widest width on labels and on the teacher's probabilities, and the narrowest plus
-{recipe["random_widths"]} random widths on the widest one's output. AdamW, batch {recipe["batch"]}, peak learning rate
-{recipe["learning_rate"]:g}, weight decay {recipe["weight_decay"]:g}, cosine over {recipe["epochs"]} epochs; turns,
-zoom, random radiometry; {joined:.0%} of the batches are joined from several tiles (a scene's windows straddle fields
-and woods, EuroSAT's tiles do not), {recipe["mixup_share"]:.0%} are MixUp and {recipe["cutmix_share"]:.0%} CutMix;
-moving average of the weights; {recipe["precision"]}, seed {recipe["seed"]}, torch {facts["torch"]},
-{facts["machine"]}. CPU hours: teacher {hours["teacher"]}, student {hours["student"]}.
+{recipe["random_widths"]} random width(s) on the widest one's output; all of them also learn to tell the teacher's
+feature map from their tokens. {optimizer}, batch {recipe["batch"]}, peak learning rate {recipe["learning_rate"]:g},
+weight decay {recipe["weight_decay"]:g}, cosine over {recipe["epochs"]} epochs; turns, zoom, random radiometry;
+{joined:.0%} of the batches are joined from several tiles (a scene's windows straddle fields and woods, EuroSAT's tiles do
+not), {recipe["mixup_share"]:.0%} are MixUp and {recipe["cutmix_share"]:.0%} CutMix; moving average of the weights;
+{recipe["precision"]}, seed {recipe["seed"]}, torch {facts["torch"]}, {facts["machine"]}.
+CPU hours: teacher {hours["teacher"]}, student {hours["student"]}.
 {teacher}
+{facts.get("history", "")}
 
 ## What it must not be used for
 
 - Anything where a wrong map harms people without a look by a person: disaster response, evictions, targeting.
 - Other sensors, other ground sample distances than about {profile.gsd_m:g} m, night, thermal, radar: never tested.
 - Clouds, snow, ice, desert, tundra, most of the world outside Europe: no such class; it names one all the same.
-- Legal area statistics: tiles are whole squares of {profile.architecture.tile_px * (profile.gsd_m or 0):g} m, and
-  borders between classes are blurred by as much.
+- Legal area statistics: tiles are whole squares of {arch.tile_px * (profile.gsd_m or 0):g} m, and borders between
+  classes are blurred by as much.
 """
     path = folder / f"{profile.id}.md"
     path.write_text(text, encoding="utf-8")

@@ -11,13 +11,14 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 from PIL import Image
 
 from edgeslim.errors import InputError
 from edgeslim.ground import augment
 from edgeslim.ground.embedded import train_embedded
+from edgeslim.ground.heads import temperature
 from edgeslim.ground.labelled import PARTS, LabelledTiles, load_labelled, part_of
 from edgeslim.ground.train import Classifier, Recipe, _sandwich, fit, statistics
 from edgeslim.ground.vit import Vit, fold_batch_norm, init_weights
@@ -164,6 +165,15 @@ def test_radiometry_stays_in_range_and_spares_a_share() -> None:
     # Blue loses most to the atmosphere, red least: red, green, blue order.
     mean = augment.surface_reflectance(images).mean((0, 2, 3))
     assert mean[0] > mean[1] > mean[2]
+
+
+@settings(max_examples=15, deadline=None)
+@given(st.floats(0.25, 4.0))
+def test_the_temperature_is_found_again(true: float) -> None:
+    generator = torch.Generator().manual_seed(0)
+    logits = torch.randn(4000, 5, generator=generator) * 2
+    labels = torch.multinomial((logits / true).softmax(1), 1, generator=generator).flatten()
+    assert temperature(logits, labels) == pytest.approx(true, rel=0.15)
 
 
 def test_the_whole_recipe_writes_a_card_that_loads(tiny: Profile, tiles: Path, tmp_path: Path) -> None:
