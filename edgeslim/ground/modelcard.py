@@ -60,8 +60,9 @@ classify them with `--scale 0.0001 --offset -0.1`.
 
 ## Land shares
 
-EuroSAT has as many rivers as forests, a country has not. The profile card gives each class's share of the training tiles
-and of the land ({profile.land_share_source}). `classify` weighs probabilities by them; the accuracies below do not.
+EuroSAT has as many rivers as forests, a country has not. The profile card gives each class's share of the training
+tiles and of the land. `classify` weighs probabilities by them; the accuracies below do not. Source of the land shares:
+{profile.land_share_source}.
 
 ## Accuracy and cost at each width
 
@@ -80,8 +81,8 @@ Sandwich rule: every step trains the widest width on labels and on the teacher's
 {recipe["random_widths"]} random width(s) on the widest one's output; all of them also learn to tell the teacher's
 feature map from their tokens. {optimizer}, batch {recipe["batch"]}, peak learning rate {recipe["learning_rate"]:g},
 weight decay {recipe["weight_decay"]:g}, cosine over {recipe["epochs"]} epochs; turns, zoom, random radiometry;
-{joined:.0%} of the batches are joined from several tiles (a scene's windows straddle fields and woods, EuroSAT's tiles do
-not), {recipe["mixup_share"]:.0%} are MixUp and {recipe["cutmix_share"]:.0%} CutMix; moving average of the weights;
+{joined:.0%} of the batches are joined from several tiles (a scene's windows straddle fields and woods, EuroSAT's tiles
+do not), {recipe["mixup_share"]:.0%} are MixUp and {recipe["cutmix_share"]:.0%} CutMix; moving average of the weights;
 {recipe["precision"]}, seed {recipe["seed"]}, torch {facts["torch"]}, {facts["machine"]}.
 CPU hours: teacher {hours["teacher"]}, student {hours["student"]}.
 {teacher}
