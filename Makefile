@@ -7,7 +7,7 @@ BIN := .venv/bin
 PIP_FLAGS := --quiet --disable-pip-version-check --no-warn-script-location -c constraints.txt
 OUT ?= demo/out
 SCENE ?=
-TRAIN_FLAGS := --epochs 46 --teacher-epochs 24 --random-widths 1 --optimizer muon --precision bf16 --seed 0
+TRAIN_FLAGS := --epochs 46 --calm-epochs 7 --teacher-epochs 24 --random-widths 1 --optimizer muon --precision bf16 --seed 0
 
 .PHONY: demo test lint unit onboard train clean
 

@@ -18,6 +18,7 @@ def train(
     encoder: Annotated[str, typer.Option(help="Encoder card with the architecture to train.")] = "eurosat-rgb",
     epochs: Annotated[int, typer.Option(min=1, help="Passes over the training part.")] = 46,
     teacher_epochs: Annotated[int, typer.Option(min=0, help="Passes of the CNN teacher; 0: no teacher.")] = 24,
+    calm_epochs: Annotated[int, typer.Option(min=0, help="Passes at the end with few mixed tiles.")] = 7,
     random_widths: Annotated[int, typer.Option(min=0, help="Random widths a step, besides widest and narrowest.")] = 1,
     learning_rate: Annotated[float, typer.Option(help="Peak learning rate of the encoder.")] = 2e-3,
     optimizer: Annotated[str, typer.Option(help="adamw, or muon for the blocks' matrices.")] = "muon",
@@ -52,7 +53,9 @@ def train(
         seed=seed,
         optimizer=optimizer,
     )
-    trained = train_embedded(take_profile(encoder, cards), tiles, recipe, teacher_epochs, out, say=progress.print)
+    trained = train_embedded(
+        take_profile(encoder, cards), tiles, recipe, teacher_epochs, calm_epochs, out, say=progress.print
+    )
     print_width_scores(trained.rows, Console(highlight=False))
     for path in trained.files:
         typer.echo(str(path))

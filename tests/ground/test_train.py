@@ -179,7 +179,7 @@ def test_the_temperature_is_found_again(true: float) -> None:
 def test_the_whole_recipe_writes_a_card_that_loads(tiny: Profile, tiles: Path, tmp_path: Path) -> None:
     recipe = Recipe(epochs=12, batch=32, warmup_epochs=1, learning_rate=5e-3, optimizer="muon")
     bare = replace(tiny, checkpoint=None, checkpoint_sha256=None)
-    trained = train_embedded(bare, tiles, recipe, 1, tmp_path, say=lambda _: None)
+    trained = train_embedded(bare, tiles, recipe, 1, 1, tmp_path, say=lambda _: None)
     card = load_profile(tmp_path / "tiny.toml")
     assert [row.width_multiplier for row in trained.rows] == TINY.width_steps()
     assert card.score_at(1.0) is not None
