@@ -18,13 +18,13 @@ MOST_TILES = 6000
 """Training tiles that heads are fitted on, evenly spaced: enough for a linear head, and a third of the time."""
 
 
-def tokens_of(model: Classifier, tiles: Tensor, batch: int = 500) -> Tensor:
+def tokens_of(model: Classifier, tiles: Tensor, batch: int = 64) -> Tensor:
     """(n, C, H, W) tiles of 0 ... 255, any type -> (n, N, d) tokens before the blocks."""
     with torch.inference_mode():
         return torch.cat([model.tokens(tiles[i : i + batch].float()) for i in range(0, len(tiles), batch)])
 
 
-def features_of(model: Classifier, tokens: Tensor, width_multiplier: float, batch: int = 500) -> Tensor:
+def features_of(model: Classifier, tokens: Tensor, width_multiplier: float, batch: int = 64) -> Tensor:
     """(n, N, d) tokens -> (n, d) features at a width."""
     encoder = model.encoder
     with torch.inference_mode():
