@@ -18,8 +18,8 @@ def write_model_card(profile: Profile, facts: dict[str, Any], rows: list[WidthSc
     taught = facts["teacher_accuracy"]
     optimizer = "Muon on the blocks' matrices, AdamW on the rest" if recipe["optimizer"] == "muon" else "AdamW"
     calm = (
-        f"{facts['calm_epochs']} more epochs end it, at a fifth of the learning rate, with a fifth of the batches joined\n"
-        "and no other mixing. "
+        f"{facts['calm_epochs']} more epochs end it, at a fifth of the learning rate, with a fifth of the batches\n"
+        "joined and no other mixing. "
         if facts["calm_epochs"]
         else ""
     )
