@@ -81,7 +81,7 @@ def main() -> None:
             f"{row['max_abs_batch_64']:.1e}",
             f"{row['argmax_agreement']:.1%}",
         )
-    Console().print(table)
+    Console(width=110).print(table)
     record = {
         "command": "python benchmarks/parity_every_width.py --tiles EUROSAT",
         "tiles": f"{len(tiles)} of EuroSAT RGB's test part",

@@ -74,14 +74,14 @@ def score_widths(profile: Profile, checkpoint: Checkpoint, data: LabelledTiles) 
 
 
 def write_card(
-    profile: Profile, checkpoint: Checkpoint, test: LabelledTiles, folder: Path, command: str
+    profile: Profile, checkpoint: Checkpoint, test: LabelledTiles, folder: Path
 ) -> tuple[Profile, list[WidthScore]]:
     """Write ID.safetensors (fp16) and ID.toml into `folder`; the scores are those of the written, rounded weights."""
     path = folder / f"{profile.id}.safetensors"
     write_checkpoint(checkpoint, path, {"encoder": profile.id, "licence": profile.licence}, torch.float16)
     rows = score_widths(profile, read_checkpoint(path, profile.architecture), test)
     scores = tuple(
-        Score(row.width_multiplier, "accuracy", dataset, round(value, 4), command)
+        Score(row.width_multiplier, "accuracy", dataset, round(value, 4), f"edgeslim train, see {profile.id}.md")
         for row in rows
         for dataset, value in ((AS_IMAGED, row.as_imaged), (AS_SURFACE, row.as_surface))
     )

@@ -148,7 +148,7 @@ def train_embedded(
     command += f" --teacher-epochs {teacher_epochs}"
     command += f" --random-widths {recipe.random_widths} --optimizer {recipe.optimizer}"
     command += f" --precision {recipe.precision} --seed {recipe.seed}"
-    card, rows = write_card(trained, Checkpoint(arch, state, heads), parts["test"], out, command)
+    card, rows = write_card(trained, Checkpoint(arch, state, heads), parts["test"], out)
     facts = {
         "command": command,
         "recipe": asdict(recipe),
