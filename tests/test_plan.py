@@ -40,6 +40,7 @@ EMBEDDED = Profile(
     bands=(),
     radiometry=None,
     classes=(),
+    land_share_source=None,
     checkpoint=None,
     checkpoint_sha256=None,
     scores=(Score(0.75, "accuracy", "test part", 0.9, "a test"),),

@@ -185,7 +185,7 @@ def test_the_whole_recipe_writes_a_card_that_loads(tiny: Profile, tiles: Path, t
     assert card.score_at(1.0) is not None
     assert card.score_at(1.0).value == round(trained.rows[-1].as_imaged, 4)  # type: ignore[union-attr]
     # Three plainly different colours: chance would be a third.
-    assert trained.rows[-1].as_imaged > 0.8
+    assert min(trained.rows[-1].as_imaged, trained.rows[-1].as_surface) > 0.6
     text = (tmp_path / "tiny.md").read_text()
     assert f"{trained.rows[-1].as_imaged:.2%}" in text
     assert str(tmp_path) not in text
