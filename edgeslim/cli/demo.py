@@ -31,7 +31,7 @@ def demo(
         scene = out / "sentinel2_sample.tif"
         write_sample(scene)
         typer.echo(
-            f"{scene}: a real Sentinel-2 L2A sample (spyndex, MIT), 300x300 px, bands {', '.join(SAMPLE_BANDS)}.\n"
+            f"{scene}: a real Sentinel-2 sample (spyndex, MIT), 300x300 px, bands {', '.join(SAMPLE_BANDS)}.\n"
             "It comes without a coordinate system, so its pixel size is taken on trust (--accept-gsd)."
         )
         flags = ["--accept-gsd"]
