@@ -9,7 +9,7 @@ from typing import Annotated
 
 import typer
 
-from edgeslim.cli.ground import need_ground
+from edgeslim.cli.ground import make_folder, need_ground
 from edgeslim.errors import EdgeslimError, MissingExtra
 
 DEVICE = "raspberry-pi-5-8gb"
@@ -25,7 +25,7 @@ def demo(
 ) -> None:
     """Plan for a Raspberry Pi 5, export, check, and classify a real Sentinel-2 scene."""
     need_ground()
-    out.mkdir(parents=True, exist_ok=True)
+    make_folder(out)
     flags: list[str] = []
     if scene is None:
         scene = out / "sentinel2_sample.tif"

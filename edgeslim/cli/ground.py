@@ -6,7 +6,7 @@ import importlib.util
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from edgeslim.errors import MissingExtra, UsageError
+from edgeslim.errors import InputError, MissingExtra, UsageError
 
 if TYPE_CHECKING:
     from edgeslim.ground.checkpoint import Checkpoint
@@ -18,6 +18,14 @@ def need_ground() -> None:
     for module in ("torch", "safetensors", "PIL", "onnx", "onnxscript", "onnxruntime"):
         if importlib.util.find_spec(module) is None:
             raise MissingExtra(module, "ground")
+
+
+def make_folder(path: Path) -> None:
+    """Make the folder of -o and what lies above it. Raises InputError where that cannot be."""
+    try:
+        path.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise InputError(f"-o {path}: cannot be made a folder ({error.strerror}); choose another -o") from None
 
 
 def chosen_width(

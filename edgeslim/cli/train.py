@@ -7,7 +7,7 @@ from typing import Annotated
 
 import typer
 
-from edgeslim.cli.ground import need_ground
+from edgeslim.cli.ground import make_folder, need_ground
 
 
 def train(
@@ -53,6 +53,7 @@ def train(
         seed=seed,
         optimizer=optimizer,
     )
+    make_folder(out)
     trained = train_embedded(
         take_profile(encoder, cards), tiles, recipe, teacher_epochs, calm_epochs, out, say=progress.print
     )

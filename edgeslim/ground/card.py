@@ -16,6 +16,7 @@ from edgeslim.ground import augment
 from edgeslim.ground.checkpoint import Checkpoint, read_checkpoint, write_checkpoint
 from edgeslim.ground.flight import flight_model, radiometry_of, slimmed_checkpoint
 from edgeslim.ground.labelled import LabelledTiles
+from edgeslim.ground.train import accuracy
 from edgeslim.manifest import sha256_of
 from edgeslim.profile import Profile, Score
 
@@ -44,13 +45,7 @@ class WidthScore:
 def _share_right(
     model: torch.nn.Module, data: LabelledTiles, image_scale: float, change: Callable[[Tensor], Tensor] | None
 ) -> float:
-    right = 0
-    with torch.inference_mode():
-        for start in range(0, len(data.labels), BATCH):
-            tiles = data.images[start : start + BATCH].float()
-            tiles = tiles if change is None else change(tiles)
-            right += int((model(tiles * image_scale).argmax(1) == data.labels[start : start + BATCH]).sum())
-    return right / len(data.labels)
+    return accuracy(lambda tiles: model(tiles * image_scale), data, BATCH, change)
 
 
 def score_widths(profile: Profile, checkpoint: Checkpoint, data: LabelledTiles) -> list[WidthScore]:

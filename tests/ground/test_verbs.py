@@ -84,7 +84,12 @@ def test_refusals_are_one_line_and_write_nothing(
     assert "needs --width-multiplier" in _fails(capsys, ["slim", "--encoder", "tiny", *cards], 2)
     line = _fails(capsys, ["export", "--encoder", "tiny", "-w", "0.5", "--tiles", "none", *cards], 1)
     assert "--tiles none: found no such file or folder" in line
-    assert "neither a folder nor a zip" in _fails(capsys, ["train", "none.zip", "--encoder", "tiny", *cards], 1)
+    assert "found neither a folder nor a zip" in _fails(
+        capsys, ["train", "none.zip", "-o", str(tiny_cards / "run"), "--encoder", "tiny", *cards], 1
+    )
+    beneath = str(tiny_cards / "profiles" / "tiny.toml" / "out")
+    for verb in (["demo"], ["train", "none.zip"]):
+        assert "cannot be made a folder" in _fails(capsys, [*verb, "-o", beneath], 1)
     assert "--precision: found 'fp8'" in _fails(capsys, ["train", "none.zip", "--precision", "fp8"], 2)
     assert list(here.iterdir()) == []
     (here / "slimmed.safetensors").write_text("mine")
