@@ -53,7 +53,7 @@ def test_every_pixel_has_weight_and_edges_never_blend(axis: tuple[int, int, int]
 def test_settled_rows_are_touched_by_no_later_window(axis: tuple[int, int, int]) -> None:
     plan = plan_axis(*axis)
     for index in range(len(plan.windows)):
-        assert all(w.fill_start >= plan.settled(index) for w in plan.windows[index + 1 :])
+        assert all(w.fill_start >= plan.settled(index) for i, w in enumerate(plan.windows) if i > index)
     assert plan.settled(len(plan.windows) - 1) == plan.size
     assert plan.cells == len(range(0, plan.size, plan.stride_px))
 
@@ -78,3 +78,26 @@ def test_normalised_weights_of_two_axes_sum_to_one(rows: tuple[int, int, int], c
 def test_impossible_axes_are_refused(size: int, stride: int) -> None:
     with pytest.raises(InputError, match="expected"):
         plan_axis(size, 8, stride)
+
+
+@given(axes(), st.integers(1, 70))
+def test_spans_complete_every_window_once_with_pixels_at_hand(axis: tuple[int, int, int], step: int) -> None:
+    plan = plan_axis(*axis)
+    done, pixel = 0, 0
+    for index in range(plan.spans(step)):
+        span = plan.span(index, step)
+        assert (span.start, span.first) == (pixel, done)
+        assert 0 < span.stop - span.start <= step
+        assert span.start - plan.tile_px < span.keep <= span.start
+        for number in range(span.first, span.last):
+            window = plan.windows[number]
+            assert span.keep <= window.start < window.stop <= span.stop
+            assert window.stop > span.start
+        done, pixel = span.last, span.stop
+    assert (pixel, done) == (plan.size, len(plan.windows))
+
+
+def test_a_plan_of_millions_of_windows_is_not_a_list() -> None:
+    plan = plan_axis(16_777_215, 64, 1)
+    assert len(plan.windows) == 16_777_152
+    assert plan.windows[len(plan.windows) - 1].stop == plan.size
