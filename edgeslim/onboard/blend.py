@@ -1,39 +1,65 @@
-"""Blend: class probabilities of overlapping tiles, summed in one row band, handed on when no later window adds to them.
+"""Blend: class probabilities of windows into finished rows of pixels and cells.
 
-A window's weight is the product of its two axis weights, so a row of windows is first summed along the columns
-(classes, width), then spread down its rows. Tiles that are skipped add neither value nor weight: what remains is
-normalised by the weight that did arrive.
+A window's weight is the product of its two axis weights, so a row of windows is first summed along the columns into a
+line (classes, width), and a pixel row is a sum of few lines. Regular windows lie on the stride, so lines and rows are
+summed stride by stride, all windows at once. Windows that were skipped add neither value nor weight: what remains is
+normalised by the weight that did arrive. Nothing here grows with the height of the scene.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections import deque
+from collections.abc import Callable
 from dataclasses import dataclass
 
 import numpy as np
 from numpy.typing import NDArray
 
-from edgeslim.grid import Axis, AxisWindow
+from edgeslim.grid import Axis
 
 F32 = NDArray[np.float32]
-LEAST_VALID = 0.5
-"""Tiles with a smaller share of valid pixels are skipped."""
+U8 = NDArray[np.uint8]
+NODATA = 255
+"""Of classes, confidence and probabilities: nothing is known of the pixel."""
+FULL = 254
+"""A uint8 probability that stands for 1."""
+_COLUMNS = 2048
+"""Columns that are blended at once: what is computed for them stays in the processor's cache."""
 
 
 @dataclass(slots=True)
-class Settled:
-    """Rows that are finished."""
+class PixelRows:
+    """Finished rows of the scene."""
 
     row: int
     """First row."""
+    classes: U8
+    """(rows, width): class, NODATA where nothing is known. May be a read-only view."""
+    confidence: U8
+    """(rows, width): probability of that class in percent, NODATA where nothing is known."""
+    probabilities: U8 | None
+    """(classes, rows, width): probability x 254, where they were asked for."""
+
+
+@dataclass(slots=True)
+class CellRows:
+    """A finished row of cells of one stride each."""
+
+    row: int
+    """Number of the row of cells."""
     probabilities: F32
-    """(classes, rows, width), 0 where nothing is known."""
-    known: NDArray[np.bool_]
-    """(rows, width): valid pixel under at least one classified tile."""
-    raw: F32
-    """Raw band values (bands, rows, width) of the same rows, for the quicklook."""
-    valid: NDArray[np.bool_]
-    """(rows, width): valid pixel of the scene."""
+    """(classes, cells): mean over the known pixels of each cell; 0 where none is known."""
+    known: F32
+    """(cells,): share of each cell's pixels that is known."""
+
+
+@dataclass(slots=True)
+class _Line:
+    index: int
+    values: F32
+    """(classes, width), weighted by column."""
+    weight: F32
+    """(width,)."""
 
 
 def softmax(logits: F32) -> F32:
@@ -43,94 +69,222 @@ def softmax(logits: F32) -> F32:
     return result
 
 
-class TileRow:
-    """The tiles of one row of windows: which to classify, and their pixels."""
-
-    def __init__(self, raw: F32, valid: NDArray[np.bool_], columns: Axis, missing_rows: int) -> None:
-        """`raw` (bands, h, width) and `valid` (h, width) are a row band; `missing_rows` are added by reflection."""
-        self._raw, self._valid, self._columns, self._missing = raw, valid, columns, missing_rows
-        per_column = np.concatenate([[0], np.cumsum(valid.sum(axis=0, dtype=np.int64))])
-        shares = [
-            (per_column[w.stop] - per_column[w.start]) / (raw.shape[1] * (w.stop - w.start)) for w in columns.windows
-        ]
-        self._full = [share == 1 for share in shares]
-        self.taken = [i for i, share in enumerate(shares) if share >= LEAST_VALID]
-        """Numbers of the windows to classify."""
-
-    def batches(self, size: int) -> Iterator[tuple[list[int], F32]]:
-        """Window numbers and tiles (n, bands, tile, tile), n <= size."""
-        for first in range(0, len(self.taken), size):
-            numbers = self.taken[first : first + size]
-            yield numbers, np.stack([self._tile(i) for i in numbers])
-
-    def _tile(self, number: int) -> F32:
-        window = self._columns.windows[number]
-        tile = self._raw[:, :, window.start : window.stop]
-        if not self._full[number]:
-            valid = self._valid[:, window.start : window.stop]
-            # The band's own mean is the least remarkable value to put where nothing was seen.
-            means = tile[:, valid].mean(axis=1, dtype=np.float64).astype(np.float32)
-            tile = np.where(valid, tile, means[:, None, None])
-        if self._missing or self._columns.missing_px:
-            pad = ((0, 0), (0, self._missing), (0, self._columns.missing_px))
-            tile = np.pad(tile, pad, mode="reflect")
-        return tile
+def decide(probabilities: F32, known: NDArray[np.bool_]) -> tuple[U8, U8]:
+    """Class and confidence in percent, both (n,), of probabilities (classes, n)."""
+    best = np.where(known, probabilities.argmax(axis=0), NODATA).astype(np.uint8)
+    percent = np.where(known, np.rint(probabilities.max(axis=0) * 100), NODATA).astype(np.uint8)
+    return best, percent
 
 
 class Blender:
-    """Sums rows of windows and yields finished rows in order."""
+    """Takes rows of windows in order and hands on finished rows of pixels and cells."""
+
+    def __init__(
+        self,
+        rows: Axis,
+        columns: Axis,
+        classes: int,
+        on_pixels: Callable[[PixelRows], None] | None,
+        on_cells: Callable[[CellRows], None] | None,
+        probabilities: bool = False,
+    ) -> None:
+        """Rows are computed for the callbacks that are given; `probabilities` asks for those of every class."""
+        self._rows, self._columns, self._classes = rows, columns, classes
+        self._on_pixels, self._on_cells, self._wanted = on_pixels, on_cells, probabilities
+        self._overlap = -(-rows.tile_px // rows.stride_px)
+        self._steps = self._weights_by_step(rows), self._weights_by_step(columns)
+        self._lines: deque[_Line] = deque(maxlen=self._overlap)
+        self._row = 0
+        self._valid = _ValidRows(columns.size)
+        self._cells = _CellSums(rows, columns, classes) if on_cells else None
+
+    @staticmethod
+    def _weights_by_step(axis: Axis) -> F32:
+        """The triangle cut into strides, (overlap, stride), 0 behind its end."""
+        steps = np.zeros((-(-axis.tile_px // axis.stride_px), axis.stride_px), np.float32)
+        steps.reshape(-1)[: axis.tile_px] = axis.triangle
+        return steps
+
+    def add_valid(self, count: int, packed: U8 | None) -> None:
+        """Validity of the next `count` rows: bits (count, ceil(width / 8)) as numpy.packbits gives; None: all valid."""
+        self._valid.add(count, packed)
+
+    def add_windows(self, index: int, probabilities: F32, taken: NDArray[np.bool_]) -> None:
+        """Window row `index`: probabilities (windows, classes), read where `taken` (windows,)."""
+        self._lines.append(self._line(index, probabilities, taken))
+        stop = self._rows.settled(index)
+        while self._row < stop:
+            self._emit(stop)
+
+    def _line(self, index: int, probabilities: F32, taken: NDArray[np.bool_]) -> _Line:
+        axis, stride = self._columns, self._columns.stride_px
+        regular = axis.windows.regular
+        strides = regular + self._overlap
+        width = max(strides * stride, axis.size)
+        values = np.zeros((self._classes, width), np.float32)
+        weight = np.zeros(width, np.float32)
+        if regular:
+            chances = np.where(taken[:regular], probabilities[:regular].T, np.float32(0))
+            there = taken[:regular].astype(np.float32)
+            planes, plane = (a[..., : strides * stride].reshape(*a.shape[:-1], strides, stride) for a in (values, weight))
+            for step, triangle in enumerate(self._steps[1]):
+                planes[:, step : step + regular] += chances[:, :, None] * triangle
+                plane[step : step + regular] += there[:, None] * triangle
+        values, weight = values[:, : axis.size], weight[: axis.size]
+        if len(axis.windows) > regular:
+            fill = axis.windows[regular].fill_start
+            values[:, fill:] = probabilities[regular][:, None] if taken[regular] else 0
+            weight[fill:] = taken[regular]
+        return _Line(index, values, weight)
+
+    def _emit(self, stop: int) -> None:
+        """Finish the next rows: at most one stride, at most up to `stop`."""
+        axis, stride, first = self._rows, self._rows.stride_px, self._row
+        regular = axis.windows.regular
+        covered = axis.windows[regular - 1].stop if regular else 0
+        number = first // stride
+        last = min((number + 1) * stride, stop)
+        parts: list[tuple[_Line, F32]] = []
+        if first >= covered:  # the pulled-back window answers for what is left, alone
+            parts.append((self._lines[-1], np.ones(last - first, np.float32)))
+        else:
+            last = min(last, covered)
+            for line in self._lines:
+                step = number - line.index
+                if 0 <= step < self._overlap and line.index < regular:
+                    weights = self._steps[0][step, : last - first]
+                    if weights.any():
+                        parts.append((line, weights))
+        valid = self._valid.take(first, last)
+        if len(parts) == 1 and parts[0][1].all():
+            self._emit_one(first, last, parts[0][0], valid)
+        else:
+            self._emit_blended(first, last, parts, valid)
+        self._row = last
+
+    def _emit_one(self, first: int, last: int, line: _Line, valid: NDArray[np.bool_] | None) -> None:
+        """Rows that one line answers for: every row is the same, but for what is invalid."""
+        seen = line.weight > 0
+        chances = line.values / np.where(seen, line.weight, np.float32(1))
+        shape = (last - first, self._columns.size)
+        if self._on_pixels:
+            best, percent = decide(chances, seen)
+            every = np.rint(chances * FULL).astype(np.uint8) if self._wanted else None
+            if every is not None:
+                every[:, ~seen] = NODATA
+            if valid is None:
+                rows = (np.broadcast_to(best, shape), np.broadcast_to(percent, shape))
+                planes = None if every is None else np.broadcast_to(every[:, None], (self._classes, *shape))
+            else:
+                rows = (np.where(valid, best, np.uint8(NODATA)), np.where(valid, percent, np.uint8(NODATA)))
+                planes = None if every is None else np.where(valid, every[:, None], np.uint8(NODATA))
+            self._on_pixels(PixelRows(first, *rows, planes))
+        if self._cells and self._on_cells:
+            count = np.full(shape[1], shape[0]) if valid is None else valid.sum(axis=0)
+            count = np.where(seen, count, 0)
+            self._cells.add(first, last, chances * count, count, self._on_cells)
+
+    def _emit_blended(
+        self, first: int, last: int, parts: list[tuple[_Line, F32]], valid: NDArray[np.bool_] | None
+    ) -> None:
+        """Rows that several lines share. Classes are compared before they are normalised: the winner is the same."""
+        height, width = last - first, self._columns.size
+        best, percent = (np.empty((height, width), np.uint8) for _ in range(2))
+        every = np.empty((self._classes, height, width), np.uint8) if self._wanted else None
+        summed = np.zeros((self._classes, width), np.float32)
+        counts = np.zeros(width, np.int64)
+        weights = [column[:, None] for _, column in parts]
+        for left in range(0, width, _COLUMNS):
+            here = slice(left, min(left + _COLUMNS, width))
+            plane, scratch, norm = (np.empty((height, here.stop - left), np.float32) for _ in range(3))
+            _weigh([line.weight[here] for line, _ in parts], weights, norm, scratch)
+            known = norm > 0 if valid is None else (norm > 0) & valid[:, here]
+            whole = bool(known.all())
+            share = np.divide(np.float32(1), norm, out=np.zeros_like(norm), where=known)
+            top, index = np.zeros_like(plane), np.zeros(plane.shape, np.uint8)
+            for number in range(self._classes):
+                _weigh([line.values[number, here] for line, _ in parts], weights, plane, scratch)
+                np.copyto(index, np.uint8(number), where=plane > top)
+                np.maximum(top, plane, out=top)
+                if self._cells:
+                    summed[number, here] = np.einsum("yx,yx->x", plane, share)
+                if every is not None:
+                    every[number, :, here] = np.rint(np.minimum(plane * share, np.float32(1)) * FULL)
+            np.multiply(top, share, out=top)
+            np.multiply(top, np.float32(100), out=top)
+            percent[:, here] = np.rint(top, out=top)
+            best[:, here] = index
+            if not whole:
+                best[:, here][~known] = NODATA
+                percent[:, here][~known] = NODATA
+                if every is not None:
+                    every[:, :, here][:, ~known] = NODATA
+            counts[here] = height if whole else known.sum(axis=0)
+        if self._on_pixels:
+            self._on_pixels(PixelRows(first, best, percent, every))
+        if self._cells and self._on_cells:
+            self._cells.add(first, last, summed, counts, self._on_cells)
+
+
+def _weigh(rows: list[F32], weights: list[F32], out: F32, scratch: F32) -> None:
+    """out (height, width) = sum of rows (width,) times weights (height, 1)."""
+    np.multiply(rows[0], weights[0], out=out)
+    for row, weight in zip(rows[1:], weights[1:], strict=True):
+        np.multiply(row, weight, out=scratch)
+        np.add(out, scratch, out=out)
+
+
+class _ValidRows:
+    """Validity of rows that are not finished yet, as bits."""
+
+    def __init__(self, width: int) -> None:
+        self._width, self._stop = width, 0
+        self._parts: deque[tuple[int, int, U8 | None]] = deque()
+
+    def add(self, count: int, packed: U8 | None) -> None:
+        self._parts.append((self._stop, self._stop + count, packed))
+        self._stop += count
+
+    def take(self, first: int, last: int) -> NDArray[np.bool_] | None:
+        """(rows, width) of rows [first, last), None where all are valid. Rows before `last` are forgotten."""
+        found: list[NDArray[np.bool_]] = []
+        whole = True
+        for start, stop, packed in self._parts:
+            low, high = max(first, start), min(last, stop)
+            if low >= high:
+                continue
+            if packed is None:
+                found.append(np.broadcast_to(np.True_, (high - low, self._width)))
+            else:
+                bits = np.unpackbits(packed[low - start : high - start], axis=1, count=self._width)
+                found.append(bits.view(np.bool_))
+                whole = False
+        while self._parts and self._parts[0][1] <= last:
+            self._parts.popleft()
+        if whole:
+            return None
+        return found[0] if len(found) == 1 else np.concatenate(found)
+
+
+class _CellSums:
+    """Sums probabilities of known pixels by cell; a cell is done when its last row of pixels is."""
 
     def __init__(self, rows: Axis, columns: Axis, classes: int) -> None:
-        """Memory: (classes + 1) * tile * width float32."""
-        self._rows, self._columns, self._classes = rows, columns, classes
-        depth = min(rows.tile_px, rows.size)
-        self._sum = np.zeros((classes, depth, columns.size), np.float32)
-        self._weight = np.zeros((depth, columns.size), np.float32)
-        self._row = 0
+        self._size, self._step, self._width = rows.size, rows.stride_px, columns.size
+        self._edges = np.arange(0, columns.size, columns.stride_px)
+        self._sum = np.zeros((classes, columns.cells), np.float64)
+        self._count = np.zeros(columns.cells, np.int64)
 
-    def add_row(
-        self,
-        index: int,
-        raw: F32,
-        valid: NDArray[np.bool_],
-        infer: Callable[[F32], F32],
-        batch: int,
-    ) -> tuple[Settled, int, int]:
-        """Classify window row `index`; `raw` and `valid` are its rows [start, stop).
-
-        Returns the rows that it settles, and how many tiles were classified and skipped.
-        """
-        window = self._rows.windows[index]
-        tiles = TileRow(raw, valid, self._columns, self._rows.missing_px)
-        line = np.zeros((self._classes, self._columns.size), np.float32)
-        line_weight = np.zeros(self._columns.size, np.float32)
-        for numbers, pixels in tiles.batches(batch):
-            for number, probabilities in zip(numbers, softmax(infer(pixels)), strict=True):
-                column = self._columns.windows[number]
-                weights = self._columns.weights(column)
-                line[:, column.fill_start : column.fill_stop] += probabilities[:, None] * weights
-                line_weight[column.fill_start : column.fill_stop] += weights
-        self._spread(window, line, line_weight)
-        settled = self._settle(window, self._rows.settled(index), raw, valid)
-        return settled, len(tiles.taken), len(self._columns.windows) - len(tiles.taken)
-
-    def _spread(self, window: AxisWindow, line: F32, line_weight: F32) -> None:
-        weights = self._rows.weights(window)[:, None]
-        here = slice(window.fill_start - self._row, window.fill_stop - self._row)
-        for total, values in zip(self._sum, line, strict=True):  # by class: the temporary stays small
-            total[here] += weights * values
-        self._weight[here] += weights * line_weight
-
-    def _settle(self, window: AxisWindow, stop: int, raw: F32, valid: NDArray[np.bool_]) -> Settled:
-        count = stop - self._row
-        source = slice(self._row - window.start, stop - window.start)
-        weight = self._weight[:count]
-        known = (weight > 0) & valid[source]
-        divisor: F32 = np.where(weight > 0, weight, np.ones_like(weight))
-        probabilities: F32 = self._sum[:, :count] / divisor
-        settled = Settled(self._row, probabilities, known, raw[:, source], valid[source])
-        for array in (*self._sum, self._weight):
-            array[: array.shape[0] - count] = array[count:].copy()
-            array[array.shape[0] - count :] = 0
-        self._row = stop
-        return settled
+    def add(self, first: int, last: int, summed: F32, counts: NDArray[np.int64], done: Callable[[CellRows], None]) -> None:
+        """Rows [first, last), all of one row of cells: sums (classes, width) and counts (width,) of known pixels."""
+        self._sum += np.add.reduceat(summed, self._edges, axis=1, dtype=np.float64)
+        self._count += np.add.reduceat(counts, self._edges)
+        number = first // self._step
+        end = min((number + 1) * self._step, self._size)
+        if last < end:
+            return
+        pixels = np.diff(self._edges, append=self._width) * (end - number * self._step)
+        mean = self._sum / np.maximum(self._count, 1)
+        done(CellRows(number, mean.astype(np.float32), (self._count / pixels).astype(np.float32)))
+        self._sum[:] = 0
+        self._count[:] = 0

@@ -1,0 +1,220 @@
+"""Chunks: a scene read block by block, each block once, with what the next windows still need carried over.
+
+A chunk is a row span times a column span of new pixels. Its windows are those that end in it; they reach back over at
+most tile - 1 rows and columns that were read before and are kept here, in the scene's own type. Memory is two chunks,
+one strip of rows and one of columns, whatever the height of the scene.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from edgeslim.errors import InputError
+from edgeslim.grid import Axis, Span
+from edgeslim.onboard.scene import Scene
+
+F32 = NDArray[np.float32]
+LEAST_VALID = 0.5
+"""Tiles with a smaller share of valid pixels are skipped."""
+
+
+@dataclass(frozen=True, slots=True)
+class ChunkPlan:
+    """How a scene is cut into chunks, row by row."""
+
+    rows: Axis
+    """Windows along the height."""
+    columns: Axis
+    """Windows along the width."""
+    height_px: int
+    """New pixel rows of a chunk; the last may have fewer."""
+    width_px: int
+    """New pixel columns of a chunk; the last may have fewer. A multiple of 8, so that validity bits fill bytes."""
+
+    def __post_init__(self) -> None:
+        if self.height_px < 1 or self.width_px < 8 or self.width_px % 8:
+            raise InputError(
+                f"chunk: found {self.height_px} x {self.width_px} px, expected at least 1 row and a multiple of 8 columns"
+            )
+
+    @property
+    def bands(self) -> int:
+        """Rows of chunks."""
+        return self.rows.spans(self.height_px)
+
+    @property
+    def across(self) -> int:
+        """Chunks of a row."""
+        return self.columns.spans(self.width_px)
+
+    @property
+    def count(self) -> int:
+        """All chunks."""
+        return self.bands * self.across
+
+    @property
+    def tiles(self) -> int:
+        """All windows."""
+        return len(self.rows.windows) * len(self.columns.windows)
+
+    def spans(self, number: int) -> tuple[Span, Span]:
+        """Rows and columns of chunk `number`."""
+        band, across = divmod(number, self.across)
+        return self.rows.span(band, self.height_px), self.columns.span(across, self.width_px)
+
+    @property
+    def largest_px(self) -> tuple[int, int]:
+        """Rows and columns of the largest chunk with what it keeps of earlier ones."""
+        tile = self.rows.tile_px
+        return (
+            min(self.rows.size, self.height_px + tile - 1),
+            min(self.columns.size, self.width_px + tile - 1),
+        )
+
+
+class Chunk:
+    """Pixels of one chunk and the windows that end in it. Read by many threads, written by none."""
+
+    def __init__(
+        self, number: int, spans: tuple[Span, Span], scene: Scene, plan: ChunkPlan, values: NDArray[Any], valid: Any
+    ) -> None:
+        """`values` (bands, h, w) in the scene's type and `valid` (h, w), or None where all are, from `keep` on."""
+        self.number, self.rows, self.columns = number, *spans
+        self._scene, self._plan, self.values, self.valid = scene, plan, values, valid
+        self.across = self.columns.last - self.columns.first
+        shape = (self.rows.last - self.rows.first, self.across)
+        self._full = np.ones(shape, bool)
+        self.taken = np.ones(shape, bool)
+        """(window rows, window columns): whether to classify."""
+        if valid is not None and self.taken.size:
+            share = self._valid_shares(valid)
+            self._full, self.taken = share == 1, share >= LEAST_VALID
+
+    def _valid_shares(self, valid: NDArray[np.bool_]) -> NDArray[np.float64]:
+        tops, bottoms = self._edges(self._plan.rows, self.rows)
+        lefts, rights = self._edges(self._plan.columns, self.columns)
+        # Summed one axis at a time: first what each row of windows sees of each column, then each window.
+        by_row = np.stack(
+            [valid[top:bottom].sum(axis=0, dtype=np.int64) for top, bottom in zip(tops, bottoms, strict=True)]
+        )
+        total = np.concatenate([np.zeros((len(tops), 1), np.int64), by_row.cumsum(axis=1)], axis=1)
+        seen = total[:, rights] - total[:, lefts]
+        shares: NDArray[np.float64] = seen / np.outer(np.subtract(bottoms, tops), np.subtract(rights, lefts))
+        return shares
+
+    @staticmethod
+    def _edges(axis: Axis, span: Span) -> tuple[list[int], list[int]]:
+        windows = [axis.windows[i] for i in range(span.first, span.last)]
+        return [w.start - span.keep for w in windows], [w.stop - span.keep for w in windows]
+
+    def tiles(self, numbers: NDArray[np.intp]) -> F32:
+        """Raw band values (n, bands, tile, tile) of windows, numbered row by row within the chunk."""
+        side, missing = self._plan.rows.tile_px, (self._plan.rows.missing_px, self._plan.columns.missing_px)
+        tiles = np.empty((len(numbers), self.values.shape[0], side, side), np.float32)
+        for tile, number in zip(tiles, numbers, strict=True):
+            i, j = divmod(int(number), self.across)
+            row, column = self._plan.rows.windows[self.rows.first + i], self._plan.columns.windows[self.columns.first + j]
+            here = np.s_[
+                row.start - self.rows.keep : row.stop - self.rows.keep,
+                column.start - self.columns.keep : column.stop - self.columns.keep,
+            ]
+            raw = self._scene.to_raw(self.values[(slice(None), *here)])
+            if not self._full[i, j]:
+                valid = self.valid[here]
+                # The band's own mean is the least remarkable value to put where nothing was seen.
+                means = raw[:, valid].mean(axis=1, dtype=np.float64).astype(np.float32)
+                raw = np.where(valid, raw, means[:, None, None])
+            if any(missing):
+                raw = np.pad(raw, ((0, 0), (0, missing[0]), (0, missing[1])), mode="reflect")
+            tile[:] = raw
+        return tiles
+
+    def raw(self, rows: slice, columns: slice) -> tuple[F32, NDArray[np.bool_] | None]:
+        """Raw band values (bands, h, w) and validity (h, w), or None where all are valid, of pixels of the scene."""
+        here = np.s_[
+            rows.start - self.rows.keep : rows.stop - self.rows.keep : rows.step,
+            columns.start - self.columns.keep : columns.stop - self.columns.keep : columns.step,
+        ]
+        return self._scene.to_raw(self.values[(slice(None), *here)]), None if self.valid is None else self.valid[here]
+
+    @property
+    def new_valid(self) -> NDArray[np.bool_] | None:
+        """Validity (h, w) of the new pixels, None where all are valid."""
+        if self.valid is None:
+            return None
+        new: NDArray[np.bool_] = self.valid[self.rows.start - self.rows.keep :, self.columns.start - self.columns.keep :]
+        return None if new.all() else new
+
+
+class ChunkReader:
+    """Reads chunks in order into two buffers by turns. Used by one thread."""
+
+    def __init__(self, scene: Scene, plan: ChunkPlan, first: int) -> None:
+        """Begin at chunk `first`: what earlier chunks would have left is read again."""
+        self._scene, self._plan, self._first = scene, plan, first
+        bands, height, width = len(scene.bands), *plan.largest_px
+        keep = plan.rows.tile_px - 1
+        dtype = np.dtype(scene.dtype)
+        self._buffers = [np.empty(bands * height * width, dtype) for _ in range(2)]
+        self._above = np.empty((bands, min(keep, plan.rows.size), plan.columns.size), dtype)
+        self._left = np.empty((bands, height, min(keep, plan.columns.size)), dtype)
+        self._masked = not scene.always_valid
+        if self._masked:
+            self._masks = [np.empty(height * width, bool) for _ in range(2)]
+            self._mask_above = np.empty(self._above.shape[1:], bool)
+            self._mask_left = np.empty(self._left.shape[1:], bool)
+
+    def read(self, number: int) -> Chunk:
+        """The next chunk. The buffer of the chunk before the last is used again. Raises InputError on damage."""
+        rows, columns = self._plan.spans(number)
+        band, across = divmod(number, self._plan.across)
+        first_band, first_across = divmod(self._first, self._plan.across)
+        top, left = rows.start - rows.keep, columns.start - columns.keep
+        shape = (rows.stop - rows.keep, columns.stop - columns.keep)
+        values = self._buffers[number % 2][: len(self._scene.bands) * shape[0] * shape[1]]
+        values = values.reshape(-1, *shape)
+        valid = self._masks[number % 2][: shape[0] * shape[1]].reshape(shape) if self._masked else None
+        # The first chunk lacks its left side; until a whole row of chunks was read, what lies above is lacking too.
+        fresh_top = top > 0 and (band == first_band or (band == first_band + 1 and across < first_across))
+        fresh_left = left > 0 and number == self._first
+        row, column = rows.keep if fresh_top else rows.start, columns.keep if fresh_left else columns.start
+        inner = np.s_[row - rows.keep :, column - columns.keep :]
+        found, seen = self._scene.read(row, column, rows.stop - row, columns.stop - column)
+        values[(slice(None), *inner)] = found
+        if not fresh_top:
+            values[:, :top, column - columns.keep :] = self._above[:, :top, column : columns.stop]
+        if not fresh_left:
+            values[:, :, :left] = self._left[:, : shape[0], :left]
+        if valid is not None:
+            valid[inner] = seen
+            if not fresh_top:
+                valid[:top, column - columns.keep :] = self._mask_above[:top, column : columns.stop]
+            if not fresh_left:
+                valid[:, :left] = self._mask_left[: shape[0], :left]
+        self._keep(band, across, rows, columns, values, valid)
+        if valid is not None and valid.all():
+            valid = None
+        return Chunk(number, (rows, columns), self._scene, self._plan, values, valid)
+
+    def _keep(self, band: int, across: int, rows: Span, columns: Span, values: NDArray[Any], valid: Any) -> None:
+        """Carry over what the chunk to the right and the one below need."""
+        if across + 1 < self._plan.across:
+            following = self._plan.columns.span(across + 1, self._plan.width_px)
+            source = following.keep - columns.keep
+            count = following.start - following.keep
+            self._left[:, : values.shape[1], :count] = values[:, :, source:]
+            if valid is not None:
+                self._mask_left[: values.shape[1], :count] = valid[:, source:]
+        if band + 1 < self._plan.bands:
+            below = self._plan.rows.span(band + 1, self._plan.height_px)
+            source, new = below.keep - rows.keep, columns.start - columns.keep
+            count = below.start - below.keep
+            self._above[:, :count, columns.start : columns.stop] = values[:, source:, new:]
+            if valid is not None:
+                self._mask_above[:count, columns.start : columns.stop] = valid[source:, new:]
+
+

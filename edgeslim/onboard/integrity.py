@@ -1,0 +1,74 @@
+"""Integrity: the golden tiles replayed before, during and after a flight, and every logit looked at."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import numpy as np
+from numpy.typing import NDArray
+
+from edgeslim.errors import InputError, ParityError, UntrustedResult
+from edgeslim.manifest import GOLDEN_NAME, Manifest
+from edgeslim.onboard.check import read_golden
+from edgeslim.onboard.runtime import Runtime
+from edgeslim.parity import compare
+
+F32 = NDArray[np.float32]
+KEPT_TILES = 4
+"""Golden tiles held for the replays of a run: a flipped bit of a weight reaches all of them."""
+LOGIT_MARGIN = 100.0
+"""Logits larger than this many times the largest golden one are no answer of this network but of a damaged one."""
+
+
+class Guard:
+    """Knows what the network must answer."""
+
+    def __init__(self, folder: Path, manifest: Manifest, runtime: Runtime) -> None:
+        """Replay every golden tile once.
+
+        Raises UntrustedResult where it has none or its logits are not the golden ones, InputError for an unreadable
+        file.
+        """
+        if GOLDEN_NAME not in manifest.files:
+            raise UntrustedResult(f"{folder}: its manifest has no hash of {GOLDEN_NAME}; export it again")
+        tiles, logits = read_golden(folder, manifest)
+        self._name, self._tolerance = manifest.name, manifest.golden.tolerance
+        self._classes = len(manifest.classes)
+        self._limit = LOGIT_MARGIN * max(1.0, float(np.abs(logits).max()))
+        self._tiles, self._logits = tiles[:KEPT_TILES].copy(), logits[:KEPT_TILES].copy()
+        self.runtime = runtime
+        for start in range(0, len(tiles), KEPT_TILES):
+            self._compare(tiles[start : start + KEPT_TILES], logits[start : start + KEPT_TILES])
+
+    def check(self) -> float:
+        """Largest difference of a logit of the kept tiles. Raises UntrustedResult where it is too large."""
+        return self._compare(self._tiles, self._logits)
+
+    def warm(self, batch: int) -> None:
+        """Run one batch, so that the runtime has claimed all the memory it needs for one."""
+        self.run(np.resize(self._tiles, (batch, *self._tiles.shape[1:])))
+
+    def run(self, tiles: F32) -> F32:
+        """Logits (n, classes). Raises UntrustedResult where they are not finite or far out of range."""
+        logits = self.runtime.run(tiles)
+        if logits.shape != (len(tiles), self._classes):
+            raise InputError(
+                f"{self._name}: found logits of shape {logits.shape}, expected {(len(tiles), self._classes)}; "
+                "export it again"
+            )
+        largest = float(np.abs(logits).max(initial=0.0))
+        if not largest <= self._limit:  # a NaN is not less than anything
+            found = f"a logit of {largest:.3g}" if np.isfinite(largest) else "logits that are not finite"
+            raise UntrustedResult(
+                f"{self._name}: found {found}, expected at most {self._limit:.3g}; run `edgeslim check`, then go on "
+                "with --resume"
+            )
+        return logits
+
+    def _compare(self, tiles: F32, logits: F32) -> float:
+        parity = compare(self.run(tiles), logits)
+        try:
+            parity.require(self._tolerance, f"{self._name}: golden tiles on {self.runtime.version}")
+        except ParityError as error:
+            raise UntrustedResult(str(error)) from None
+        return parity.max_abs

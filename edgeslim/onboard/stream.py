@@ -1,0 +1,90 @@
+"""Stream: reading and inference side by side, results in order, two chunks in memory.
+
+Each worker runs whole batches on one thread of the runtime, so a result depends on the batch alone, never on how many
+workers there are.
+"""
+
+from __future__ import annotations
+
+from collections import deque
+from collections.abc import Callable, Iterator
+from concurrent.futures import Future, ThreadPoolExecutor
+
+import numpy as np
+from numpy.typing import NDArray
+
+from edgeslim.errors import EdgeslimError
+from edgeslim.onboard.assemble import ChunkResult, result_of
+from edgeslim.onboard.chunks import Chunk, ChunkPlan, ChunkReader
+from edgeslim.onboard.quicklook import Thumbnail
+from edgeslim.onboard.scene import Scene
+
+F32 = NDArray[np.float32]
+
+
+class Stream:
+    """The chunks of a scene from `first` on, classified."""
+
+    def __init__(
+        self,
+        scene: Scene,
+        plan: ChunkPlan,
+        infer: Callable[[F32], F32],
+        thumbnail: Thumbnail,
+        classes: int,
+        batch: int,
+        workers: int,
+    ) -> None:
+        """`infer` gives logits (n, classes) of tiles (n, bands, tile, tile) and is called from `workers` threads."""
+        self._scene, self._plan, self._infer, self._thumbnail = scene, plan, infer, thumbnail
+        self._classes, self._batch, self._workers = classes, batch, workers
+        self._stopping = False
+
+    def stop(self) -> None:
+        """Read no more: what was read is finished and handed on, then the results end."""
+        self._stopping = True
+
+    def results(self, first: int) -> Iterator[ChunkResult]:
+        """Results in order. An error of reading is raised after all that was read before it is handed on."""
+        source = ChunkReader(self._scene, self._plan, first)
+        under_way: deque[tuple[Chunk, list[Future[F32]]]] = deque()
+        failure: EdgeslimError | None = None
+        number = first
+        with ThreadPoolExecutor(1, "reader") as reader, ThreadPoolExecutor(self._workers, "worker") as workers:
+            try:
+                upcoming: Future[Chunk] | None = reader.submit(source.read, number) if number < self._plan.count else None
+                while upcoming or under_way:
+                    if upcoming:
+                        try:
+                            chunk = upcoming.result()
+                            under_way.append((chunk, self._submit(workers, chunk)))
+                        except EdgeslimError as error:
+                            failure = error
+                        number += 1
+                        upcoming = None
+                    more = failure is None and not self._stopping and number < self._plan.count
+                    # A third chunk would need a third buffer: the oldest of two is waited for, the other keeps busy.
+                    result = self._collect(*under_way.popleft()) if under_way and (len(under_way) > 1 or not more) else None
+                    if more:
+                        upcoming = reader.submit(source.read, number)
+                    if result is not None:
+                        yield result
+                if failure is not None:
+                    raise failure
+            finally:
+                workers.shutdown(cancel_futures=True)
+
+    def _submit(self, workers: ThreadPoolExecutor, chunk: Chunk) -> list[Future[F32]]:
+        numbers = np.flatnonzero(chunk.taken)
+        return [
+            workers.submit(self._classify, chunk, numbers[start : start + self._batch])
+            for start in range(0, len(numbers), self._batch)
+        ]
+
+    def _classify(self, chunk: Chunk, numbers: NDArray[np.intp]) -> F32:
+        return self._infer(chunk.tiles(numbers))
+
+    def _collect(self, chunk: Chunk, parts: list[Future[F32]]) -> ChunkResult:
+        logits = [part.result() for part in parts]
+        empty = np.empty((0, self._classes), np.float32)
+        return result_of(chunk, np.concatenate(logits) if logits else empty, self._thumbnail)
