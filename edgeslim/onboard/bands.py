@@ -4,12 +4,52 @@ from __future__ import annotations
 
 import re
 from collections.abc import Sequence
+from typing import Protocol
 
 from edgeslim.errors import InputError, UsageError
 from edgeslim.profile import Band
 
 _NUMBERED = re.compile(r"(?:b|band)[ _-]?0*(\d{1,2})(a?)")
 _COMMON_COLOURS = ("red", "green", "blue")
+
+
+class Named(Protocol):
+    """A file as far as its bands are to be told apart."""
+
+    descriptions: list[str | None]
+    colours: list[str]
+
+    @property
+    def has_palette(self) -> bool:
+        """Whether its one band holds indices of colours."""
+
+    def expand_palette(self) -> None:
+        """Show red, green and blue instead of the indices."""
+
+
+def choose_bands(
+    where: str, expected: Sequence[Band], files: Sequence[Named], asked: str | None
+) -> tuple[tuple[int, ...], list[str]]:
+    """Numbers (from 1) of the bands in the encoder's order, counted on through `files`, and what to warn of.
+
+    A palette is expanded to red, green and blue where the encoder wants nothing else. Its indices themselves are used
+    only where `asked` (--bands) names them by number. Raises as `pick_bands` does.
+    """
+    notes: list[str] = []
+    colours_only = all(b.common_name in _COMMON_COLOURS for b in expected)
+    for file in files:
+        if not file.has_palette:
+            continue
+        items = [] if asked is None else [item.strip() for item in asked.split(",")]
+        by_number = bool(items) and all(i.isdecimal() and int(i) <= len(file.descriptions) for i in items)
+        if by_number:
+            notes.append("found a palette: its indices are taken as values, as --bands asked")
+        elif colours_only and len(files) == 1:
+            file.expand_palette()
+            notes.append("found a palette: expanded to red, green and blue")
+    descriptions = [d for file in files for d in file.descriptions]
+    colours = [c for file in files for c in file.colours]
+    return pick_bands(where, expected, descriptions, colours, asked), notes
 
 
 def band_names(description: str | None) -> set[str]:
@@ -47,7 +87,7 @@ def pick_bands(
     mend = f"name them with --bands, e.g. --bands {','.join(str(i + 1) for i in range(len(expected)))}"
     found = _say(descriptions, colours)
     if len(usable) < len(expected):
-        palette = " (a palette is not a spectrum)" if "palette" in colours else ""
+        palette = " (a palette: indices of colours, no measurements)" if "palette" in colours else ""
         raise InputError(
             f"{where}: found {found}{palette}, expected {len(expected)} bands {wanted}; give a scene that has them"
         )

@@ -8,8 +8,9 @@ from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
+from rasterio.control import GroundControlPoint
 from rasterio.errors import RasterioError
-from rasterio.transform import from_gcps
+from rasterio.transform import Affine, from_gcps
 from rasterio.warp import transform as warp_points
 
 from edgeslim.errors import InputError
@@ -60,20 +61,32 @@ class Georeference:
 def georeference_of(dataset: Any) -> Georeference:
     """Read it from an open rasterio dataset. Raises nothing: what cannot be known is None."""
     gcps, gcps_crs = dataset.gcps
-    crs, transform = dataset.crs or None, dataset.transform
+    return _measure(
+        dataset.crs or None, dataset.transform, tuple(gcps), gcps_crs or None, dataset.width, dataset.height
+    )
+
+
+def rescaled(found: Georeference, old: tuple[int, int], new: tuple[int, int]) -> Georeference:
+    """The same place under pixels of another size; `old` and `new` are (width, height)."""
+    across, down = old[0] / new[0], old[1] / new[1]
+    gcps = tuple(GroundControlPoint(g.row / down, g.col / across, g.x, g.y, g.z, g.id, g.info) for g in found.gcps)
+    return _measure(found.crs, found.transform @ Affine.scale(across, down), gcps, found.gcps_crs, *new)
+
+
+def _measure(crs: Any, transform: Any, gcps: tuple[Any, ...], gcps_crs: Any, width: int, height: int) -> Georeference:
     ground_crs, ground_transform = crs, transform
     if not crs and gcps and gcps_crs:
         ground_crs, ground_transform = gcps_crs, from_gcps(gcps)
-    knots = np.linspace(0, dataset.height, _KNOTS)
-    sizes = _pixel_sizes(ground_crs, ground_transform, dataset.width / 2, knots) if ground_crs else None
+    knots = np.linspace(0, height, _KNOTS)
+    sizes = _pixel_sizes(ground_crs, ground_transform, width / 2, knots) if ground_crs else None
     if sizes is None:
-        return Georeference(crs, transform, tuple(gcps), gcps_crs or None, None, None, knots, None)
+        return Georeference(crs, transform, gcps, gcps_crs, None, None, knots, None)
     along_row, along_column = sizes[0, _KNOTS // 2], sizes[1, _KNOTS // 2]
     return Georeference(
         crs,
         transform,
-        tuple(gcps),
-        gcps_crs or None,
+        gcps,
+        gcps_crs,
         math.sqrt(along_row * along_column),
         (float(along_row), float(along_column)),
         knots,
@@ -121,25 +134,29 @@ def _lengths(xs: NDArray[np.float64], ys: NDArray[np.float64]) -> NDArray[np.flo
     return np.stack([np.hypot(ax, ay), np.hypot(bx, by), np.abs(ax * by - ay * bx)])
 
 
-def check_gsd(where: str, found: Georeference, expected_m: float | None, accepted: bool) -> list[str]:
+def check_gsd(
+    where: str, found: Georeference, expected_m: float | None, accepted: bool, resample: bool = False
+) -> list[str]:
     """Warnings to show where `--accept-gsd` was given.
 
-    Raises InputError where the ground sample distance is unknown, or more than a quarter off, and not accepted.
+    Raises InputError where the ground sample distance is unknown, or more than a quarter off, and neither accepted nor
+    mended by resampling (which only helps where it is known).
     """
     if expected_m is None:
         return []
     if found.gsd_xy_m is None:
         said = "no CRS" if not found.crs else "a CRS without metres"
         fact = f"found {said}, so the ground sample distance is unknown"
-    elif all(abs(v / expected_m - 1) <= GSD_TOLERANCE for v in found.gsd_xy_m):
+    elif all(abs(v / expected_m - 1) <= GSD_TOLERANCE for v in found.gsd_xy_m) or resample:
         return []
     else:
         x, y = found.gsd_xy_m
         size = f"{x:.3g} m" if abs(x - y) <= 0.01 * x else f"{x:.3g} × {y:.3g} m"
         fact = f"found a ground sample distance of {size}"
     if not accepted:
+        mend = "" if found.gsd_xy_m is None else "resample it on the fly with --resample, or "
         raise InputError(
-            f"{where}: {fact}, expected {expected_m:g} m ± {GSD_TOLERANCE:.0%}; resample it, "
-            "or accept worse results with --accept-gsd"
+            f"{where}: {fact}, expected {expected_m:g} m ± {GSD_TOLERANCE:.0%}; {mend}accept worse results with "
+            "--accept-gsd"
         )
     return [f"{fact}, expected {expected_m:g} m: processed pixel for pixel as --accept-gsd asked"]

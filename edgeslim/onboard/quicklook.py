@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import warnings
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -9,13 +10,15 @@ from pathlib import Path
 import numpy as np
 import rasterio
 from numpy.typing import NDArray
+from rasterio.errors import NotGeoreferencedWarning
+from rasterio.io import MemoryFile
 
 from edgeslim.errors import InputError
 from edgeslim.onboard.blend import Settled
 from edgeslim.onboard.font import GLYPH_ROWS, text_mask
-from edgeslim.onboard.outputs import NODATA, rgb_of
-from edgeslim.onboard.runtime import one_line
-from edgeslim.onboard.scene import GDAL_ERRORS
+from edgeslim.onboard.maps import NODATA
+from edgeslim.onboard.style import rgb_of
+from edgeslim.onboard.summary import Summary
 from edgeslim.profile import Band, ClassLabel
 
 U8 = NDArray[np.uint8]
@@ -197,14 +200,27 @@ def _area(km2: float) -> str:
     return f"{km2:.0f} km2" if km2 >= 100 else f"{km2:.1f} km2" if km2 >= 1 else f"{km2:.2f} km2"
 
 
+def draw(thumbnail: Thumbnail, summary: Summary, classes: Sequence[ClassLabel]) -> U8:
+    """The whole page, (height, width, 3), of a finished run."""
+    scene = summary.scene
+    size = f"{scene['width']} x {scene['height']} px"
+    place = "no CRS" if scene["crs"] == "none" else f"{scene['crs']}, {scene['gsd_m'] or 0:.3g} m a pixel"
+    legend = [LegendRow(label, c.share, c.area_km2) for label, c in zip(classes, summary.classes, strict=True)]
+    empty = summary.nodata_pixels / (summary.nodata_pixels + sum(c.pixels for c in summary.classes))
+    titles = Path(scene["path"]).name, f"{summary.artifact['name']}   {size}, {place}"
+    return compose(thumbnail, *titles, legend, classes, [nodata_row(empty)] if empty else [])
+
+
 def write_png(path: Path, image: U8) -> None:
-    """Write (height, width, 3) as PNG, without GDAL's side file. Raises InputError if the disk does not take it."""
+    """Write (height, width, 3) as PNG. Raises InputError if the disk does not take it."""
     height, width = image.shape[:2]
-    try:
-        with (
-            rasterio.Env(GDAL_PAM_ENABLED="NO"),
-            rasterio.open(path, "w", driver="PNG", dtype="uint8", count=3, width=width, height=height) as dataset,
-        ):
+    with rasterio.Env(GDAL_PAM_ENABLED="NO"), warnings.catch_warnings(), MemoryFile() as memory:
+        warnings.simplefilter("ignore", NotGeoreferencedWarning)
+        with memory.open(driver="PNG", dtype="uint8", count=3, width=width, height=height) as dataset:
             dataset.write(image.transpose(2, 0, 1))
-    except GDAL_ERRORS as error:
-        raise InputError(f"{path.name}: cannot be written ({one_line(error)})") from None
+        memory.seek(0)
+        data = memory.read()
+    try:
+        path.write_bytes(data)
+    except OSError as error:
+        raise InputError(f"{path}: cannot be written ({error.strerror})") from None

@@ -92,7 +92,7 @@ def test_a_vrt_fetches_nothing(artifact: Path, tmp_path: Path) -> None:
         f"<GeoTransform>600000,10,0,4800000,0,-10</GeoTransform>{bands}</VRTDataset>",
         encoding="utf-8",
     )
-    assert "cannot be read" in refuse(vrt, artifact)
+    assert "network source" in refuse(vrt, artifact)
 
 
 @pytest.mark.parametrize("kept", [0.02, 0.5, 0.95])
@@ -231,7 +231,7 @@ def test_undeclared_zeros_are_pointed_out(artifact: Path, tmp_path: Path) -> Non
 def test_real_corrupt_files(shared_data: Path, tmp_path: Path, name: str) -> None:
     artifact = make_artifact(tmp_path / "artifact", gsd_m=None, bands=RGB[:1])
     options = ClassifyOptions(threads=1, scene=SceneOptions(bands="1", scale=1e-3))
-    with pytest.raises(InputError, match=r"cannot be read|not a GeoTIFF"):
+    with pytest.raises(InputError, match=r"cannot be read|not a GeoTIFF|copy it again"):
         classify_scene(shared_data / "odd" / f"{name}.tif", artifact, tmp_path / "out", options)
     assert [p.name for p in tmp_path.iterdir()] == ["artifact"]
 

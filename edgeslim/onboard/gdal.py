@@ -1,0 +1,70 @@
+"""GDAL: the one environment in which rasters are opened, what it raises, and what it only mutters."""
+
+from __future__ import annotations
+
+import logging
+import re
+import warnings
+from collections.abc import Iterator
+from contextlib import contextmanager
+
+import rasterio
+from rasterio._err import CPLE_BaseError
+from rasterio.env import set_gdal_config
+from rasterio.errors import NotGeoreferencedWarning, RasterioError
+
+MIB = 1 << 20
+CACHE_BYTES = MIB
+"""GDAL's block cache while reads are aligned to blocks: nothing is read twice, so nothing needs keeping."""
+GDAL_ERRORS = (RasterioError, CPLE_BaseError, OSError)
+"""What rasterio raises; its own tree does not cover GDAL's."""
+_OPTIONS = {
+    "GDAL_CACHEMAX": CACHE_BYTES,  # rasterio hands this on as bytes
+    # What a VRT may point at: no network, no Python, no raw bytes of files elsewhere.
+    "GDAL_VRT_ENABLE_PYTHON": "NO",
+    "GDAL_VRT_RAWRASTERBAND_ALLOWED_SOURCE": "SIBLING_OR_CHILD_OF_VRT_PATH",
+    # An 8-bit JPEG block may claim progressive scans without end.
+    "LIBTIFF_JPEG_MAX_ALLOWED_SCAN_NUMBER": "100",
+}
+_NO_NETWORK = {"CPL_VSIL_CURL_ALLOWED_EXTENSIONS": ".edgeslim-reads-no-network"}
+"""No remote name ends like this."""
+_DAMAGE = re.compile(r"JPEGLib|Fax\d?[A-Z]|premature|corrupt|bogus|truncat|not enough data|decod", re.IGNORECASE)
+
+
+@contextmanager
+def gdal_environment(allow_network: bool = False) -> Iterator[None]:
+    """GDAL with a tiny cache and no network unless asked for; a raster without CRS is no event here."""
+    options = _OPTIONS if allow_network else {**_OPTIONS, **_NO_NETWORK}
+    with rasterio.Env(**options), warnings.catch_warnings():
+        warnings.simplefilter("ignore", NotGeoreferencedWarning)
+        yield
+
+
+def set_cache_bytes(count: int) -> None:
+    """Resize GDAL's block cache, which every open raster of the process shares."""
+    set_gdal_config("GDAL_CACHEMAX", count)
+
+
+class DamageLog(logging.Handler):
+    """GDAL's warnings while blocks are decoded that mean damage.
+
+    A JPEG block that is cut short is grey to its end and no error to libtiff: only a warning tells.
+    """
+
+    def __init__(self) -> None:
+        super().__init__(logging.WARNING)
+        self.found: str | None = None
+        self._logger = logging.getLogger("rasterio")
+
+    def emit(self, record: logging.LogRecord) -> None:
+        """Keep the first one."""
+        message = record.getMessage()
+        if self.found is None and _DAMAGE.search(message):
+            self.found = message
+
+    def __enter__(self) -> DamageLog:
+        self._logger.addHandler(self)
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self._logger.removeHandler(self)

@@ -1,0 +1,74 @@
+"""Summary: what a run did, as summary.json holds it; the same inputs and versions give the same bytes."""
+
+from __future__ import annotations
+
+import json
+from dataclasses import asdict, dataclass
+from typing import Any
+
+SUMMARY_SCHEMA = 1
+
+
+@dataclass(frozen=True, slots=True)
+class ClassArea:
+    """One class of a summary."""
+
+    index: int
+    """Value in the class raster."""
+    name: str
+    """As in the training set."""
+    title: str
+    """For people."""
+    color: str
+    """RRGGBB."""
+    pixels: int
+    """Of the class raster."""
+    share: float
+    """Of its classified pixels, 0 ... 1."""
+    area_km2: float | None
+    """On the ground; None where the scene has no CRS."""
+
+
+@dataclass(frozen=True, slots=True)
+class Summary:
+    """What was done, as summary.json holds it. What may differ from run to run is in run.json."""
+
+    edgeslim: str
+    """Version."""
+    versions: dict[str, str]
+    """Of what computed."""
+    scene: dict[str, Any]
+    """path, files (name -> hex SHA-256), width, height, dtype, bands used, crs, gsd_m, acquired (RFC 3339 or None)."""
+    artifact: dict[str, Any]
+    """Name, width and hashes."""
+    radiometry: dict[str, Any]
+    """Levels that the encoder knows; reflectance = value * scale + offset by band, and who said so."""
+    prior: str
+    """How frequent classes are taken to be: "land" or "training set"."""
+    tile_px: int
+    """Side of a tile."""
+    stride_px: int
+    """Step between windows."""
+    cells: bool
+    """Whether one output pixel is one stride."""
+    tiles: dict[str, int]
+    """How many were classified, and how many were skipped or refused."""
+    classes: tuple[ClassArea, ...]
+    """In the order of the logits."""
+    nodata_pixels: int
+    """Pixels of the class raster without a class."""
+    mean_confidence: float | None
+    """Mean probability of the winning class, 0 ... 1; None where nothing was classified."""
+    warnings: tuple[str, ...]
+    """What a person should know."""
+    files: tuple[str, ...] = ()
+    """In the result folder."""
+
+    def to_dict(self) -> dict[str, Any]:
+        """Plain types."""
+        return {"schema": SUMMARY_SCHEMA, **asdict(self)}
+
+
+def json_text(data: Any) -> str:
+    """JSON for people and machines. Raises ValueError for numbers that JSON does not have."""
+    return json.dumps(data, indent=2, ensure_ascii=False, allow_nan=False) + "\n"
