@@ -138,3 +138,73 @@ def _ops(arch: Architecture, classes: int, batch: int, value_bytes: int) -> Iter
         yield product(f"blocks.{block}.fc2", "gemm", 1, rows, h, d, 2 * rows * d)
     if classes:
         yield product("head", "gemm", 1, batch, d, classes, 3 * rows * d)
+
+
+SLACK_BYTES = 6 << 20
+"""Stacks of threads, queues, and what the allocator cannot hand out again."""
+
+
+@dataclass(frozen=True, slots=True)
+class RunMemory:
+    """Peak resident memory of classifying one scene, bytes, split. None of it grows with the scene's height."""
+
+    process: int
+    """Interpreter, libraries and network, after one batch on every worker: measured, where it runs."""
+    tiles: int
+    """Batches being cut, one a worker."""
+    chunks: int
+    """Two chunks of pixels, the one being read, and what is carried over from one to the next."""
+    reading: int
+    """What decoding needs beside that."""
+    blending: int
+    """Lines of class probabilities, and rows being finished."""
+    writing: int
+    """Buffers of the results."""
+
+    @property
+    def total(self) -> int:
+        """The sum, and what threads and the allocator take."""
+        parts = (self.process, self.tiles, self.chunks, self.reading, self.blending, self.writing)
+        return sum(parts) + SLACK_BYTES
+
+
+def run_memory(
+    *,
+    process: int,
+    reading: int,
+    writing: int,
+    bands: int,
+    value_bytes: int,
+    masked: bool,
+    tile_px: int,
+    stride_px: int,
+    classes: int,
+    size_px: tuple[int, int],
+    chunk_px: tuple[int, int],
+    batch: int,
+    workers: int,
+    probabilities: bool,
+) -> RunMemory:
+    """Peak resident memory of classifying a scene of `size_px` (height, width) in chunks of `chunk_px`.
+
+    `process`, `reading` and `writing` are bytes as RunMemory says, `value_bytes` one value as the scene holds it, and
+    `masked` whether validity is kept beside it. Follows the buffers of edgeslim/onboard/{chunks,stream,blend}.py.
+    """
+    height, width = size_px
+    keep = tile_px - 1
+    new = min(chunk_px[0], height) * min(chunk_px[1], width)
+    tall, wide = min(chunk_px[0] + keep, height), min(chunk_px[1] + keep, width)
+    pixel = bands * value_bytes + (1 if masked else 0)
+    carried = min(keep, height) * width + tall * min(keep, width)
+    # Two buffers and the strips carried over; the chunk as it comes from the reader, before it is put in place.
+    chunks = (2 * tall * wide + carried + new) * pixel + (2 * new if masked else 0)
+    # A batch as fed to the network and one tile on its way there.
+    tiles = workers * (batch + 2) * bands * tile_px**2 * 4
+    lines = -(-tile_px // stride_px) + 1
+    rows = min(stride_px, height)
+    blending = lines * (classes + 1) * (width + tile_px) * 4 + 2 * rows * width
+    blending += classes * width * 4 + 4 * rows * min(width, 2048) * 4
+    blending += (rows * width * classes if probabilities else 0) + (rows * width if masked else 0)
+    windows = (min(chunk_px[0], height) // stride_px + 2) * (width // stride_px + 2)
+    blending += 4 * windows * classes * 4 + (tall + rows) * (width // 8 + 1) * (2 if masked else 0)
+    return RunMemory(process, tiles, chunks, reading, blending, writing)

@@ -6,6 +6,7 @@ import struct
 import zlib
 from collections.abc import Callable
 from dataclasses import dataclass
+from itertools import pairwise
 
 import numpy as np
 from numpy.typing import NDArray
@@ -14,7 +15,7 @@ from edgeslim.errors import InputError
 from edgeslim.onboard.blend import Blender, CellRows, softmax
 from edgeslim.onboard.chunks import Chunk, ChunkPlan
 from edgeslim.onboard.maps import MapRows
-from edgeslim.onboard.quicklook import Thumbnail
+from edgeslim.onboard.thumbnail import Thumbnail
 
 F32 = NDArray[np.float32]
 _HEAD = struct.Struct("<IIII")
@@ -58,8 +59,7 @@ class ChunkResult:
             rows, columns = plan.spans(number)
             ends = np.cumsum([_HEAD.size, *lengths])
             taken, valid, boxes = (
-                np.frombuffer(zlib.decompress(data[a:b]) if a < b else b"", np.uint8)
-                for a, b in zip(ends[:-1], ends[1:], strict=True)
+                np.frombuffer(zlib.decompress(data[a:b]) if a < b else b"", np.uint8) for a, b in pairwise(ends)
             )
             shape = (rows.last - rows.first, columns.last - columns.first)
             flags = np.unpackbits(taken, count=shape[0] * shape[1]).view(np.bool_).reshape(shape)

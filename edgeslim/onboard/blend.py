@@ -16,29 +16,12 @@ import numpy as np
 from numpy.typing import NDArray
 
 from edgeslim.grid import Axis
+from edgeslim.onboard.maps import NODATA, PROBABILITY_ONE, MapRows
 
 F32 = NDArray[np.float32]
 U8 = NDArray[np.uint8]
-NODATA = 255
-"""Of classes, confidence and probabilities: nothing is known of the pixel."""
-FULL = 254
-"""A uint8 probability that stands for 1."""
 _COLUMNS = 2048
 """Columns that are blended at once: what is computed for them stays in the processor's cache."""
-
-
-@dataclass(slots=True)
-class PixelRows:
-    """Finished rows of the scene."""
-
-    row: int
-    """First row."""
-    classes: U8
-    """(rows, width): class, NODATA where nothing is known. May be a read-only view."""
-    confidence: U8
-    """(rows, width): probability of that class in percent, NODATA where nothing is known."""
-    probabilities: U8 | None
-    """(classes, rows, width): probability x 254, where they were asked for."""
 
 
 @dataclass(slots=True)
@@ -77,14 +60,17 @@ def decide(probabilities: F32, known: NDArray[np.bool_]) -> tuple[U8, U8]:
 
 
 class Blender:
-    """Takes rows of windows in order and hands on finished rows of pixels and cells."""
+    """Takes rows of windows in order and hands on finished rows of pixels and cells.
+
+    Rows that are the same all the way down are handed on as read-only views of one row.
+    """
 
     def __init__(
         self,
         rows: Axis,
         columns: Axis,
         classes: int,
-        on_pixels: Callable[[PixelRows], None] | None,
+        on_pixels: Callable[[MapRows], None] | None,
         on_cells: Callable[[CellRows], None] | None,
         probabilities: bool = False,
     ) -> None:
@@ -126,7 +112,9 @@ class Blender:
         if regular:
             chances = np.where(taken[:regular], probabilities[:regular].T, np.float32(0))
             there = taken[:regular].astype(np.float32)
-            planes, plane = (a[..., : strides * stride].reshape(*a.shape[:-1], strides, stride) for a in (values, weight))
+            planes, plane = (
+                a[..., : strides * stride].reshape(*a.shape[:-1], strides, stride) for a in (values, weight)
+            )
             for step, triangle in enumerate(self._steps[1]):
                 planes[:, step : step + regular] += chances[:, :, None] * triangle
                 plane[step : step + regular] += there[:, None] * triangle
@@ -165,11 +153,11 @@ class Blender:
     def _emit_one(self, first: int, last: int, line: _Line, valid: NDArray[np.bool_] | None) -> None:
         """Rows that one line answers for: every row is the same, but for what is invalid."""
         seen = line.weight > 0
-        chances = line.values / np.where(seen, line.weight, np.float32(1))
+        chances = np.divide(line.values, line.weight, out=np.zeros_like(line.values), where=seen)
         shape = (last - first, self._columns.size)
         if self._on_pixels:
             best, percent = decide(chances, seen)
-            every = np.rint(chances * FULL).astype(np.uint8) if self._wanted else None
+            every = np.rint(chances * PROBABILITY_ONE).astype(np.uint8) if self._wanted else None
             if every is not None:
                 every[:, ~seen] = NODATA
             if valid is None:
@@ -178,11 +166,11 @@ class Blender:
             else:
                 rows = (np.where(valid, best, np.uint8(NODATA)), np.where(valid, percent, np.uint8(NODATA)))
                 planes = None if every is None else np.where(valid, every[:, None], np.uint8(NODATA))
-            self._on_pixels(PixelRows(first, *rows, planes))
+            self._on_pixels(MapRows(first, *rows, planes))
         if self._cells and self._on_cells:
             count = np.full(shape[1], shape[0]) if valid is None else valid.sum(axis=0)
             count = np.where(seen, count, 0)
-            self._cells.add(first, last, chances * count, count, self._on_cells)
+            self._cells.add(first, last, chances * count.astype(np.float32), count, self._on_cells)
 
     def _emit_blended(
         self, first: int, last: int, parts: list[tuple[_Line, F32]], valid: NDArray[np.bool_] | None
@@ -209,7 +197,7 @@ class Blender:
                 if self._cells:
                     summed[number, here] = np.einsum("yx,yx->x", plane, share)
                 if every is not None:
-                    every[number, :, here] = np.rint(np.minimum(plane * share, np.float32(1)) * FULL)
+                    every[number, :, here] = np.rint(np.minimum(plane * share, np.float32(1)) * PROBABILITY_ONE)
             np.multiply(top, share, out=top)
             np.multiply(top, np.float32(100), out=top)
             percent[:, here] = np.rint(top, out=top)
@@ -221,13 +209,13 @@ class Blender:
                     every[:, :, here][:, ~known] = NODATA
             counts[here] = height if whole else known.sum(axis=0)
         if self._on_pixels:
-            self._on_pixels(PixelRows(first, best, percent, every))
+            self._on_pixels(MapRows(first, best, percent, every))
         if self._cells and self._on_cells:
             self._cells.add(first, last, summed, counts, self._on_cells)
 
 
 def _weigh(rows: list[F32], weights: list[F32], out: F32, scratch: F32) -> None:
-    """out (height, width) = sum of rows (width,) times weights (height, 1)."""
+    """Out (height, width) = sum of rows (width,) times weights (height, 1)."""
     np.multiply(rows[0], weights[0], out=out)
     for row, weight in zip(rows[1:], weights[1:], strict=True):
         np.multiply(row, weight, out=scratch)
@@ -275,7 +263,9 @@ class _CellSums:
         self._sum = np.zeros((classes, columns.cells), np.float64)
         self._count = np.zeros(columns.cells, np.int64)
 
-    def add(self, first: int, last: int, summed: F32, counts: NDArray[np.int64], done: Callable[[CellRows], None]) -> None:
+    def add(
+        self, first: int, last: int, summed: F32, counts: NDArray[np.int64], done: Callable[[CellRows], None]
+    ) -> None:
         """Rows [first, last), all of one row of cells: sums (classes, width) and counts (width,) of known pixels."""
         self._sum += np.add.reduceat(summed, self._edges, axis=1, dtype=np.float64)
         self._count += np.add.reduceat(counts, self._edges)

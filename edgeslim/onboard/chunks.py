@@ -38,7 +38,7 @@ class ChunkPlan:
     def __post_init__(self) -> None:
         if self.height_px < 1 or self.width_px < 8 or self.width_px % 8:
             raise InputError(
-                f"chunk: found {self.height_px} x {self.width_px} px, expected at least 1 row and a multiple of 8 columns"
+                f"chunk: found {self.height_px} x {self.width_px} px, expected at least 1 row and columns in eights"
             )
 
     @property
@@ -117,12 +117,15 @@ class Chunk:
         tiles = np.empty((len(numbers), self.values.shape[0], side, side), np.float32)
         for tile, number in zip(tiles, numbers, strict=True):
             i, j = divmod(int(number), self.across)
-            row, column = self._plan.rows.windows[self.rows.first + i], self._plan.columns.windows[self.columns.first + j]
+            row, column = (
+                self._plan.rows.windows[self.rows.first + i],
+                self._plan.columns.windows[self.columns.first + j],
+            )
             here = np.s_[
                 row.start - self.rows.keep : row.stop - self.rows.keep,
                 column.start - self.columns.keep : column.stop - self.columns.keep,
             ]
-            raw = self._scene.to_raw(self.values[(slice(None), *here)])
+            raw = self._scene.to_raw(self.values[:, here[0], here[1]])
             if not self._full[i, j]:
                 valid = self.valid[here]
                 # The band's own mean is the least remarkable value to put where nothing was seen.
@@ -139,14 +142,16 @@ class Chunk:
             rows.start - self.rows.keep : rows.stop - self.rows.keep : rows.step,
             columns.start - self.columns.keep : columns.stop - self.columns.keep : columns.step,
         ]
-        return self._scene.to_raw(self.values[(slice(None), *here)]), None if self.valid is None else self.valid[here]
+        return self._scene.to_raw(self.values[:, here[0], here[1]]), None if self.valid is None else self.valid[here]
 
     @property
     def new_valid(self) -> NDArray[np.bool_] | None:
         """Validity (h, w) of the new pixels, None where all are valid."""
         if self.valid is None:
             return None
-        new: NDArray[np.bool_] = self.valid[self.rows.start - self.rows.keep :, self.columns.start - self.columns.keep :]
+        new: NDArray[np.bool_] = self.valid[
+            self.rows.start - self.rows.keep :, self.columns.start - self.columns.keep :
+        ]
         return None if new.all() else new
 
 
@@ -184,7 +189,7 @@ class ChunkReader:
         row, column = rows.keep if fresh_top else rows.start, columns.keep if fresh_left else columns.start
         inner = np.s_[row - rows.keep :, column - columns.keep :]
         found, seen = self._scene.read(row, column, rows.stop - row, columns.stop - column)
-        values[(slice(None), *inner)] = found
+        values[:, inner[0], inner[1]] = found
         if not fresh_top:
             values[:, :top, column - columns.keep :] = self._above[:, :top, column : columns.stop]
         if not fresh_left:
@@ -216,5 +221,3 @@ class ChunkReader:
             self._above[:, :count, columns.start : columns.stop] = values[:, source:, new:]
             if valid is not None:
                 self._mask_above[:count, columns.start : columns.stop] = valid[source:, new:]
-
-

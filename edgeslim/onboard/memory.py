@@ -107,7 +107,6 @@ def fit(
 
     def foretell(height_px: int, width_px: int) -> Fit:
         plan = ChunkPlan(rows, columns, height_px, width_px)
-        tall, wide = plan.largest_px
         memory = cost.run_memory(
             process=process_bytes,
             reading=scene.read_bytes(min(height_px, rows.size), min(width_px, columns.size)),
@@ -167,7 +166,7 @@ def _eight(pixels: int) -> int:
 
 def _split(memory: cost.RunMemory) -> str:
     parts = {
-        "libraries and network": memory.process + memory.slack,
+        "libraries and network": memory.process + cost.SLACK_BYTES,
         "pixels": memory.chunks + memory.tiles,
         "decoding": memory.reading,
         "blending": memory.blending,

@@ -1,4 +1,4 @@
-"""Quicklook: the scene beside its class map with a legend, as one PNG, gathered while the rows stream by."""
+"""Quicklook: the scene beside its class map with a legend, as one PNG."""
 
 from __future__ import annotations
 
@@ -14,20 +14,16 @@ from rasterio.errors import NotGeoreferencedWarning
 from rasterio.io import MemoryFile
 
 from edgeslim.errors import InputError
-from edgeslim.onboard.blend import Settled
 from edgeslim.onboard.font import GLYPH_ROWS, text_mask
-from edgeslim.onboard.maps import NODATA
 from edgeslim.onboard.style import rgb_of
 from edgeslim.onboard.summary import Summary
-from edgeslim.profile import Band, ClassLabel
+from edgeslim.onboard.thumbnail import EMPTY_RGB, GAP_PX, Thumbnail
+from edgeslim.profile import ClassLabel
 
 U8 = NDArray[np.uint8]
-_MARGIN, _GAP, _LINE, _SWATCH = 24, 24, 26, 16
-_PANEL_SIDE, _PANEL_TALL = 444, 560
+_MARGIN, _LINE, _SWATCH = 24, 26, 16
 _AREA_COLUMN = 100
-_STACK_FROM = 2.0
-"""Scenes wider than this many times their height stand above their map instead of beside it."""
-_PAPER, _INK, _FAINT, _EMPTY, _FRAME = (255, 255, 255), (32, 36, 40), (120, 126, 132), (228, 230, 232), (160, 166, 172)
+_PAPER, _INK, _FAINT, _FRAME = (255, 255, 255), (32, 36, 40), (120, 126, 132), (160, 166, 172)
 
 
 @dataclass(frozen=True, slots=True)
@@ -44,75 +40,7 @@ class LegendRow:
 
 def nodata_row(share: float) -> LegendRow:
     """The legend's line for what has no class; `share` of all pixels, 0 ... 1."""
-    return LegendRow(ClassLabel("nodata", "No data, of all pixels", bytes(_EMPTY).hex()), share, None)
-
-
-class Thumbnail:
-    """Box means of the scene and samples of the class map, in bounded memory."""
-
-    def __init__(self, size: tuple[int, int], map_size: tuple[int, int], bands: Sequence[Band]) -> None:
-        """`size` and `map_size` are (height, width) of the scene and of the class raster."""
-        height, width = size
-        self.stacked = width > _STACK_FROM * height
-        limit = (_PANEL_SIDE, 2 * _PANEL_SIDE + _GAP) if self.stacked else (_PANEL_TALL, _PANEL_SIDE)
-        factor = min(limit[0] / height, limit[1] / width)
-        self.panel = (max(8, round(height * factor)), max(8, round(width * factor)))
-        names = [b.common_name for b in bands]
-        colour = all(c in names for c in ("red", "green", "blue"))
-        self._channels = [names.index(c) for c in ("red", "green", "blue")] if colour else [0, 0, 0]
-        self._size = size
-        small = (min(self.panel[0], height), min(self.panel[1], width))
-        self._edges = -(-np.arange(small[1]) * width // small[1])
-        self._sum = np.zeros((3, *small), np.float64)
-        self._count = np.zeros(small, np.int64)
-        small_map = tuple(min(p, m) for p, m in zip(self.panel, map_size, strict=True))
-        self._map_rows, self._map_columns = (
-            ((np.arange(s) + 0.5) * m / s).astype(int) for s, m in zip(small_map, map_size, strict=True)
-        )
-        self._map = np.full(small_map, NODATA, np.uint8)
-        self._map_row = 0
-
-    def add_scene(self, settled: Settled) -> None:
-        """Take part in the next finished rows of the scene."""
-        count = settled.valid.shape[0]
-        boxes = (settled.row + np.arange(count)) * self._sum.shape[1] // self._size[0]
-        planes = np.add.reduceat(settled.raw[self._channels], self._edges, axis=2)  # invalid pixels are 0
-        counts = np.add.reduceat(settled.valid.astype(np.int64), self._edges, axis=1)
-        for row, box in enumerate(boxes):
-            self._sum[:, box] += planes[:, row]
-            self._count[box] += counts[row]
-
-    def add_map(self, classes: U8) -> None:
-        """Take part in the next finished rows (n, width) of the class raster."""
-        first, last = np.searchsorted(self._map_rows, [self._map_row, self._map_row + classes.shape[0]])
-        picked = classes[self._map_rows[first:last] - self._map_row]
-        self._map[first:last] = picked[:, self._map_columns]
-        self._map_row += classes.shape[0]
-
-    def scene_panel(self) -> U8:
-        """(height, width, 3): true colour, one stretch for all channels so that hues stay."""
-        known = self._count > 0
-        mean = self._sum / np.maximum(self._count, 1)
-        image = np.broadcast_to(np.array(_EMPTY, np.uint8), (*known.shape, 3)).copy()
-        if known.any():
-            low, high = np.percentile(mean[:, known], [1, 98.5])
-            grey = np.clip((mean - low) / max(high - low, 1e-9), 0, 1) ** 0.8 * 255
-            image[known] = grey.transpose(1, 2, 0)[known].astype(np.uint8)
-        return _enlarge(image, self.panel)
-
-    def map_panel(self, classes: Sequence[ClassLabel]) -> U8:
-        """(height, width, 3): the class map in its colours."""
-        colours = np.empty((256, 3), np.uint8)
-        colours[:] = _EMPTY
-        for index, label in enumerate(classes):
-            colours[index] = rgb_of(label.color)
-        return _enlarge(colours[self._map], self.panel)
-
-
-def _enlarge(image: U8, size: tuple[int, int]) -> U8:
-    rows, columns = (np.arange(s) * i // s for s, i in zip(size, image.shape, strict=False))
-    enlarged: U8 = image[rows][:, columns]
-    return enlarged
+    return LegendRow(ClassLabel("nodata", "No data, of all pixels", bytes(EMPTY_RGB).hex()), share, None)
 
 
 class _Canvas:
@@ -154,27 +82,31 @@ def compose(
 ) -> U8:
     """The whole page, (height, width, 3). The legend is ordered by share; `last` closes it."""
     height, width = thumbnail.panel
-    across = width if thumbnail.stacked else 2 * width + _GAP
+    across = width if thumbnail.stacked else 2 * width + GAP_PX
     inner = max(across, 640)
     left = _MARGIN + (inner - across) // 2
     top = _MARGIN + 2 * _LINE + 10
-    panels_bottom = top + _LINE + height + (_GAP + _LINE + height if thumbnail.stacked else 0)
+    panels_bottom = top + _LINE + height + (GAP_PX + _LINE + height if thumbnail.stacked else 0)
     columns = 2
     shown = [*sorted(legend, key=lambda r: -r.share), *last]
     lines = -(-len(shown) // columns)
-    canvas = _Canvas(panels_bottom + _GAP + lines * _LINE + _MARGIN, inner + 2 * _MARGIN)
+    canvas = _Canvas(panels_bottom + GAP_PX + lines * _LINE + _MARGIN, inner + 2 * _MARGIN)
     canvas.label(_MARGIN, _MARGIN, title, _INK, inner + _MARGIN)
     canvas.label(_MARGIN + _LINE, _MARGIN, subtitle, _FAINT, inner + _MARGIN)
-    second = (top + _LINE + height + _GAP, left) if thumbnail.stacked else (top, left + width + _GAP)
+    second = (top + _LINE + height + GAP_PX, left) if thumbnail.stacked else (top, left + width + GAP_PX)
     panels = (thumbnail.scene_panel(), thumbnail.map_panel(classes))
     for (row, column), caption, image in zip(((top, left), second), ("Scene", "Classes"), panels, strict=True):
         canvas.text(row, column, caption, _FAINT)
         canvas.paste(row + _LINE, column, image)
-    column_width = (inner - _GAP) // columns
+    column_width = (inner - GAP_PX) // columns
     for index, entry in enumerate(shown):
         column, row = divmod(index, lines)
         _legend_line(
-            canvas, panels_bottom + _GAP + row * _LINE, _MARGIN + column * (column_width + _GAP), column_width, entry
+            canvas,
+            panels_bottom + GAP_PX + row * _LINE,
+            _MARGIN + column * (column_width + GAP_PX),
+            column_width,
+            entry,
         )
     return canvas.pixels
 

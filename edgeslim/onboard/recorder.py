@@ -15,9 +15,9 @@ from edgeslim.onboard.chunks import ChunkPlan
 from edgeslim.onboard.journal import Journal, Kind, as_json
 from edgeslim.onboard.maps import PROBABILITY_ONE, CellRow, MapPlan, MapRows, OutputOptions
 from edgeslim.onboard.prior import land_log_odds
-from edgeslim.onboard.quicklook import Thumbnail
 from edgeslim.onboard.results import Results
 from edgeslim.onboard.tally import Tally
+from edgeslim.onboard.thumbnail import Thumbnail
 from edgeslim.profile import Band
 
 _SYNC_EVERY_S = 2.0
@@ -37,7 +37,7 @@ class Recorder:
         output: OutputOptions,
         training_prior: bool,
     ) -> None:
-        """`maps` are of pixels (step 1) or of cells (step = stride). Raises InputError if `folder` cannot be written."""
+        """`maps` are of pixels (step 1) or of cells (step: the stride). Raises InputError for a folder without room."""
         self.plan, self._maps, self._journal = plan, maps, journal
         self.thumbnail = Thumbnail((maps.scene_height, maps.scene_width), (maps.height, maps.width), bands)
         self.tally = Tally(len(maps.classes), self._pixel_m2)
@@ -64,7 +64,7 @@ class Recorder:
         self.bands_synced = self.bands_done
 
     def add(self, result: ChunkResult) -> None:
-        """The next chunk: written to the journal, synced where it ends a band. Raises InputError if the disk is full."""
+        """The next chunk: into the journal, synced where it ends a band. Raises InputError if the disk is full."""
         self._journal.append(Kind.CHUNK, result.to_bytes())
         ends_band = self._take(result)
         if ends_band or time.monotonic() - self._synced_at > _SYNC_EVERY_S:

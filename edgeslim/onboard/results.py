@@ -13,8 +13,9 @@ from typing import Any
 from edgeslim.errors import InputError
 from edgeslim.onboard.layer import class_layer, confidence_layer, probability_layer
 from edgeslim.onboard.maps import CellRow, MapPlan, MapRows, OutputOptions
-from edgeslim.onboard.quicklook import Thumbnail, draw, write_png
+from edgeslim.onboard.quicklook import draw, write_png
 from edgeslim.onboard.summary import Summary, json_text
+from edgeslim.onboard.thumbnail import Thumbnail
 
 CLASSES_NAME = "classes.tif"
 CONFIDENCE_NAME = "confidence.tif"
@@ -39,6 +40,11 @@ class Results:
         self._classes = class_layer(folder / CLASSES_NAME, plan)
         self._confidence = confidence_layer(folder / CONFIDENCE_NAME, plan)
         self._probabilities = probability_layer(folder / PROBABILITIES_NAME, plan) if options.probabilities else None
+
+    @property
+    def wants_cells(self) -> bool:
+        """Whether cells are written."""
+        return False
 
     def append(self, rows: MapRows) -> None:
         """Add the next rows of the maps. Raises InputError if the disk does not take them."""

@@ -7,7 +7,7 @@ workers there are.
 from __future__ import annotations
 
 from collections import deque
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Generator
 from concurrent.futures import Future, ThreadPoolExecutor
 
 import numpy as np
@@ -16,8 +16,8 @@ from numpy.typing import NDArray
 from edgeslim.errors import EdgeslimError
 from edgeslim.onboard.assemble import ChunkResult, result_of
 from edgeslim.onboard.chunks import Chunk, ChunkPlan, ChunkReader
-from edgeslim.onboard.quicklook import Thumbnail
 from edgeslim.onboard.scene import Scene
+from edgeslim.onboard.thumbnail import Thumbnail
 
 F32 = NDArray[np.float32]
 
@@ -44,7 +44,7 @@ class Stream:
         """Read no more: what was read is finished and handed on, then the results end."""
         self._stopping = True
 
-    def results(self, first: int) -> Iterator[ChunkResult]:
+    def results(self, first: int) -> Generator[ChunkResult, None, None]:
         """Results in order. An error of reading is raised after all that was read before it is handed on."""
         source = ChunkReader(self._scene, self._plan, first)
         under_way: deque[tuple[Chunk, list[Future[F32]]]] = deque()
@@ -52,7 +52,9 @@ class Stream:
         number = first
         with ThreadPoolExecutor(1, "reader") as reader, ThreadPoolExecutor(self._workers, "worker") as workers:
             try:
-                upcoming: Future[Chunk] | None = reader.submit(source.read, number) if number < self._plan.count else None
+                upcoming: Future[Chunk] | None = (
+                    reader.submit(source.read, number) if number < self._plan.count else None
+                )
                 while upcoming or under_way:
                     if upcoming:
                         try:
@@ -64,7 +66,9 @@ class Stream:
                         upcoming = None
                     more = failure is None and not self._stopping and number < self._plan.count
                     # A third chunk would need a third buffer: the oldest of two is waited for, the other keeps busy.
-                    result = self._collect(*under_way.popleft()) if under_way and (len(under_way) > 1 or not more) else None
+                    result = (
+                        self._collect(*under_way.popleft()) if under_way and (len(under_way) > 1 or not more) else None
+                    )
                     if more:
                         upcoming = reader.submit(source.read, number)
                     if result is not None:

@@ -6,6 +6,8 @@ import json
 from dataclasses import asdict, dataclass
 from typing import Any
 
+from edgeslim.errors import InputError
+
 SUMMARY_SCHEMA = 1
 
 
@@ -37,6 +39,8 @@ class Summary:
     """Version."""
     versions: dict[str, str]
     """Of what computed."""
+    inputs_sha256: str
+    """Of everything that decides these bytes: versions, artifact, options, and the scene's files."""
     scene: dict[str, Any]
     """path, files (name -> hex SHA-256), width, height, dtype, bands used, crs, gsd_m, acquired (RFC 3339 or None)."""
     artifact: dict[str, Any]
@@ -67,6 +71,17 @@ class Summary:
     def to_dict(self) -> dict[str, Any]:
         """Plain types."""
         return {"schema": SUMMARY_SCHEMA, **asdict(self)}
+
+    @staticmethod
+    def from_dict(data: dict[str, Any]) -> Summary:
+        """Read it back. Raises InputError where it is not a summary of this version."""
+        values = {key: value for key, value in data.items() if key != "schema"}
+        try:
+            classes = tuple(ClassArea(**row) for row in values.pop("classes"))
+            notes, files = tuple(values.pop("warnings")), tuple(values.pop("files"))
+            return Summary(**values, classes=classes, warnings=notes, files=files)
+        except (KeyError, TypeError) as error:
+            raise InputError(f"summary: {error}, expected one of this version; start anew with --overwrite") from None
 
 
 def json_text(data: Any) -> str:
