@@ -10,7 +10,7 @@ from rich.console import Console
 from rich.markup import escape
 
 from edgeslim import __version__
-from edgeslim.cli import check, classify, demo, export, plan, slim, train
+from edgeslim.cli import check, classify, demo, export, plan, slim, train, watch
 from edgeslim.errors import EdgeslimError
 
 # typer has click inside (0.29) or beside it (before): its own exceptions lead to the right classes.
@@ -40,7 +40,7 @@ def _root(
     """Puts pretrained remote-sensing encoders on the computers that fly."""
 
 
-for _verb in (plan.plan, slim.slim, export.export, classify.classify, check.check, train.train, demo.demo):
+for _verb in (plan.plan, slim.slim, export.export, classify.classify, watch.watch, check.check, train.train, demo.demo):
     app.command()(_verb)
 
 

@@ -1,104 +1,206 @@
-"""`edgeslim classify`: a GeoTIFF scene into a class map."""
+"""`edgeslim classify`: a GeoTIFF scene, or a folder of them, into class maps."""
 
 from __future__ import annotations
 
 import json
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated
+from typing import Annotated, Any
 
 import typer
 from rich.console import Console
 from rich.markup import escape
 from rich.table import Table
 
-if TYPE_CHECKING:
-    from edgeslim.onboard.classify import ClassifyOptions, Summary
+from edgeslim.cli import flags as f
+from edgeslim.cli.stopping import DEADLINE, EXIT_DEADLINE, Stopping
+from edgeslim.errors import EdgeslimError, UsageError
+from edgeslim.onboard.progress import Bar, Event, Lines, Silence
 
 
 def classify(
-    scene: Annotated[Path, typer.Argument(help="GeoTIFF to classify.", show_default=False)],
+    scene: Annotated[Path, typer.Argument(help="GeoTIFF to classify, or a folder of them.", show_default=False)],
     out: Annotated[Path, typer.Option("-o", "--out", help="Folder to write the results into.", show_default=False)],
-    artifact: Annotated[Path, typer.Option(help="Folder that `edgeslim export` wrote.")] = Path("artifact"),
-    stride: Annotated[int | None, typer.Option(help="Step between windows, px; default half a tile.")] = None,
-    cells: Annotated[bool, typer.Option("--cells", help="One output pixel a stride, not a scene pixel.")] = False,
-    bands: Annotated[
-        str | None, typer.Option(help="Scene bands in the encoder's order, numbers or names: 3,2,1 or B04,B03,B02.")
+    artifact: f.Artifact = Path("artifact"),
+    stack: f.Stack = None,
+    bands: f.Bands = None,
+    scale: f.Scale = None,
+    offset: f.Offset = None,
+    accept_gsd: f.AcceptGsd = False,
+    resample: f.Resample = False,
+    allow_network: f.AllowNetwork = False,
+    image: f.Image = None,
+    stride: f.Stride = None,
+    overlap: f.Overlap = None,
+    cells: f.Cells = False,
+    training_prior: f.TrainingPrior = False,
+    probabilities: f.Probabilities = False,
+    vector: f.Vector = None,
+    batch: f.Batch = None,
+    threads: f.Threads = None,
+    max_ram: f.MaxRam = None,
+    check_every_s: f.CheckEvery = None,
+    deadline_s: Annotated[
+        float | None,
+        typer.Option(
+            help="Stop a scene after so many seconds, resumable, with exit code 124.", rich_help_panel="Limits"
+        ),
     ] = None,
-    scale: Annotated[float | None, typer.Option(help="Reflectance of one unit of the scene, e.g. 0.0001.")] = None,
-    offset: Annotated[float | None, typer.Option(help="Reflectance at value 0 of the scene, e.g. -0.1.")] = None,
-    accept_gsd: Annotated[
-        bool, typer.Option("--accept-gsd", help="Process a scene of another, or unknown, ground sample distance.")
+    resume: Annotated[
+        bool, typer.Option("--resume", help="Go on where a run into OUT was stopped or cut off.")
     ] = False,
-    training_prior: Annotated[
-        bool, typer.Option("--training-prior", help="Take classes to be as frequent as in training, not as on land.")
+    overwrite: Annotated[
+        bool, typer.Option("--overwrite", help="Replace what stands in OUT, finished or unfinished.")
     ] = False,
-    batch: Annotated[int, typer.Option(help="Tiles given to the network at once.")] = 16,
-    threads: Annotated[int | None, typer.Option(help="Threads of the runtime; default every core.")] = None,
-    overwrite: Annotated[bool, typer.Option("--overwrite", help="Replace results that stand in OUT.")] = False,
+    progress: Annotated[
+        f.ProgressMode,
+        typer.Option(help="On stderr: a bar (auto: on a terminal only), events as NDJSON, or nothing."),
+    ] = f.ProgressMode.auto,
     as_json: Annotated[bool, typer.Option("--json", help="Print the summary as JSON.")] = False,
+    parent: Annotated[int | None, typer.Option("--parent", hidden=True)] = None,
 ) -> None:
-    """Classify a scene on board: class map, confidence, areas and a quicklook. No torch."""
-    from edgeslim.onboard.classify import ClassifyOptions, SceneOptions
+    """Classify a scene on board: class map, confidence, areas and a quicklook. No torch.
 
-    options = ClassifyOptions(
-        stride_px=stride,
+    A folder is classified scene by scene into OUT/<scene>/; run again, it goes on where it stopped.
+    """
+    f.positive("--deadline-s", deadline_s)
+    if resume and overwrite:
+        raise UsageError("found both --resume and --overwrite: go on with what stands in OUT, or replace it")
+    asked = f.SceneFlags(
+        stack=tuple(stack or ()),
+        stride=stride,
+        overlap=overlap,
         cells=cells,
+        bands=bands,
+        scale=scale,
+        offset=offset,
+        accept_gsd=accept_gsd,
+        resample=resample,
+        allow_network=allow_network,
+        image=image,
+        training_prior=training_prior,
+        probabilities=probabilities,
+        vector=vector,
         batch=batch,
         threads=threads,
-        training_prior=training_prior,
-        overwrite=overwrite,
-        scene=SceneOptions(bands=bands, scale=scale, offset=offset, accept_gsd=accept_gsd),
+        max_ram=max_ram,
+        check_every_s=check_every_s,
     )
+    if parent is not None:
+        from edgeslim.onboard.scene_process import end_with
+
+        end_with(parent)
+    if scene.is_dir():
+        from edgeslim.cli.folder import classify_folder
+
+        if asked.stack:
+            raise UsageError(f"--stack: adds bands to one scene, found the folder {scene}; give the scene itself")
+        classify_folder(scene, artifact, out, asked, deadline_s, overwrite, progress, as_json)
+        return
+    with Stopping(deadline_s) as stop:
+        _one(scene, artifact, out, asked, stop, resume, overwrite, progress, as_json)
+
+
+def _one(
+    scene: Path,
+    artifact: Path,
+    out: Path,
+    asked: f.SceneFlags,
+    stop: Stopping,
+    resume: bool,
+    overwrite: bool,
+    progress: f.ProgressMode,
+    as_json: bool,
+) -> None:
     stderr = Console(stderr=True, highlight=False, soft_wrap=True)
-    summary = _run(scene, artifact, out, options, stderr)
-    for warning in summary.warnings:
-        stderr.print(f"[yellow]warning:[/] {escape(warning)}")
-    if as_json:
-        typer.echo(json.dumps(summary.to_dict(), indent=2))
+    told: set[str] = set()
+    with observer_of(progress, stderr, stop) as show:
+
+        def observe(event: Event) -> None:
+            if event.kind == "warning":
+                told.add(str(event.data.get("text")))
+                if isinstance(show, Silence):
+                    stderr.print(f"[yellow]warning:[/] {escape(str(event.data.get('text')))}")
+            show(event)
+
+        try:
+            from edgeslim.cli.bridge import classify_scene
+
+            options = asked.options(artifact, resume=resume, overwrite=overwrite)
+            result = classify_scene(scene, artifact, out, options, observe, stop)
+            for warning in () if hasattr(result, "reason") else result.warnings:
+                if warning not in told:
+                    observe(Event("warning", {"text": warning}))
+        except (EdgeslimError, KeyboardInterrupt) as error:
+            # On the terminal the one `except` of `main` says it; among events it has to be one.
+            if not isinstance(show, Lines):
+                raise
+            code = error.exit_code if isinstance(error, EdgeslimError) else 130
+            show(Event("error", {"text": str(error) or "stopped", "exit_code": code}))
+            raise typer.Exit(code) from None
+    if hasattr(result, "reason"):
+        say_stopped(result, stderr, isinstance(show, Lines), as_json)
+    elif as_json:
+        typer.echo(json.dumps(result.to_dict(), indent=2))
     else:
-        _print(summary, out)
+        print_summary(result.to_dict(), out)
 
 
-def _run(scene: Path, artifact: Path, out: Path, options: ClassifyOptions, stderr: Console) -> Summary:
-    """Classify, with a progress bar where a person looks on."""
-    from edgeslim.onboard.classify import classify_scene
+def observer_of(progress: f.ProgressMode, stderr: Console, stop: Stopping | None = None) -> Bar | Lines | Silence:
+    """Who is told of events: a bar where a person looks on, lines of JSON where asked, otherwise nobody."""
+    if progress is f.ProgressMode.json:
+        return Lines(stderr.file)
+    if progress is f.ProgressMode.bar or (progress is f.ProgressMode.auto and stderr.is_terminal):
+        return Bar(stderr, stop)
+    return Silence()
 
-    if not stderr.is_terminal:
-        return classify_scene(scene, artifact, out, options)
-    from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 
-    columns = (TextColumn("tiles"), BarColumn(), MofNCompleteColumn(), TimeRemainingColumn())
-    with Progress(*columns, console=stderr, transient=True) as bar:
-        task = bar.add_task("tiles", total=None)
-        return classify_scene(
-            scene, artifact, out, options, lambda done, total: bar.update(task, completed=done, total=total)
+def say_stopped(unfinished: Any, stderr: Console, as_events: bool, as_json: bool) -> None:
+    """One line of where a run stopped and how to go on. Raises typer.Exit(124) where its deadline stopped it."""
+    done, bands, reason = unfinished.bands_done, unfinished.bands, unfinished.reason
+    if as_json:
+        record = {
+            "schema": 1,
+            "unfinished": True,
+            "bands_done": done,
+            "bands": bands,
+            "reason": reason,
+            "out": str(unfinished.out),
+        }
+        typer.echo(json.dumps(record, indent=2))
+    if not as_events:
+        stderr.print(
+            f"[yellow]stopped[/] ({reason}) after row band {done} of {bands}, all kept in "
+            f"{escape(str(unfinished.out))}; go on with the same command and --resume"
         )
+    if reason == DEADLINE:
+        raise typer.Exit(EXIT_DEADLINE)
 
 
 def _area(km2: float) -> str:
     return f"{km2 * 1e6:.1f} m²" if 0 < km2 < 0.01 else f"{km2:.2f} km²"
 
 
-def _print(summary: Summary, out: Path) -> None:
+def print_summary(summary: dict[str, Any], out: Path) -> None:
+    """The areas of a summary.json as a table, and where map and quicklook lie."""
     console = Console(highlight=False, soft_wrap=True)
     table = Table(box=None, header_style="bold", pad_edge=False)
     table.add_column("Class")
     table.add_column("Share", justify="right")
     table.add_column("Area", justify="right")
-    for row in sorted(summary.classes, key=lambda c: -c.share):
-        area = "unknown" if row.area_km2 is None else _area(row.area_km2)
+    for row in sorted(summary["classes"], key=lambda c: -c["share"]):
+        area = "unknown" if row["area_km2"] is None else _area(row["area_km2"])
         table.add_row(
-            f"[#{row.color.lstrip('#')}]■[/] {escape(row.title)}",
-            f"{row.share:.1%}",
+            f"[#{row['color'].lstrip('#')}]■[/] {escape(row['title'])}",
+            f"{row['share']:.1%}",
             area,
-            style="" if row.pixels else "dim",
+            style="" if row["pixels"] else "dim",
         )
     console.print(table)
-    tiles, total = summary.tiles, sum(c.pixels for c in summary.classes) + summary.nodata_pixels
-    mean = "" if summary.mean_confidence is None else f", mean confidence {summary.mean_confidence:.0%}"
+    tiles, total = summary["tiles"], sum(c["pixels"] for c in summary["classes"]) + summary["nodata_pixels"]
+    mean = "" if summary["mean_confidence"] is None else f", mean confidence {summary['mean_confidence']:.0%}"
     console.print(
         f"{tiles['classified']} tiles classified, {tiles['skipped']} skipped; "
-        f"{summary.nodata_pixels / total:.1%} nodata{mean}"
+        f"{summary['nodata_pixels'] / total:.1%} nodata{mean}"
     )
     console.print(f"map        {out / 'classes.tif'}", markup=False)
     console.print(f"quicklook  {out / 'quicklook.png'}", markup=False)

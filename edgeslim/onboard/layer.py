@@ -19,6 +19,7 @@ from edgeslim.onboard.maps import NODATA, PROBABILITY_ONE, MapPlan
 from edgeslim.onboard.overview import mean_known, most_frequent
 from edgeslim.onboard.style import rgb_of
 from edgeslim.onboard.tiff import Directory, read_directory
+from edgeslim.onboard.wgs84 import uses_gcps
 
 
 def class_layer(path: Path, plan: MapPlan) -> Layer:
@@ -63,16 +64,10 @@ def probability_layer(path: Path, plan: MapPlan) -> Layer:
     return Layer(path, plan, len(plan.classes), Encoding(mean_known, differences=True), fill)
 
 
-def uses_gcps(plan: MapPlan) -> bool:
-    """Whether ground control points place the map, not a transform."""
-    ground = plan.georeference
-    return bool(ground.gcps) and (not ground.crs or ground.transform == Affine.identity())
-
-
 def _placed(plan: MapPlan) -> dict[str, Any]:
     """What places the raster on Earth, as rasterio takes it."""
     ground, step, t = plan.georeference, plan.step, plan.georeference.transform
-    if uses_gcps(plan):
+    if uses_gcps(ground):
         points = [GroundControlPoint(g.row / step, g.col / step, g.x, g.y, g.z, g.id, g.info) for g in ground.gcps]
         return {"gcps": points, "crs": ground.gcps_crs}
     if t == Affine.identity():

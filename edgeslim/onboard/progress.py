@@ -1,0 +1,303 @@
+"""Progress: what a run says while it runs, as events for machines and as a bar for people.
+
+Every event is one `Event`: a kind and its fields. `EVENT_FIELDS` is the published table; fields are only ever added
+to it, and `SCHEMA` grows when one changes its meaning.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import sys
+import time
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from datetime import datetime, timezone
+from types import TracebackType
+from typing import IO, TYPE_CHECKING, Any, Union
+
+from edgeslim.units import mib
+
+if TYPE_CHECKING:
+    from rich.console import Console
+    from rich.progress import Progress, Task
+    from rich.text import Text
+
+SCHEMA = 1
+"""Of one line of NDJSON."""
+
+JSON = Union[None, bool, int, float, str, "list[JSON]", "dict[str, JSON]"]
+"""What a field of an event may hold."""
+
+EVENT_FIELDS: dict[str, dict[str, str]] = {
+    "start": {
+        "scene": "path of the scene",
+        "out": "folder of the results",
+        "tiles": "tiles of the whole scene",
+        "bands": "row bands of the whole scene; after each the run can be stopped and resumed",
+        "resumed_bands": "row bands that an earlier run had finished; 0 for a new run",
+        "memory_mib": "peak resident memory foretold for the run, MiB",
+    },
+    "band": {
+        "band": "row bands finished",
+        "bands": "row bands of the whole scene",
+        "tiles_done": "tiles finished, those of an earlier run included",
+        "tiles_total": "tiles of the whole scene",
+        "tiles_per_s": "tiles a second of this run, skipped ones included; null before there is a rate",
+        "eta_s": "seconds left at that rate; null before there is a rate",
+        "memory_mib": "resident memory now, MiB",
+    },
+    "check": {
+        "ok": "whether the golden tiles still give the golden logits",
+        "difference": "largest absolute difference of a logit",
+    },
+    "finishing": {},
+    "warning": {"text": "what a person should know, one line"},
+    "stopped": {
+        "band": "row bands finished and kept",
+        "bands": "row bands of the whole scene",
+        "reason": "SIGTERM, SIGINT or deadline",
+    },
+    "done": {"seconds": "wall time of this run", "tiles": "tiles of the whole scene"},
+    "error": {"text": "what was found, what was expected and how to mend it", "exit_code": "of the process"},
+}
+"""Kind -> field -> meaning. A run gives one `start`, any number of `band`, `check` and `warning`, and ends with one of
+`done`, `stopped` and `error`; an error may come before `start`."""
+
+WATCH_FIELDS: dict[str, dict[str, str]] = {
+    "state": {
+        "state": "idle, classifying, stopping, stopped, or waiting (for room in the outbox)",
+        "text": "why, one line; empty where there is nothing to say",
+    },
+    "delivered": {"file": "scene, as it was named in the inbox", "out": "folder of its results"},
+    "quarantined": {
+        "file": "scene, as it was named in the inbox",
+        "reason": "one line",
+        "reason_file": "the same line on disk",
+    },
+}
+"""What `edgeslim watch` says besides. Every event of a scene carries `file`, its name in the inbox, there."""
+
+ENDS = ("done", "stopped", "error")
+"""Kinds after which a run says nothing more."""
+
+Observer = Callable[["Event"], None]
+"""What is told of every event."""
+
+
+@dataclass(frozen=True, slots=True)
+class Event:
+    """One thing that happened in a run."""
+
+    kind: str
+    """A key of EVENT_FIELDS."""
+    data: dict[str, JSON] = field(default_factory=dict)
+    """Its fields, as EVENT_FIELDS lists them."""
+
+    def line(self, **more: JSON) -> str:
+        """One line of NDJSON, without its end: schema, time (UTC, RFC 3339), event, `more`, then the fields."""
+        record = {"schema": SCHEMA, "time": now_utc(), "event": self.kind, **more, **self.data}
+        # ASCII, so that no locale can spoil a line; NaN is no JSON.
+        return json.dumps(_finite(record), separators=(",", ":"), allow_nan=False)
+
+    @classmethod
+    def parse(cls, line: str) -> Event | None:
+        """The event of a line that `line` wrote; None for any other text."""
+        if not line.startswith("{"):
+            return None
+        try:
+            record = json.loads(line)
+        except ValueError:
+            return None
+        if not isinstance(record, dict) or record.get("schema") != SCHEMA or not isinstance(record.get("event"), str):
+            return None
+        return cls(record["event"], {k: v for k, v in record.items() if k not in ("schema", "time", "event")})
+
+
+def _finite(value: Any) -> Any:
+    if isinstance(value, dict):
+        return {key: _finite(item) for key, item in value.items()}
+    return None if isinstance(value, float) and value - value != 0 else value
+
+
+def now_utc() -> str:
+    """The time as RFC 3339 in UTC, to the millisecond."""
+    return datetime.now(timezone.utc).isoformat(timespec="milliseconds").replace("+00:00", "Z")
+
+
+def resident_mib(pid: int | None = None) -> float | None:
+    """Resident memory now of this process, or of `pid`, MiB.
+
+    Where there is no /proc it is this process's highest so far, and None for another process.
+    """
+    try:
+        with open(f"/proc/{'self' if pid is None else pid}/statm", "rb") as file:
+            return mib(int(file.read().split()[1]) * os.sysconf("SC_PAGE_SIZE"))
+    except (OSError, IndexError, ValueError):
+        if pid is not None:
+            return None
+    import resource
+
+    peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+    return mib(peak if sys.platform == "darwin" else peak * 1024)
+
+
+class Lines:
+    """Writes every event as a line of NDJSON. A reader that went away is no reason to stop classifying."""
+
+    def __init__(self, stream: IO[str], **more: JSON) -> None:
+        self._stream, self._more, self._open = stream, more, True
+
+    def __call__(self, event: Event) -> None:
+        """Write one event and flush it."""
+        if not self._open:
+            return
+        try:
+            self._stream.write(event.line(**self._more) + "\n")
+            self._stream.flush()
+        except (OSError, ValueError):  # a closed pipe, or a stream that was closed here
+            self._open = False
+
+    def __enter__(self) -> Lines:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        pass
+
+
+class Silence:
+    """Says nothing."""
+
+    def __call__(self, event: Event) -> None:
+        """Nothing."""
+
+    def __enter__(self) -> Silence:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        pass
+
+
+class Bar:
+    """A line on a terminal: share, tiles, tiles/s, row band, memory and time left. It goes when the run ends."""
+
+    def __init__(self, console: Console, stop: Callable[[], str | None] | None = None) -> None:
+        """`stop` is asked whether the end was asked for, so that Ctrl-C is answered at once."""
+        self._console = console
+        self._stop = stop
+        self._name = ""
+        self._bar: Progress | None = None
+        self._eta: tuple[float, float] | None = None
+
+    def __call__(self, event: Event) -> None:
+        """Draw one event."""
+        data = event.data
+        if event.kind == "start":
+            self._close()
+            self._name = os.path.basename(str(data.get("scene") or "")) or "scene"
+            self._open(data)
+        elif event.kind == "band":
+            self._open(data)
+            self._update(data)
+        elif event.kind == "finishing" and self._bar is not None:
+            self._eta = None
+            self._bar.update(self._bar.task_ids[0], facts="writing results")
+        elif event.kind == "warning":
+            self._console.print(f"[yellow]warning:[/] {_escape(str(data.get('text')))}")
+        elif event.kind in ENDS:
+            self._close()
+
+    def _open(self, data: dict[str, JSON]) -> None:
+        if self._bar is not None:
+            return
+        from rich.progress import BarColumn, Progress, TextColumn
+        from rich.table import Column
+
+        bar = self
+
+        class Left(TextColumn):
+            """Time left, counting down between two events."""
+
+            def render(self, task: Task) -> Text:
+                from rich.text import Text
+
+                return Text(bar.left(), style="cyan")
+
+        # The facts never shrink; the bar and then the name give way on a narrow terminal.
+        name = Column(no_wrap=True, overflow="ellipsis", ratio=1, min_width=4)
+        self._bar = Progress(
+            TextColumn("{task.description}", table_column=name, markup=False),
+            BarColumn(bar_width=None, table_column=Column(ratio=1, min_width=4)),
+            TextColumn("{task.percentage:>3.0f}%", table_column=Column(no_wrap=True)),
+            TextColumn("{task.fields[facts]}", table_column=Column(no_wrap=True), markup=False),
+            Left("", table_column=Column(no_wrap=True)),
+            console=self._console,
+            transient=True,
+            expand=True,
+            refresh_per_second=4,
+        )
+        self._bar.start()
+        total = data.get("tiles") or data.get("tiles_total")
+        self._bar.add_task(self._name or "scene", total=_number(total), facts="starting")
+
+    def _update(self, data: dict[str, JSON]) -> None:
+        if self._bar is None:
+            return
+        rate, eta = _number(data.get("tiles_per_s")), _number(data.get("eta_s"))
+        self._eta = None if eta is None else (time.monotonic(), eta)
+        self._bar.update(
+            self._bar.task_ids[0],
+            completed=_number(data.get("tiles_done")) or 0,
+            total=_number(data.get("tiles_total")),
+            facts=facts(data, rate),
+        )
+
+    def left(self) -> str:
+        """Time left as h:mm:ss; empty before there is a rate."""
+        if self._stop is not None and (reason := self._stop()) is not None:
+            return f"{reason}: stops after this band"
+        if self._eta is None:
+            return ""
+        since, seconds = self._eta
+        return f"{clock(max(0.0, seconds - (time.monotonic() - since)))} left"
+
+    def _close(self) -> None:
+        if self._bar is not None:
+            self._bar.stop()
+        self._bar, self._eta = None, None
+
+    def __enter__(self) -> Bar:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self._close()
+
+
+def facts(data: dict[str, JSON], rate: float | None) -> str:
+    """What a bar says of a `band` event: row band, speed, memory."""
+    parts = [f"band {data.get('band')}/{data.get('bands')}"]
+    if rate is not None:
+        parts.append(f"{rate:,.0f} tiles/s" if rate >= 10 else f"{rate:.1f} tiles/s")
+    memory = _number(data.get("memory_mib"))
+    if memory is not None:
+        parts.append(f"{memory:,.0f} MiB")
+    return "  ".join(parts)
+
+
+def clock(seconds: float) -> str:
+    """Seconds as m:ss or h:mm:ss."""
+    minutes, second = divmod(round(seconds), 60)
+    hour, minute = divmod(minutes, 60)
+    return f"{hour}:{minute:02}:{second:02}" if hour else f"{minute}:{second:02}"
+
+
+def _number(value: JSON) -> float | None:
+    return float(value) if isinstance(value, (int, float)) else None
+
+
+def _escape(text: str) -> str:
+    from rich.markup import escape
+
+    return escape(text)
