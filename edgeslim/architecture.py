@@ -11,6 +11,7 @@ from dataclasses import dataclass, fields, replace
 from typing import Any
 
 from edgeslim.errors import InputError
+from edgeslim.shelf import read_record
 
 
 def inner_size(full: int, width_multiplier: float) -> int:
@@ -19,6 +20,19 @@ def inner_size(full: int, width_multiplier: float) -> int:
     The product is rounded at the ninth decimal first: 0.7 * 80 is 55.99999999999999 in binary, and 56 is meant.
     """
     return max(1, math.floor(round(width_multiplier * full, 9)))
+
+
+_LARGEST = {
+    "depth": 1024,
+    "dim": 1 << 17,
+    "attention_heads": 4096,
+    "head_dim": 4096,
+    "ffn_hidden": 1 << 20,
+    "patch_size": 4096,
+    "tile_px": 1 << 14,
+    "bands": 4096,
+}
+"""Far beyond any encoder: a damaged card or manifest must not make the planner count to a trillion."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -58,10 +72,12 @@ class Architecture:
     """Feature: "class" token or "mean" of the patch tokens, after the last LayerNorm."""
 
     def __post_init__(self) -> None:
-        for field in ("depth", "dim", "attention_heads", "head_dim", "ffn_hidden", "patch_size", "tile_px", "bands"):
+        for field, largest in _LARGEST.items():
             value = getattr(self, field)
-            if isinstance(value, bool) or not isinstance(value, int) or value < 1:
-                raise InputError(f"architecture.{field}: found {value!r}, expected a whole number of at least 1")
+            if isinstance(value, bool) or not isinstance(value, int) or not 1 <= value <= largest:
+                raise InputError(f"architecture.{field}: found {value!r}, expected a whole number of 1 to {largest}")
+        if not 0 <= self.register_tokens <= 1024:
+            raise InputError(f"architecture.register_tokens: found {self.register_tokens}, expected 0 to 1024")
         if self.ffn not in ("mlp", "swiglu"):
             raise InputError(f"architecture.ffn: found {self.ffn!r}, expected 'mlp' or 'swiglu'")
         if self.pool not in ("class", "mean"):
@@ -116,14 +132,5 @@ class Architecture:
 
     @classmethod
     def from_dict(cls, data: dict[str, Any], where: str = "architecture") -> Architecture:
-        """Read what `to_dict` wrote. Raises InputError naming `where` and the key that is unknown or missing."""
-        known = {f.name for f in fields(cls)}
-        if unknown := sorted(set(data) - known):
-            raise InputError(f"{where}: unknown key {unknown[0]!r}, expected some of {', '.join(sorted(known))}")
-        values = dict(data)
-        if "stem_channels" in values:
-            values["stem_channels"] = tuple(values["stem_channels"])
-        try:
-            return cls(**values)
-        except TypeError as error:
-            raise InputError(f"{where}: {str(error).split('() ')[-1]}") from None
+        """Read what `to_dict` wrote. Raises InputError naming `where`, the key and what was expected."""
+        return read_record(cls, data, where)

@@ -12,7 +12,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 
 from edgeslim.errors import InputError, UsageError
-from edgeslim.shelf import card_paths, read_record, read_toml, take
+from edgeslim.shelf import card_paths, read_record, read_toml, shown, take
 from edgeslim.units import OP_CLASSES, VALUE_BYTES
 
 SHELF = "devices"
@@ -223,7 +223,7 @@ def load_device(path: Path) -> Device:
     """Read a device card. Raises InputError naming file, key, what was found and what was expected."""
     data = read_toml(path)
     if data.get("id") != path.stem:
-        raise InputError(f"{path}: id: found {data.get('id')!r}, expected the file's name {path.stem!r}")
+        raise InputError(f"{path}: id: found {shown(data.get('id'))}, expected the file's name {path.stem!r}")
     return read_record(Device, data, str(path))
 
 
@@ -240,7 +240,7 @@ def device_names(cards: Path | None = None) -> list[str]:
 def _known(name: str, known: Iterable[str], key: str) -> None:
     names = list(known)
     if name not in names:
-        raise InputError(f"{key}: found {name!r}, expected one of {', '.join(names)}")
+        raise InputError(f"{key}: found {shown(name)}, expected one of {', '.join(names)}")
 
 
 def _positive(figure: Figure, key: str) -> None:

@@ -4,16 +4,21 @@ from __future__ import annotations
 
 import hashlib
 import json
-from dataclasses import asdict, dataclass, replace
+from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
 from edgeslim.architecture import Architecture
 from edgeslim.errors import InputError, UntrustedResult
 from edgeslim.profile import Band, ClassLabel, Radiometry
+from edgeslim.shelf import read_record, read_small_file, shown
 
 SCHEMA = 1
 MANIFEST_NAME = "manifest.json"
+MANIFEST_BYTES = 16 << 20
+"""More than any manifest takes."""
+MOST_CLASSES = 255
+"""A class map's pixel is one byte, and 255 is nodata."""
 GOLDEN_NAME = "golden.npz"
 
 
@@ -43,6 +48,12 @@ class Golden:
     """Largest allowed absolute difference of a logit."""
     parity: dict[str, Any]
     """Batch size -> Parity record of the runtime at export."""
+
+    def __post_init__(self) -> None:
+        if self.tiles < 1:
+            raise InputError(f"tiles: found {self.tiles}, expected at least 1")
+        if not self.tolerance > 0:
+            raise InputError(f"tolerance: found {self.tolerance:g}, expected more than 0")
 
 
 @dataclass(frozen=True, slots=True)
@@ -97,10 +108,20 @@ class Manifest:
         """Side of a tile, px."""
         return self.architecture.tile_px
 
+    def __post_init__(self) -> None:
+        if not self.bands or len(self.bands) != self.architecture.bands:
+            raise InputError(f"bands: found {len(self.bands)}, expected the architecture's {self.architecture.bands}")
+        if not 1 <= len(self.classes) <= MOST_CLASSES:
+            raise InputError(f"classes: found {len(self.classes)}, expected 1 to {MOST_CLASSES}")
+        if self.gsd_m is not None and self.gsd_m <= 0:
+            raise InputError(f"gsd_m: found {self.gsd_m:g}, expected more than 0 metres a pixel")
+        for name in self.files:
+            if name in ("", ".", "..") or Path(name).name != name or not name.isprintable():
+                raise InputError(f"files: found {shown(name)}, expected the name of a file inside the artifact")
+
     def to_dict(self) -> dict[str, Any]:
         """Plain types, without the hash of itself."""
-        data: dict[str, Any] = asdict(replace(self, architecture=None))  # type: ignore[arg-type]
-        return {"schema": SCHEMA, **data, "architecture": self.architecture.to_dict()}
+        return {"schema": SCHEMA, **asdict(self), "architecture": self.architecture.to_dict()}
 
     def write(self, folder: Path) -> Path:
         """Write manifest.json into `folder`, sealed with the hash of its own content."""
@@ -121,34 +142,30 @@ def read_manifest(folder: Path) -> Manifest:
     Raises InputError where there is no artifact, UntrustedResult where the manifest is damaged.
     """
     path = folder / MANIFEST_NAME
+    if not path.exists():
+        raise InputError(f"{folder}: found no {MANIFEST_NAME}, expected an artifact; `edgeslim export` makes one")
+    text = read_small_file(path, MANIFEST_BYTES)
     try:
-        text = path.read_bytes()
-    except OSError:
-        raise InputError(
-            f"{folder}: found no {MANIFEST_NAME}, expected an artifact; `edgeslim export` makes one"
-        ) from None
-    try:
-        data = json.loads(text)
+        data = json.loads(text, parse_constant=_no_number)
         sealed = isinstance(data, dict) and data.get("sha256") == _seal(data)
-    except ValueError:
+    except (ValueError, RecursionError):
         sealed = False
     if not sealed:
         raise UntrustedResult(f"{path}: damaged (its content does not match its own SHA-256); copy the artifact again")
     if data.get("schema") != SCHEMA:
-        raise InputError(f"{path}: schema: found {data.get('schema')!r}, expected {SCHEMA}; use a matching edgeslim")
-    values = {k: v for k, v in data.items() if k not in ("schema", "sha256")}
+        raise InputError(
+            f"{path}: schema: found {shown(data.get('schema'))}, expected {SCHEMA}; use a matching edgeslim"
+        )
     try:
-        values["architecture"] = Architecture.from_dict(values["architecture"], str(path))
-        values["bands"] = tuple(Band(**row) for row in values["bands"])
-        values["classes"] = tuple(ClassLabel(**row) for row in values["classes"])
-        radiometry: dict[str, Any] = {
-            k: tuple(v) if isinstance(v, list) else v for k, v in values["radiometry"].items()
-        }
-        values["radiometry"] = Radiometry(**radiometry)
-        values["golden"] = Golden(**values["golden"])
-        return Manifest(**values)
-    except (KeyError, TypeError) as error:
-        raise InputError(f"{path}: {str(error).split('() ')[-1]}; export again with this edgeslim") from None
+        manifest = read_record(Manifest, {k: v for k, v in data.items() if k not in ("schema", "sha256")}, str(path))
+        manifest.radiometry.require_bands(len(manifest.bands), str(path))
+    except InputError as error:
+        raise InputError(f"{error}; export again with this edgeslim") from None
+    return manifest
+
+
+def _no_number(name: str) -> float:
+    raise ValueError(f"{name} is no JSON")
 
 
 def verify_files(folder: Path, manifest: Manifest) -> None:

@@ -3,15 +3,28 @@
 from __future__ import annotations
 
 import math
+import re
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 from edgeslim.architecture import Architecture
 from edgeslim.errors import InputError
-from edgeslim.shelf import check_keys, read_record, read_toml, take
+from edgeslim.shelf import check_keys, read_toml, read_value, shown, take
 
 DEFAULT_ENCODER = "eurosat-rgb"
 """The embedded encoder."""
+
+
+_COLOR = re.compile("#?[0-9A-Fa-f]{6}")
+_LARGEST = 1e30
+"""Of a radiometric value: float32 holds it and its products with a scene's numbers."""
+
+
+def _printable(text: str, field: str) -> None:
+    """Names go into tags, tables and styles, where a control character ends or bends what follows."""
+    if not text.strip() or not text.isprintable() or len(text) > 200:
+        raise InputError(f"{field}: found {shown(text)}, expected 1 to 200 printable characters")
 
 
 @dataclass(frozen=True, slots=True)
@@ -24,6 +37,10 @@ class Band:
     """STAC common name: "red"."""
     wavelength_um: float
     """Centre wavelength, micrometres."""
+
+    def __post_init__(self) -> None:
+        for field in ("name", "common_name"):
+            _printable(getattr(self, field), field)
 
 
 @dataclass(frozen=True, slots=True)
@@ -45,6 +62,27 @@ class Radiometry:
     image_scale: float
     """Raw units of one grey level of an 8-bit training image."""
 
+    def __post_init__(self) -> None:
+        if not self.scale > 0:
+            raise InputError(f"scale: found {self.scale:g}, expected more than 0")
+        if not self.clip[0] < self.clip[1]:
+            raise InputError(f"clip: found {self.clip[0]:g} to {self.clip[1]:g}, expected the lower end first")
+        if not self.image_scale > 0:
+            raise InputError(f"image_scale: found {self.image_scale:g}, expected more than 0")
+        if not all(value > 0 for value in self.std):
+            raise InputError(f"std: found {min(self.std):g}, expected more than 0 for each band")
+        largest = max(map(abs, (*self.clip, *self.mean, *self.std, self.offset, self.scale, self.image_scale)))
+        if largest > _LARGEST:
+            raise InputError(f"radiometry: found {largest:g}, expected values that float32 holds")
+
+    def require_bands(self, bands: int, where: str) -> None:
+        """Raise InputError naming `where` if there is not one mean and one deviation a band."""
+        if not len(self.mean) == len(self.std) == bands:
+            raise InputError(
+                f"{where}: radiometry: found {len(self.mean)} means and {len(self.std)} deviations, "
+                f"expected {bands} of each, one a band"
+            )
+
 
 @dataclass(frozen=True, slots=True)
 class ClassLabel:
@@ -62,6 +100,10 @@ class ClassLabel:
     """Share of the land that the encoder is meant to fly over; None: not known."""
 
     def __post_init__(self) -> None:
+        _printable(self.name, "name")
+        _printable(self.title, "title")
+        if not _COLOR.fullmatch(self.color):
+            raise InputError(f"color: found {shown(self.color)}, expected RRGGBB")
         for field in ("trained_share", "land_share"):
             share = getattr(self, field)
             if share is not None and not 0 < share <= 1:
@@ -151,33 +193,49 @@ def load_profile(path: Path) -> Profile:
     data = read_toml(path)
     check_keys(data, _KEYS, str(path))
     if data.get("id") != path.stem:
-        raise InputError(f"{path}: id: found {data.get('id')!r}, expected the file's name {path.stem!r}")
+        raise InputError(f"{path}: id: found {shown(data.get('id'))}, expected the file's name {path.stem!r}")
     if "architecture" not in data:
         raise InputError(f"{path}: missing key 'architecture', expected the encoder's shape")
-    checkpoint = data.get("checkpoint")
-    radiometry = data.get("radiometry")
-    scores = tuple(read_record(Score, row, f"{path}: [[score]] {i}") for i, row in enumerate(data.get("score", []), 1))
-    classes = tuple(
-        read_record(ClassLabel, row, f"{path}: [[class]] {i}") for i, row in enumerate(data.get("class", []), 1)
-    )
+
+    def text(key: str, default: str) -> str:
+        found: str = read_value(str, data.get(key, default), f"{path}: {key}")
+        return found
+
+    def optional(hint: Any, key: str) -> Any:
+        return read_value(hint, data[key], f"{path}: {key}") if key in data else None
+
+    scores = read_value(tuple[Score, ...], data.get("score", []), f"{path}: [[score]]")
+    classes = read_value(tuple[ClassLabel, ...], data.get("class", []), f"{path}: [[class]]")
     if any(label.land_share is not None for label in classes) and not data.get("land_share_source"):
         raise InputError(f"{path}: missing key 'land_share_source', expected where the land shares come from")
+    bands = read_value(tuple[Band, ...], data.get("band", []), f"{path}: [[band]]")
+    checkpoint = optional(str, "checkpoint")
+    radiometry = data.get("radiometry")
+    if radiometry is not None:
+        radiometry = read_value(Radiometry, radiometry, f"{path}: [radiometry]")
+        radiometry.require_bands(len(bands), str(path))
     return Profile(
         id=data["id"],
-        aliases=tuple(data.get("aliases", ())),
-        name=data.get("name", data["id"]),
-        licence=data.get("licence", "unknown"),
-        source=data.get("source", "unknown"),
-        architecture=Architecture.from_dict(data["architecture"], f"{path}: [architecture]"),
-        gsd_m=data.get("gsd_m"),
-        bands=tuple(read_record(Band, row, f"{path}: [[band]] {i}") for i, row in enumerate(data.get("band", []), 1)),
-        radiometry=None if radiometry is None else read_record(Radiometry, radiometry, f"{path}: [radiometry]"),
+        aliases=read_value(tuple[str, ...], data.get("aliases", []), f"{path}: aliases"),
+        name=text("name", data["id"]),
+        licence=text("licence", "unknown"),
+        source=text("source", "unknown"),
+        architecture=read_value(Architecture, data["architecture"], f"{path}: [architecture]"),
+        gsd_m=_gsd(optional(float, "gsd_m"), str(path)),
+        bands=bands,
+        radiometry=radiometry,
         classes=classes,
-        land_share_source=data.get("land_share_source"),
+        land_share_source=optional(str, "land_share_source"),
         checkpoint=path.parent / checkpoint if checkpoint else None,
-        checkpoint_sha256=data.get("checkpoint_sha256"),
+        checkpoint_sha256=optional(str, "checkpoint_sha256"),
         scores=tuple(sorted(scores, key=lambda s: s.width_multiplier)),
     )
+
+
+def _gsd(gsd_m: float | None, where: str) -> float | None:
+    if gsd_m is not None and gsd_m <= 0:
+        raise InputError(f"{where}: gsd_m: found {gsd_m:g}, expected more than 0 metres a pixel")
+    return gsd_m
 
 
 def take_profile(name: str, cards: Path | None = None) -> Profile:

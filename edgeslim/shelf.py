@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import math
+import stat
 import sys
 from collections.abc import Callable, Sequence
 from dataclasses import MISSING, fields, is_dataclass
@@ -16,6 +18,10 @@ if sys.version_info >= (3, 11):
     import tomllib
 else:
     import tomli as tomllib
+
+
+CARD_BYTES = 4 << 20
+"""More than any card takes."""
 
 
 class Card(Protocol):
@@ -40,15 +46,48 @@ def shelf_folder(shelf: str) -> Path:
     return inside if inside.is_dir() else package.parent / shelf
 
 
-def read_toml(path: Path) -> dict[str, Any]:
-    """Parse one TOML file. Raises InputError naming the file and the line that is wrong."""
+def shown(value: object) -> str:
+    """A value as an error message quotes it: one line of at most 80 characters."""
+    text = repr(value) if not isinstance(value, int) or abs(value) < 10**80 else "a number of over 80 digits"
+    return text if len(text) <= 80 else f"{text[:60]}… ({len(text)} characters)"
+
+
+def read_small_file(path: Path, limit_bytes: int) -> bytes:
+    """All of a file that people or edgeslim wrote.
+
+    Raises InputError for one that cannot be read, is no regular file (reading a pipe or a device may never end) or is
+    larger than `limit_bytes`, which no card or manifest is.
+    """
     try:
+        if not stat.S_ISREG(path.stat().st_mode):
+            raise InputError(f"{path}: found no regular file, expected one; give the file itself")
         with path.open("rb") as file:
-            return tomllib.load(file)
+            data = file.read(limit_bytes + 1)
     except OSError as error:
         raise InputError(f"{path}: cannot be read ({error.strerror})") from None
-    except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
-        raise InputError(f"{path}: not valid TOML ({error}); mend that line") from None
+    except ValueError as error:  # a name that no file can have
+        raise InputError(f"{path}: cannot be read ({error})") from None
+    if len(data) > limit_bytes:
+        raise InputError(
+            f"{path}: found more than {limit_bytes >> 20} MiB, expected a small file; is it the right one?"
+        )
+    return data
+
+
+def read_toml(path: Path) -> dict[str, Any]:
+    """Parse one TOML file. Raises InputError naming the file and the line that is wrong."""
+    data = read_small_file(path, CARD_BYTES)
+    try:
+        return tomllib.loads(data.decode().replace("\r\n", "\n"))
+    except RecursionError:
+        raise InputError(f"{path}: nested too deep for a card; mend it") from None
+    except ValueError as error:  # not UTF-8, not TOML, a number of thousands of digits
+        raise InputError(f"{path}: not valid TOML ({_first_words(error)}); mend that line") from None
+
+
+def _first_words(error: ValueError) -> str:
+    text = str(error)
+    return text if len(text) <= 200 else f"{text[:199]}…"
 
 
 def card_paths(shelf: str, cards: Path | None = None) -> list[Path]:
@@ -81,7 +120,7 @@ def check_keys(found: dict[str, Any], known: Sequence[str], where: str) -> None:
     """Raise InputError if a table has a key that no card of its type has."""
     for key in found:
         if key not in known:
-            raise InputError(f"{where}: unknown key {key!r}, expected some of {', '.join(known)}")
+            raise InputError(f"{where}: unknown key {shown(key)}, expected some of {', '.join(known)}")
 
 
 AnyRecord = TypeVar("AnyRecord")
@@ -104,41 +143,52 @@ def read_record(kind: type[AnyRecord], data: Any, where: str) -> AnyRecord:
     """
     names = [f.name for f in fields(kind) if f.init]  # type: ignore[arg-type]
     if not isinstance(data, dict):
-        raise InputError(f"{where}: found {data!r}, expected a table {{ {', '.join(f'{n} = ...' for n in names)} }}")
+        raise InputError(
+            f"{where}: found {shown(data)}, expected a table {{ {', '.join(f'{n} = ...' for n in names)} }}"
+        )
     check_keys(data, names, where)
     for field in fields(kind):  # type: ignore[arg-type]
         required = field.init and field.default is MISSING and field.default_factory is MISSING
         if required and field.name not in data:
             raise InputError(f"{where}: missing key {field.name!r}, expected some of {', '.join(names)}")
     hints = _hints(kind)  # type: ignore[arg-type]
-    values = {key: _read_value(hints[key], value, f"{where}: {key}") for key, value in data.items()}
+    values = {key: read_value(hints[key], value, f"{where}: {key}") for key, value in data.items()}
     try:
         return kind(**values)
     except InputError as error:
         raise InputError(f"{where}: {error}") from None
 
 
-def _read_value(hint: Any, value: Any, where: str) -> Any:
+def read_value(hint: Any, value: Any, where: str) -> Any:
+    """One value of the type `hint`, as a field of `read_record` is read. Raises InputError naming `where`."""
     origin, arguments = get_origin(hint), get_args(hint)
     if origin in (Union, UnionType):
         options = [a for a in arguments if a is not NoneType]
-        return None if value is None and len(options) < len(arguments) else _read_value(options[0], value, where)
+        return None if value is None and len(options) < len(arguments) else read_value(options[0], value, where)
     if origin is tuple:
         if not isinstance(value, list):
-            raise InputError(f"{where}: found {value!r}, expected an array")
-        return tuple(_read_value(arguments[0], item, f"{where} {i}") for i, item in enumerate(value, 1))
+            raise InputError(f"{where}: found {shown(value)}, expected an array")
+        if arguments[-1] is not Ellipsis and len(value) != len(arguments):
+            raise InputError(f"{where}: found {len(value)} values, expected {len(arguments)}")
+        return tuple(read_value(arguments[0], item, f"{where} {i}") for i, item in enumerate(value, 1))
     if origin is dict:
         if not isinstance(value, dict):
-            raise InputError(f"{where}: found {value!r}, expected a table")
-        return {key: _read_value(arguments[1], item, f"{where}.{key}") for key, item in value.items()}
+            raise InputError(f"{where}: found {shown(value)}, expected a table")
+        return {key: read_value(arguments[1], item, f"{where}.{key}") for key, item in value.items()}
+    if hint is Any:
+        return value
     if hasattr(hint, "from_dict"):
         if not isinstance(value, dict):
-            raise InputError(f"{where}: found {value!r}, expected a table")
+            raise InputError(f"{where}: found {shown(value)}, expected a table")
         return hint.from_dict(value, where)
     if is_dataclass(hint):
         return read_record(hint, value, where)  # type: ignore[arg-type]
     if hint is float and isinstance(value, int) and not isinstance(value, bool):
-        return float(value)
+        value = float(value) if abs(value) < 1 << 1023 else math.inf
     if not isinstance(value, hint) or (isinstance(value, bool) and hint is not bool):
-        raise InputError(f"{where}: found {value!r}, expected {_EXPECTED[hint]}")
+        raise InputError(f"{where}: found {shown(value)}, expected {_EXPECTED[hint]}")
+    if hint is float and not math.isfinite(value):
+        raise InputError(f"{where}: found {value:g}, expected a finite number")
+    if hint is int and abs(value) >= 1 << 63:
+        raise InputError(f"{where}: found {shown(value)}, expected a whole number of less than 2^63")
     return value

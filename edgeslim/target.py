@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from edgeslim.errors import InputError
-from edgeslim.shelf import read_record, read_toml, take
+from edgeslim.shelf import read_record, read_toml, shown, take
 from edgeslim.units import VALUE_BYTES
 
 SHELF = "export"
@@ -50,12 +50,12 @@ class Target:
         if self.schema != SCHEMA:
             raise InputError(f"schema: found {self.schema}, expected {SCHEMA}")
         if self.batch not in ("dynamic", "static"):
-            raise InputError(f"batch: found {self.batch!r}, expected 'dynamic' or 'static'")
+            raise InputError(f"batch: found {shown(self.batch)}, expected 'dynamic' or 'static'")
         if not self.precisions or not self.runtimes:
             raise InputError("precisions, runtimes: found none, expected at least one of each")
         for precision in self.precisions:
             if precision not in VALUE_BYTES:
-                raise InputError(f"precisions: found {precision!r}, expected one of {', '.join(VALUE_BYTES)}")
+                raise InputError(f"precisions: found {shown(precision)}, expected one of {', '.join(VALUE_BYTES)}")
             if precision not in self.tolerance:
                 raise InputError(f"tolerance: missing key {precision!r}, expected one for each of precisions")
         for precision, tolerance in self.tolerance.items():
@@ -70,7 +70,7 @@ def load_target(path: Path) -> Target:
     """Read an export card. Raises InputError naming file, key, what was found and what was expected."""
     data = read_toml(path)
     if data.get("id") != path.stem:
-        raise InputError(f"{path}: id: found {data.get('id')!r}, expected the file's name {path.stem!r}")
+        raise InputError(f"{path}: id: found {shown(data.get('id'))}, expected the file's name {path.stem!r}")
     return read_record(Target, data, str(path))
 
 

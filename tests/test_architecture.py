@@ -51,7 +51,7 @@ def test_dictionary_round_trip() -> None:
     ("change", "message"),
     [
         ({"depth": 0}, "architecture.depth: found 0"),
-        ({"dim": 3.5}, "architecture.dim: found 3.5"),
+        ({"dim": 3.5}, "architecture: dim: found 3.5"),
         ({"ffn": "conv"}, "architecture.ffn: found 'conv'"),
         ({"pool": "max"}, "architecture.pool: found 'max'"),
         ({"class_token": False}, "without a class token"),
