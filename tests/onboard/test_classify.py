@@ -17,7 +17,8 @@ from rasterio.transform import Affine, from_origin
 
 from edgeslim.errors import InputError, UsageError
 from edgeslim.onboard.classify import ClassifyOptions, SceneOptions, classify_scene
-from edgeslim.onboard.outputs import RESULT_NAMES
+from edgeslim.onboard.progress import Event
+from edgeslim.onboard.unfinished import Unfinished
 from edgeslim.profile import Band, ClassLabel
 from tests.onboard.artifacts import LABELS, RGB, TILE_PX, UTM, make_artifact, make_scene, reference_map, smooth
 
@@ -165,7 +166,7 @@ def test_a_scene_without_valid_pixels_is_all_nodata(artifact: Path, tmp_path: Pa
 def test_files_carry_place_names_and_colours(artifact: Path, tmp_path: Path) -> None:
     scene = make_scene(tmp_path / "scene.tif", smooth(30, 40))
     summary = classify_scene(scene, artifact, tmp_path / "out", ClassifyOptions(threads=1))
-    assert sorted(p.name for p in (tmp_path / "out").iterdir()) == sorted(RESULT_NAMES)
+    assert sorted(p.name for p in (tmp_path / "out").iterdir()) == sorted(summary.files)
     assert sorted(p.name for p in tmp_path.iterdir()) == ["out", "scene.tif"]
     with rasterio.open(tmp_path / "out" / "classes.tif") as dataset:
         assert (dataset.crs.to_epsg(), dataset.transform, dataset.nodata) == (32630, UTM, 255)
@@ -184,12 +185,13 @@ def test_files_carry_place_names_and_colours(artifact: Path, tmp_path: Path) -> 
         assert 400 < dataset.width < 1000
 
 
-def test_same_inputs_give_the_same_bytes(artifact: Path, tmp_path: Path) -> None:
-    scene = make_scene(tmp_path / "scene.tif", smooth(30, 40))
-    for name in ("one", "two"):
-        classify_scene(scene, artifact, tmp_path / name, ClassifyOptions(threads=1))
-    for name in RESULT_NAMES:
-        assert (tmp_path / "one" / name).read_bytes() == (tmp_path / "two" / name).read_bytes(), name
+def test_same_inputs_give_the_same_bytes_whatever_the_threads(artifact: Path, tmp_path: Path) -> None:
+    scene = make_scene(tmp_path / "scene.tif", smooth(90, 70), tiled=True, blockxsize=16, blockysize=16)
+    for threads in (1, 3):
+        summary = classify_scene(scene, artifact, tmp_path / str(threads), ClassifyOptions(threads=threads))
+    for name in summary.files:
+        if name != "run.json":
+            assert (tmp_path / "1" / name).read_bytes() == (tmp_path / "3" / name).read_bytes(), name
 
 
 @pytest.mark.parametrize("kind", ["rotated", "south-up", "geographic", "gcps", "none"])
@@ -255,18 +257,68 @@ def test_foreign_files_in_the_folder_are_kept(artifact: Path, tmp_path: Path) ->
     assert sorted(p.name for p in tmp_path.iterdir()) == ["out", "scene.tif"]
 
 
-def test_an_interruption_leaves_nothing(artifact: Path, tmp_path: Path) -> None:
-    scene = make_scene(tmp_path / "scene.tif", smooth(40, 20))
+def test_an_early_end_leaves_nothing_and_a_late_one_what_is_done(artifact: Path, tmp_path: Path) -> None:
+    scene = make_scene(tmp_path / "scene.tif", smooth(80, 20), blockysize=8)
+    out = tmp_path / "deep" / "out"
 
-    def stop(done: int, total: int) -> None:
-        if done > total / 2:
-            raise KeyboardInterrupt
+    def interrupt_at(kind: str) -> None:
+        def observe(event: Event) -> None:
+            if event.kind == kind:
+                raise KeyboardInterrupt
 
-    with pytest.raises(KeyboardInterrupt):
-        classify_scene(scene, artifact, tmp_path / "deep" / "out", ClassifyOptions(threads=1), stop)
+        with pytest.raises(KeyboardInterrupt):
+            classify_scene(scene, artifact, out, ClassifyOptions(threads=1), observe)
+
+    interrupt_at("start")
     assert [p.name for p in tmp_path.iterdir()] == ["scene.tif"]
-    classify_scene(scene, artifact, tmp_path / "deep" / "out", ClassifyOptions(threads=1))
-    assert (tmp_path / "deep" / "out" / "classes.tif").is_file()
+    interrupt_at("band")
+    assert [p.name for p in out.iterdir()] == ["unfinished"]
+    assert [p.name for p in (out / "unfinished").iterdir()] == ["journal"]
+    with pytest.raises(InputError, match="--resume"):
+        classify_scene(scene, artifact, out)
+    classify_scene(scene, artifact, out, ClassifyOptions(threads=1, resume=True))
+    summary = classify_scene(scene, artifact, tmp_path / "whole", ClassifyOptions(threads=1))
+    assert sorted(p.name for p in out.iterdir()) == sorted(summary.files)
+    for name in summary.files:
+        if name != "run.json":
+            assert (out / name).read_bytes() == (tmp_path / "whole" / name).read_bytes(), name
+
+
+def test_a_stop_keeps_what_is_done_and_a_resumed_run_ends_alike(artifact: Path, tmp_path: Path) -> None:
+    scene = make_scene(tmp_path / "scene.tif", smooth(90, 20), blockysize=8)
+    asked = iter([None, None, "SIGTERM"])
+    found = classify_scene(scene, artifact, tmp_path / "out", ClassifyOptions(), None, lambda: next(asked, "SIGTERM"))
+    assert isinstance(found, Unfinished)
+    assert 3 <= found.bands_done < found.bands
+    starts: list[Event] = []
+    options = ClassifyOptions(resume=True)
+    classify_scene(scene, artifact, tmp_path / "out", options, starts.append)
+    assert starts[0].data["resumed_bands"] == found.bands_done
+    summary = classify_scene(scene, artifact, tmp_path / "whole")
+    for name in summary.files:
+        if name != "run.json":
+            assert (tmp_path / "out" / name).read_bytes() == (tmp_path / "whole" / name).read_bytes(), name
+    assert classify_scene(scene, artifact, tmp_path / "out", options) == summary  # finished: nothing is done again
+
+
+@pytest.mark.parametrize("change", ["scene", "stride", "artifact"])
+def test_a_changed_run_is_not_resumed(artifact: Path, tmp_path: Path, change: str) -> None:
+    scene = make_scene(tmp_path / "scene.tif", smooth(90, 20), blockysize=8)
+    classify_scene(scene, artifact, tmp_path / "out", None, None, lambda: "SIGTERM")
+    kept = (tmp_path / "out" / "unfinished" / "journal").read_bytes()
+    options = ClassifyOptions(resume=True)
+    if change == "scene":
+        data = bytearray(scene.read_bytes())
+        data[-1] ^= 1
+        scene.write_bytes(data)
+        found = "changed since"
+    elif change == "stride":
+        options, found = replace(options, stride_px=3), "options.stride_px: found 4, asked 3"
+    else:
+        artifact, found = make_artifact(tmp_path / "other", synthetic=False), "artifact.manifest.json: found"
+    with pytest.raises(InputError, match=found):
+        classify_scene(scene, artifact, tmp_path / "out", options)
+    assert (tmp_path / "out" / "unfinished" / "journal").read_bytes() == kept
 
 
 @pytest.mark.parametrize(("name", "value"), [("stride_px", 0), ("batch", 0), ("threads", -1)])
