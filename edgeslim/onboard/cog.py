@@ -42,6 +42,10 @@ BLOCK = 256
 _LEVEL = 1
 """Of zlib. Level 6 costs three to five times the time of level 1 for a quarter to a half of the size."""
 _LEADER = _TRAILER = 4
+_HALVING = 4
+"""Bytes of intermediate arrays a pixel, of `halve`."""
+_COMPRESSOR = 1 << 20
+"""zlib's tables, a block before and after, buffers of two files."""
 _STRUCTURE = (
     b"LAYOUT=IFDS_BEFORE_DATA\nBLOCK_ORDER=ROW_MAJOR\nBLOCK_LEADER=SIZE_AS_UINT4\n"
     b"BLOCK_TRAILER=LAST_4_BYTES_REPEATED\nKNOWN_INCOMPATIBLE_EDITION=NO\n "
@@ -83,6 +87,20 @@ def level_sizes(height: int, width: int) -> list[tuple[int, int]]:
         height, width = -(-height // 2), -(-width // 2)
         sizes.append((height, width))
     return sizes
+
+
+def halved_rows(bands: int) -> int:
+    """Rows that are halved at once: few, because that takes many small arrays; an even number."""
+    return max(2, 16 // bands * 2)
+
+
+def cog_bytes(bands: int, height: int, width: int) -> int:
+    """Peak memory of a `CogWriter`, bytes: waiting rows, arrays of `halve`, places of blocks, buffers."""
+    sizes = level_sizes(height, width)
+    waiting = bands * sum(min(BLOCK, h) * w for h, w in sizes)
+    halving = _HALVING * bands * min(halved_rows(bands), height) * width if len(sizes) > 1 else 0
+    blocks = bands * sum(-(-h // BLOCK) * -(-w // BLOCK) for h, w in sizes)
+    return waiting + halving + 12 * blocks + _COMPRESSOR
 
 
 class CogWriter:
@@ -130,7 +148,9 @@ class CogWriter:
                 self._spooled += len(packed)
         level.done, level.count = level.done + 1, 0
         if number + 1 < len(self._levels):
-            self._add(number + 1, self._encoding.halve(ready))
+            step = halved_rows(len(ready))
+            for first in range(0, ready.shape[1], step):
+                self._add(number + 1, self._encoding.halve(ready[:, first : first + step]))
 
     def _compress(self, part: U8) -> bytes:
         tile: Any = self._tile  # numpy's stubs do not say that an array is a buffer

@@ -114,12 +114,18 @@ class Thumbnail:
     def scene_panel(self) -> U8:
         """(height, width, 3): true colour, one stretch for all channels so that hues stay."""
         known = self._count > 0
-        mean = self._sum / np.maximum(self._count, 1)
         image = np.broadcast_to(np.array(EMPTY_RGB, np.uint8), (*known.shape, 3)).copy()
         if known.any():
-            low, high = np.percentile(mean[:, known], [1, 98.5])
-            grey = np.clip((mean - low) / max(high - low, 1e-9), 0, 1) ** 0.8 * 255
-            image[known] = grey.transpose(1, 2, 0)[known].astype(np.uint8)
+            # In single precision and plane by plane: the page must not need more memory than the maps did.
+            means = np.zeros(self._sum.shape, np.float32)
+            np.divide(self._sum, self._count, out=means, where=known, casting="same_kind")
+            sample = np.concatenate([plane[known][::4] for plane in means])
+            low, high = (float(v) for v in np.percentile(sample, [1, 98.5]))
+            del sample
+            for channel in range(3):
+                grey = means[channel % len(means)][known]
+                grey = np.clip((grey - low) / max(high - low, 1e-9), 0, 1) ** 0.8
+                image[:, :, channel][known] = (grey * 255).astype(np.uint8)
         return _enlarge(image, self.panel)
 
     def map_panel(self, classes: Sequence[ClassLabel]) -> U8:
