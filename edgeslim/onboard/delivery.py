@@ -70,7 +70,7 @@ class Delivery:
             if os.path.lexists(self.outbox / entry.name):
                 entry = replace(entry, name=self._free_name(entry.scene))
             entry = self.ledger.put(replace(entry, state=State.finished))
-            work.rename(self.outbox / entry.name)
+            self._disk.replace(work, self.outbox / entry.name)
             self._disk.sync_folder(self.outbox)
             self._disk.sync_folder(work.parent)
         if self._keep:
@@ -128,16 +128,18 @@ class Delivery:
         return {file.name: f"{stem}{end}{file.name[len(stem) :]}" for file in entry.files}
 
     def _move(self, entry: Entry, folder: Path, names: dict[str, str] | None = None) -> None:
-        """Move a scene and its sidecars; the scene last, so that a cut leaves it where it is looked for."""
+        """Move a scene's sidecars, then the scene: where it has gone, they have, whatever a power cut took back."""
         if not os.path.lexists(self.inbox / entry.scene):
             return  # moved before the cut, or taken away
         self._make(folder)
         names = names or self._new_names(entry, folder)
-        for file in (*entry.files[1:], entry.files[0]):
-            with suppress(FileNotFoundError):
-                (self.inbox / file.name).rename(folder / names[file.name])
-        self._disk.sync_folder(folder)
-        self._disk.sync_folder(self.inbox)
+        for files in (entry.files[1:], entry.files[:1]):
+            for file in files:
+                with suppress(FileNotFoundError):
+                    self._disk.replace(self.inbox / file.name, folder / names[file.name])
+            if files:
+                self._disk.sync_folder(folder)
+                self._disk.sync_folder(self.inbox)
 
     def _make(self, folder: Path) -> None:
         if not folder.is_dir():
