@@ -17,6 +17,25 @@ from edgeslim.profile import Band, ClassLabel, Radiometry
 from tests.onboard.tiny_onnx import linear_of_means
 
 RGB = (Band("B04", "red", 0.665), Band("B03", "green", 0.56), Band("B02", "blue", 0.49))
+SENTINEL2 = tuple(
+    Band(name, common, um)
+    for name, common, um in (
+        ("B01", "coastal", 0.443),
+        ("B02", "blue", 0.49),
+        ("B03", "green", 0.56),
+        ("B04", "red", 0.665),
+        ("B05", "rededge071", 0.704),
+        ("B06", "rededge075", 0.74),
+        ("B07", "rededge078", 0.783),
+        ("B08", "nir", 0.842),
+        ("B8A", "nir08", 0.865),
+        ("B09", "nir09", 0.945),
+        ("B10", "cirrus", 1.375),
+        ("B11", "swir16", 1.61),
+        ("B12", "swir22", 2.19),
+    )
+)
+"""For artifacts of 1 to 13 bands."""
 LABELS = (
     ClassLabel("Forest", "Forest", "1B7837"),
     ClassLabel("SeaLake", "Sea or lake", "2166AC"),
@@ -37,6 +56,12 @@ def reference_logits(tiles: np.ndarray, bands: int = 3, classes: int = 3) -> np.
     return tiles.mean(axis=(2, 3), dtype=np.float64) @ weight + bias
 
 
+def bands_named(*names: str) -> tuple[Band, ...]:
+    """Input bands of an artifact by their Sentinel-2 names."""
+    known = {band.name: band for band in SENTINEL2}
+    return tuple(known[name] for name in names)
+
+
 def make_artifact(
     folder: Path,
     *,
@@ -46,8 +71,13 @@ def make_artifact(
     tile_px: int = TILE_PX,
     synthetic: bool = True,
     wrong_logit: float = 0.0,
+    raw_scale: float = 1e-4,
+    raw_offset: float = 0.0,
 ) -> Path:
-    """An artifact directory whose logits are linear in the tile's band means."""
+    """An artifact directory whose logits are linear in the tile's band means.
+
+    Its radiometry is reflectance = raw * raw_scale + raw_offset; its gain is set for raw values of up to 2750.
+    """
     folder.mkdir(parents=True)
     count, classes = len(bands), len(labels)
     weight, bias = weights(count, classes)
@@ -83,7 +113,7 @@ def make_artifact(
         bands=bands,
         gsd_m=gsd_m,
         radiometry=Radiometry(
-            ("L1C", "L2A"), 1e-4, 0.0, (0.0, 2750.0), (1000.0,) * count, (500.0,) * count, 2750 / 255
+            ("L1C", "L2A"), raw_scale, raw_offset, (0.0, 2750.0), (1000.0,) * count, (500.0,) * count, 2750 / 255
         ),
         classes=labels,
         golden=Golden(5, synthetic, "seed 5", 1e-4, {}),
@@ -166,3 +196,43 @@ def slow_axis(size: int, tile: int, stride: int) -> list[tuple[int, list[int], l
     if left := [p for p in range(size) if p not in covered]:
         found.append((size - tile, left, [1.0] * len(left)))
     return found
+
+
+def reference_cells(
+    raw: np.ndarray, valid: np.ndarray, tile: int, classes: int = 3
+) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    """Class map of any size at stride = tile: winner (h, w), its probability (h, w), and where it is known (h, w).
+
+    By the words of the specification: a tile's missing pixels hold its band's mean, so the mean of a whole tile is that
+    of its valid pixels; the last tile is pulled back to end with the scene and fills only its own cell.
+    """
+    bands, height, width = raw.shape
+    winner, chance = np.zeros((height, width), np.uint8), np.zeros((height, width))
+    known = np.zeros((height, width), bool)
+    for top, bottom, y in cells_of(height, tile):
+        for left, right, x in cells_of(width, tile):
+            part, seen = raw[:, y : y + tile, x : x + tile], valid[y : y + tile, x : x + tile]
+            if seen.mean() < 0.5:
+                continue
+            if min(part.shape[1:]) < tile:  # reflected, holes filled first
+                part = np.where(seen, part, part[:, seen].mean(axis=1, dtype=np.float64)[:, None, None])
+                pad = ((0, 0), (0, tile - part.shape[1]), (0, tile - part.shape[2]))
+                means = np.pad(part.astype(np.float64), pad, mode="reflect").mean(axis=(1, 2))
+            elif seen.all():
+                means = part.mean(axis=(1, 2), dtype=np.float64)
+            else:
+                means = part[:, seen].mean(axis=1, dtype=np.float64)
+            weight, bias = weights(bands, classes)
+            logits = means @ weight + bias
+            chances = np.exp(logits - logits.max())
+            chances /= chances.sum()
+            winner[top:bottom, left:right] = chances.argmax()
+            chance[top:bottom, left:right] = chances.max()
+            known[top:bottom, left:right] = valid[top:bottom, left:right]
+    return winner, chance, known
+
+
+def cells_of(size: int, tile: int) -> list[tuple[int, int, int]]:
+    """(first pixel filled, one past the last, first pixel read) of each tile along an axis at stride = tile."""
+    starts = range(0, size, tile)
+    return [(s, min(s + tile, size), min(s, max(0, size - tile))) for s in starts]
