@@ -82,8 +82,9 @@ def scene_tiles(profile: Profile, path: Path, accept_gsd: bool, count: int = COU
         lefts = np.unique(np.linspace(0, scene.width - side, 12).astype(int))
         whole = []
         for top in tops.tolist():
-            values, valid = scene.rows(top, top + side)
-            whole += [values[:, :, x : x + side].copy() for x in lefts.tolist() if valid[:, x : x + side].all()]
+            values, valid = scene.read(top, 0, side, scene.width)
+            here = [x for x in lefts.tolist() if valid[:, x : x + side].all()]
+            whole += [scene.to_raw(values[:, :, x : x + side]) for x in here]
     if not whole:
         raise InputError(f"--tiles {path}: found no {side}x{side} px tile without nodata, expected at least one")
     chosen = np.linspace(0, len(whole) - 1, min(count, len(whole))).round().astype(int)

@@ -113,28 +113,28 @@ class Chunk:
 
     def tiles(self, numbers: NDArray[np.intp]) -> F32:
         """Raw band values (n, bands, tile, tile) of windows, numbered row by row within the chunk."""
-        side, missing = self._plan.rows.tile_px, (self._plan.rows.missing_px, self._plan.columns.missing_px)
+        side = self._plan.rows.tile_px
         tiles = np.empty((len(numbers), self.values.shape[0], side, side), np.float32)
         for tile, number in zip(tiles, numbers, strict=True):
             i, j = divmod(int(number), self.across)
-            row, column = (
-                self._plan.rows.windows[self.rows.first + i],
-                self._plan.columns.windows[self.columns.first + j],
-            )
-            here = np.s_[
-                row.start - self.rows.keep : row.stop - self.rows.keep,
-                column.start - self.columns.keep : column.stop - self.columns.keep,
-            ]
-            raw = self._scene.to_raw(self.values[:, here[0], here[1]])
-            if not self._full[i, j]:
-                valid = self.valid[here]
-                # The band's own mean is the least remarkable value to put where nothing was seen.
-                means = raw[:, valid].mean(axis=1, dtype=np.float64).astype(np.float32)
-                raw = np.where(valid, raw, means[:, None, None])
-            if any(missing):
-                raw = np.pad(raw, ((0, 0), (0, missing[0]), (0, missing[1])), mode="reflect")
-            tile[:] = raw
+            self._cut(i, j, tile)
         return tiles
+
+    def _cut(self, i: int, j: int, tile: F32) -> None:
+        rows, columns = self._plan.rows, self._plan.columns
+        row, column = rows.windows[self.rows.first + i], columns.windows[self.columns.first + j]
+        top, left = row.start - self.rows.keep, column.start - self.columns.keep
+        height, width = row.stop - row.start, column.stop - column.start
+        values = self.values[:, top : top + height, left : left + width]
+        raw = self._scene.to_raw(values, tile[:, :height, :width])
+        if not self._full[i, j]:
+            valid = self.valid[top : top + height, left : left + width]
+            # The band's own mean is the least remarkable value to put where nothing was seen.
+            means = raw[:, valid].mean(axis=1, dtype=np.float64).astype(np.float32)
+            np.copyto(raw, means[:, None, None], where=~valid)
+        if rows.missing_px or columns.missing_px:
+            pad = ((0, 0), (0, rows.missing_px), (0, columns.missing_px))
+            tile[:] = np.pad(raw, pad, mode="reflect")
 
     def raw(self, rows: slice, columns: slice) -> tuple[F32, NDArray[np.bool_] | None]:
         """Raw band values (bands, h, w) and validity (h, w), or None where all are valid, of pixels of the scene."""

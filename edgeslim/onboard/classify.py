@@ -14,6 +14,7 @@ from edgeslim.manifest import read_manifest
 from edgeslim.onboard.disk import Disk
 from edgeslim.onboard.integrity import Guard
 from edgeslim.onboard.maps import OutputOptions
+from edgeslim.onboard.memory import LOADING_BLOCK_BYTES, RUNNING_BLOCK_BYTES, map_blocks_from
 from edgeslim.onboard.progress import Observer
 from edgeslim.onboard.run import Run
 from edgeslim.onboard.runtime import available_threads, open_runtime
@@ -90,6 +91,7 @@ def classify_scene(
     damaged artifact or logits that cannot be right, MissingExtra without the runtime.
     """
     options = options or ClassifyOptions()
+    map_blocks_from(LOADING_BLOCK_BYTES)
     manifest = read_manifest(artifact)
     stride = options.stride_px or max(1, manifest.tile_px // 2)
     if stride > manifest.tile_px:
@@ -102,6 +104,7 @@ def classify_scene(
             return finished
         workers = options.threads or available_threads()
         _warm_up(guard, run.choose_batch(workers), workers)
+        map_blocks_from(RUNNING_BLOCK_BYTES)
         return run.classify(workers)
 
 
@@ -111,7 +114,8 @@ def _warm_up(guard: Guard, batch: int, workers: int) -> None:
 
     def once() -> None:
         together.wait()
-        guard.warm(batch)
+        for _ in range(2):  # the first one of a shape only plans
+            guard.warm(batch)
 
     with ThreadPoolExecutor(workers) as pool:
         for future in [pool.submit(once) for _ in range(workers)]:

@@ -25,6 +25,10 @@ _ROWS_BYTES = 8 << 20
 _TOKENS = 256
 """Rows of a matrix product from which a batch gains no more."""
 _MOST_TILES = 16
+LOADING_BLOCK_BYTES = 128 << 10
+"""Blocks mapped by themselves while a network is loaded: what its file was unpacked into goes back at once."""
+RUNNING_BLOCK_BYTES = 4 << 20
+"""The same while tiles stream: smaller ones are used again instead of being cleared by the system each time."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -37,19 +41,18 @@ class Fit:
     """Foretold."""
 
 
-def steady_allocator() -> None:
-    """Make glibc give large blocks back to the system, and keep few arenas: the peak is then what was foretold.
+def map_blocks_from(count_bytes: int) -> None:
+    """Make glibc map blocks of at least so many bytes by themselves and give them back when they are freed.
 
-    Its own rule raises the size from which a block is mapped whenever one is freed, so buffers of megabytes end up
-    scattered over the heaps of all threads. Does nothing with another allocator.
+    Its own rule raises that size whenever such a block is freed, so copies of weights and buffers of megabytes end up
+    scattered over the heaps of all threads, and the peak differs from run to run. Does nothing with another allocator.
     """
     if not sys.platform.startswith("linux"):
         return
     mallopt = getattr(ctypes.CDLL(None), "mallopt", None)
     if mallopt is not None:
-        trim_threshold, mmap_threshold, arena_max = -1, -3, -8  # malloc.h
-        mallopt(mmap_threshold, 1 << 20)
-        mallopt(trim_threshold, 4 << 20)
+        mmap_threshold, arena_max = -3, -8  # malloc.h
+        mallopt(mmap_threshold, count_bytes)
         mallopt(arena_max, 2)
 
 

@@ -36,21 +36,34 @@ class SceneScale:
         result: NDArray[np.float64] = values * np.reshape(self.scale, shape) + np.reshape(self.offset, shape)
         return result
 
-    def to_raw(self, values: NDArray[np.generic], radiometry: Radiometry) -> NDArray[np.float32]:
-        """Raw band values (bands, height, width) float32 of scene values of any real type.
 
-        A scene that is in raw units already passes unchanged, bit for bit.
-        """
-        gain = np.array(self.scale) / radiometry.scale
-        bias = (np.array(self.offset) - radiometry.offset) / radiometry.scale
-        if np.all(gain == 1) and np.all(bias == 0):
-            with np.errstate(over="ignore"):
-                return values.astype(np.float32)
-        # float32 holds 16-bit integers exactly and is half the memory; wider types are scaled before they are cut.
-        wide = np.float32 if values.dtype.itemsize <= 2 or values.dtype == np.float32 else np.float64
-        with np.errstate(over="ignore"):
-            raw = values.astype(wide) * gain.astype(wide)[:, None, None] + bias.astype(wide)[:, None, None]
-            return raw.astype(np.float32, copy=False)
+class ToRaw:
+    """From scene values to raw band values of the encoder. A scene in raw units passes unchanged, bit for bit."""
+
+    def __init__(self, scale: SceneScale, radiometry: Radiometry) -> None:
+        gain = np.array(scale.scale) / radiometry.scale
+        bias = (np.array(scale.offset) - radiometry.offset) / radiometry.scale
+        self._same = bool(np.all(gain == 1) and np.all(bias == 0))
+        self._factors = {
+            np.dtype(t): (gain.astype(t)[:, None, None], bias.astype(t)[:, None, None])
+            for t in (np.float32, np.float64)
+        }
+
+    def __call__(self, values: NDArray[np.generic], out: NDArray[np.float32]) -> NDArray[np.float32]:
+        """Raw band values of scene values (bands, height, width) of any real type, written into `out` float32."""
+        with np.errstate(over="ignore", invalid="ignore"):  # what invalid pixels hold means nothing
+            if self._same:
+                np.copyto(out, values, casting="unsafe")
+                return out
+            # float32 holds 16-bit integers exactly and is half the memory; wider types are scaled before they are cut.
+            narrow = values.dtype.itemsize <= 2 or values.dtype == np.float32
+            gain, bias = self._factors[np.dtype(np.float32 if narrow else np.float64)]
+            if narrow:
+                np.multiply(values, gain, out=out, dtype=np.float32)
+                np.add(out, bias, out=out)
+            else:
+                np.copyto(out, values.astype(np.float64) * gain + bias, casting="unsafe")
+            return out
 
 
 def scale_of(

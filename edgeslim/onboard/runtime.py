@@ -58,6 +58,9 @@ class OnnxRuntime:
         options.inter_op_num_threads = 1
         options.log_severity_level = 4  # its own messages would break the one-line rule; the exception says it all
         self._path = path
+        self._planned: int | None = None
+        self._shrink = onnxruntime.RunOptions()
+        self._shrink.add_run_config_entry("memory.enable_memory_arena_shrinkage", "cpu:0")
         try:
             self._session = onnxruntime.InferenceSession(str(path), options, providers=["CPUExecutionProvider"])
         except Exception as error:  # its exceptions share no base class below Exception
@@ -76,10 +79,18 @@ class OnnxRuntime:
             )
         self._input, self._output = input_name, output_name
 
+    def _options(self, batch: int) -> Any:
+        """The first run of a batch size plans its memory and leaves behind what it took; so does any odd size."""
+        if batch == self._planned:
+            return None
+        if self._planned is None or batch > self._planned:
+            self._planned = batch
+        return self._shrink
+
     def run(self, tiles: F32) -> F32:
         """Logits (n, classes) of raw band values (n, bands, height, width). Raises InputError if the network fails."""
         try:
-            (logits,) = self._session.run([self._output], {self._input: tiles})
+            (logits,) = self._session.run([self._output], {self._input: tiles}, self._options(len(tiles)))
         except Exception as error:  # see above
             raise InputError(
                 f"{self._path}: ONNX Runtime failed on tiles {tiles.shape} ({one_line(error)}); run `edgeslim check`"

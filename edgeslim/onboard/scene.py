@@ -17,7 +17,7 @@ from edgeslim.onboard.bands import choose_bands
 from edgeslim.onboard.gdal import GDAL_ERRORS, MIB, gdal_environment, set_cache_bytes
 from edgeslim.onboard.georeference import Georeference, check_gsd, georeference_of
 from edgeslim.onboard.grids import onto, resampled_grid
-from edgeslim.onboard.radiometry import SceneScale, check_range, scale_of
+from edgeslim.onboard.radiometry import SceneScale, ToRaw, check_range, scale_of
 from edgeslim.onboard.raster import Raster
 from edgeslim.onboard.regrid import Regrid
 from edgeslim.onboard.sample import sample
@@ -110,12 +110,10 @@ class Scene:
         self._place(rasters)
         self.scale: SceneScale = scale_of(self._tags, self.radiometry, options.scale, options.offset)
         """What its values mean."""
+        self._to_raw = ToRaw(self.scale, self.radiometry)
         self.acquired: str | None = acquired_of(first.dataset)
         """When it was taken, RFC 3339; None: its tags do not say."""
         self._cache = 0
-        self._buffer = np.empty((len(self.bands), 0, self.width), self.dtype)
-        self._valid = np.empty((0, self.width), bool)
-        self._buffer_start = 0
         self._check_sample(where)
 
     def _place(self, rasters: list[Raster]) -> None:
@@ -184,9 +182,9 @@ class Scene:
                 valid = seen if valid.strides == (0, 0) else valid & seen
         return values, valid
 
-    def to_raw(self, values: NDArray[Any]) -> NDArray[np.float32]:
-        """Raw band values of the encoder, float32, of scene values (bands, height, width)."""
-        return self.scale.to_raw(values, self.radiometry)
+    def to_raw(self, values: NDArray[Any], out: NDArray[np.float32] | None = None) -> NDArray[np.float32]:
+        """Raw band values of the encoder, float32, of scene values (bands, height, width); into `out` where given."""
+        return self._to_raw(values, np.empty(values.shape, np.float32) if out is None else out)
 
     def _check_sample(self, where: str) -> None:
         rasters = [layer.raster for layer, _ in self._layers]
@@ -207,28 +205,6 @@ class Scene:
                 f"{zero:.0%} of the sampled pixels are 0 in every band and no nodata value says that they are empty: "
                 "they are classified; if they are empty, run gdal_edit -a_nodata 0 first"
             )
-
-    def rows(self, start: int, stop: int) -> tuple[NDArray[np.float32], NDArray[np.bool_]]:
-        """Raw band values (bands, stop - start, width) float32 and validity (stop - start, width).
-
-        `start` must not go back: earlier rows are forgotten. Invalid pixels are 0. Raises InputError on damage.
-        """
-        have = self._buffer_start + self._buffer.shape[1]
-        keep_from = start - self._buffer_start
-        values, valid = self._buffer[:, keep_from:], self._valid[keep_from:]
-        if stop > have:
-            first = max(have, start)  # rows between two requests are never read
-            block = self.block_px[0] if self.block_px[0] * self.width < 32 * MIB else 1
-            aligned = min(self.height, -(-stop // block) * block)
-            new_values, new_valid = self.read(first, 0, aligned - first, self.width)
-            values = np.concatenate([values, new_values], axis=1)
-            valid = np.concatenate([valid, new_valid])
-            self._buffer, self._valid, self._buffer_start = values, valid, start
-        here = valid[: stop - start]
-        raw = self.to_raw(values[:, : stop - start])
-        if not here.all():
-            raw[:, ~here] = 0
-        return raw, here
 
     def __enter__(self) -> Scene:
         return self

@@ -19,7 +19,7 @@ GAP_PX = 24
 EMPTY_RGB = (228, 230, 232)
 """Where nothing is known."""
 _PANEL_SIDE, _PANEL_TALL = 444, 560
-_SAMPLES = 4
+_SAMPLES = 2
 """Pixels a box looks at each way, where it has that many."""
 _STACK_FROM = 2.0
 """Scenes wider than this many times their height stand above their map instead of beside it."""
@@ -66,7 +66,7 @@ class Thumbnail:
     def sums_of(self, chunk: Chunk) -> tuple[NDArray[np.float32], NDArray[np.uint32]]:
         """What a chunk adds: sums (channels, box rows, box columns) of valid pixels, and how many there were.
 
-        Only every `step`-th pixel each way is looked at: a box has at least 16 of them, or all that it has.
+        Only every `step`-th pixel each way is looked at: a box has at least 4 of them, or all that it has.
         """
         spans = (chunk.rows, chunk.columns)
         boxes = self.boxes(*spans)

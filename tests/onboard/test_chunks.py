@@ -28,8 +28,10 @@ class Pixels:
         valid = np.broadcast_to(np.True_, (rows, columns)) if self._valid is None else self._valid[here].copy()
         return self._values[:, here[0], here[1]].copy(), valid
 
-    def to_raw(self, values: np.ndarray) -> np.ndarray:
-        return values.astype(np.float32)
+    def to_raw(self, values: np.ndarray, out: np.ndarray | None = None) -> np.ndarray:
+        out = np.empty(values.shape, np.float32) if out is None else out
+        out[:] = values
+        return out
 
 
 @st.composite
