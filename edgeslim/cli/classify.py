@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 from pathlib import Path
-from typing import Annotated, Any
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 from rich.console import Console
@@ -15,6 +15,9 @@ from edgeslim.cli import flags as f
 from edgeslim.cli.stopping import DEADLINE, EXIT_DEADLINE, Stopping
 from edgeslim.errors import EdgeslimError, UsageError
 from edgeslim.onboard.progress import Bar, Event, Lines, Silence
+
+if TYPE_CHECKING:
+    from edgeslim.onboard.classify import Unfinished
 
 
 def classify(
@@ -113,9 +116,11 @@ def _one(
 ) -> None:
     stderr = Console(stderr=True, highlight=False, soft_wrap=True)
     told: set[str] = set()
+    kinds: set[str] = set()
     with observer_of(progress, stderr, stop) as show:
 
         def observe(event: Event) -> None:
+            kinds.add(event.kind)
             if event.kind == "warning":
                 told.add(str(event.data.get("text")))
                 if isinstance(show, Silence):
@@ -123,13 +128,16 @@ def _one(
             show(event)
 
         try:
-            from edgeslim.cli.bridge import classify_scene
+            options = asked.options(artifact, resume, overwrite)
+            from edgeslim.onboard.classify import Unfinished, classify_scene
 
-            options = asked.options(artifact, resume=resume, overwrite=overwrite)
             result = classify_scene(scene, artifact, out, options, observe, stop)
-            for warning in () if hasattr(result, "reason") else result.warnings:
-                if warning not in told:
-                    observe(Event("warning", {"text": warning}))
+            if not isinstance(result, Unfinished):
+                for warning in result.warnings:
+                    if warning not in told:
+                        observe(Event("warning", {"text": warning}))
+                if "done" not in kinds:  # it was found finished
+                    observe(Event("done", {"seconds": 0.0, "tiles": sum(result.tiles.values())}))
         except (EdgeslimError, KeyboardInterrupt) as error:
             # On the terminal the one `except` of `main` says it; among events it has to be one.
             if not isinstance(show, Lines):
@@ -137,7 +145,7 @@ def _one(
             code = error.exit_code if isinstance(error, EdgeslimError) else 130
             show(Event("error", {"text": str(error) or "stopped", "exit_code": code}))
             raise typer.Exit(code) from None
-    if hasattr(result, "reason"):
+    if isinstance(result, Unfinished):
         say_stopped(result, stderr, isinstance(show, Lines), as_json)
     elif as_json:
         typer.echo(json.dumps(result.to_dict(), indent=2))
@@ -154,7 +162,7 @@ def observer_of(progress: f.ProgressMode, stderr: Console, stop: Stopping | None
     return Silence()
 
 
-def say_stopped(unfinished: Any, stderr: Console, as_events: bool, as_json: bool) -> None:
+def say_stopped(unfinished: Unfinished, stderr: Console, as_events: bool, as_json: bool) -> None:
     """One line of where a run stopped and how to go on. Raises typer.Exit(124) where its deadline stopped it."""
     done, bands, reason = unfinished.bands_done, unfinished.bands, unfinished.reason
     if as_json:

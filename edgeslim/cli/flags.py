@@ -6,11 +6,12 @@ import re
 from dataclasses import dataclass, fields
 from enum import Enum
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
 from edgeslim.errors import UsageError
+from edgeslim.units import mib
 
 if TYPE_CHECKING:
     from edgeslim.onboard.classify import ClassifyOptions
@@ -210,36 +211,33 @@ class SceneFlags:
         if stride is not None and stride > tile:
             raise UsageError(f"--stride: found {stride} px, expected 1 to {tile} (the tile)")
 
-    def options(self, artifact: Path, **more: Any) -> ClassifyOptions:
+    def options(self, artifact: Path, resume: bool, overwrite: bool) -> ClassifyOptions:
         """What `classify_scene` takes. Raises UsageError for flags that do not fit, InputError without an artifact."""
-        from edgeslim.onboard.classify import ClassifyOptions, SceneOptions
+        from edgeslim.onboard.classify import CHECK_EVERY_S, ClassifyOptions, SceneOptions
 
-        scene = _make(
-            SceneOptions,
-            stack=self.stack,
-            bands=self.bands,
-            scale=self.scale,
-            offset=self.offset,
-            accept_gsd=self.accept_gsd,
-            resample=self.resample,
-            allow_network=self.allow_network,
-            image=self.image,
-        )
-        options: ClassifyOptions = _make(
-            ClassifyOptions,
+        return ClassifyOptions(
             stride_px=self._stride_px(artifact),
             cells=self.cells,
+            batch=self.batch,
+            threads=self.threads,
+            max_ram_mib=None if self.max_ram is None else mib(size_bytes("--max-ram", self.max_ram)),
             training_prior=self.training_prior,
             probabilities=self.probabilities,
             vector=None if self.vector is None else self.vector.value,
-            batch=self.batch,
-            threads=self.threads,
-            max_ram_mib=None if self.max_ram is None else size_bytes("--max-ram", self.max_ram) / 2**20,
-            check_every_s=self.check_every_s,
-            scene=scene,
-            **more,
+            check_every_s=CHECK_EVERY_S if self.check_every_s is None else self.check_every_s,
+            resume=resume,
+            overwrite=overwrite,
+            scene=SceneOptions(
+                bands=self.bands,
+                scale=self.scale,
+                offset=self.offset,
+                accept_gsd=self.accept_gsd,
+                stack=self.stack,
+                resample=self.resample,
+                allow_network=self.allow_network,
+                image=self.image,
+            ),
         )
-        return options
 
     def _stride_px(self, artifact: Path) -> int | None:
         if self.overlap is None:
@@ -250,13 +248,3 @@ class SceneFlags:
         if self.overlap >= tile:
             raise UsageError(f"--overlap: found {self.overlap} px, expected 0 to {tile - 1} (less than the tile)")
         return tile - self.overlap
-
-
-def _make(kind: Any, **values: Any) -> Any:
-    """Build `kind` from the values that were given; what is None, False or empty is left to its own default."""
-    # By identity: an offset of 0.0 is something that was said.
-    given = {name: value for name, value in values.items() if not (value is None or value is False or value == ())}
-    unknown = [name for name in given if name not in kind.__dataclass_fields__]
-    if unknown:
-        raise UsageError(f"--{unknown[0].replace('_', '-')}: not in this edgeslim yet")
-    return kind(**given)

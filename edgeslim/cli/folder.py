@@ -17,10 +17,11 @@ from edgeslim.cli import flags as f
 from edgeslim.cli.stopping import DEADLINE, Stopping
 from edgeslim.errors import InputError
 from edgeslim.manifest import read_manifest
-from edgeslim.onboard.finished import is_finished, is_unfinished, read_summary, same_inputs
+from edgeslim.onboard.finished import SUMMARY_NAME
 from edgeslim.onboard.inbox import is_ignored
 from edgeslim.onboard.progress import Bar, Event, Lines, Silence
 from edgeslim.onboard.scene_process import Outcome, SceneProcess
+from edgeslim.onboard.unfinished import read_json
 
 SUFFIXES = (".tif", ".tiff", ".vrt")
 """Of what a folder is searched for."""
@@ -123,20 +124,16 @@ def _one(
     stop: Stopping,
     stderr: Console,
 ) -> tuple[Row, int]:
-    try:
-        if not overwrite and is_finished(target) and same_inputs(read_summary(target), scene, artifact):
-            return Row(scene, target, "kept", ""), 0
-    except InputError as error:
-        return Row(scene, target, "failed", str(error)), error.exit_code
-    more = ["--overwrite"] if overwrite else ["--resume"] if is_unfinished(target) else []
+    # Resumed whatever stands there: what is finished and of the same inputs is found so, what is of others is refused.
+    more = ["--overwrite" if overwrite else "--resume"]
     more += [] if deadline_s is None else [f"--deadline-s={deadline_s}"]
     arguments = [str(scene.absolute()), "-o", str(target.absolute()), f"--artifact={artifact.absolute()}"]
     try:
-        outcome = _watch([*arguments, *asked.arguments(), *more], scene, show, stop, stderr)
+        outcome, begun = _watch([*arguments, *asked.arguments(), *more], scene, show, stop, stderr)
     except OSError as error:
         raise InputError(f"{scene}: no process can be started for it ({error.strerror})") from None
     if outcome.ended == "done":
-        return Row(scene, target, "done", ""), 0
+        return Row(scene, target, "done" if begun else "kept", ""), 0
     if outcome.ended == "stopped" and outcome.reason != DEADLINE:
         return Row(scene, target, "stopped", outcome.reason), outcome.exit_code
     named = outcome.reason if scene.name in outcome.reason else f"{scene}: {outcome.reason}"
@@ -145,11 +142,15 @@ def _one(
     return Row(scene, target, "failed", named), outcome.exit_code
 
 
-def _watch(arguments: list[str], scene: Path, show: Bar | Lines | Silence, stop: Stopping, stderr: Console) -> Outcome:
-    asked_to_stop = False
+def _watch(
+    arguments: list[str], scene: Path, show: Bar | Lines | Silence, stop: Stopping, stderr: Console
+) -> tuple[Outcome, bool]:
+    """How its process ended, and whether it had anything to do."""
+    asked_to_stop = begun = False
     with SceneProcess(arguments) as process:
         while (outcome := process.outcome) is None:
             for event in process.events(0.2):
+                begun = begun or event.kind == "start"
                 if event.kind == "warning" and not isinstance(show, Lines):
                     stderr.print(f"[yellow]warning:[/] {escape(scene.name)}: {escape(str(event.data.get('text')))}")
                 else:
@@ -159,7 +160,7 @@ def _watch(arguments: list[str], scene: Path, show: Bar | Lines | Silence, stop:
                 asked_to_stop = True
     if outcome.ended == "crashed":  # it could not say so itself
         show(Event("error", {"text": f"{scene}: {outcome.reason}", "exit_code": outcome.exit_code}))
-    return outcome
+    return outcome, begun
 
 
 def _report(rows: list[Row], scenes: int, as_json: bool) -> None:
@@ -193,12 +194,12 @@ _STATES = {"done": "done", "kept": "done before", "stopped": "stopped", "failed"
 
 def _largest(out: Path) -> str:
     try:
-        classes = read_summary(out)["classes"]
+        classes = (read_json(out / SUMMARY_NAME) or {})["classes"]
         best = max(classes, key=lambda c: c["share"])
         return (
             f"[#{best['color'].lstrip('#')}]■[/] {escape(best['title'])} {best['share']:.0%}"
             if best["pixels"]
             else "none"
         )
-    except (InputError, KeyError, ValueError, TypeError):
+    except (KeyError, ValueError, TypeError):
         return ""

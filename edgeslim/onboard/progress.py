@@ -58,7 +58,10 @@ EVENT_FIELDS: dict[str, dict[str, str]] = {
         "bands": "row bands of the whole scene",
         "reason": "SIGTERM, SIGINT or deadline",
     },
-    "done": {"seconds": "wall time of this run", "tiles": "tiles of the whole scene"},
+    "done": {
+        "seconds": "wall time of this run; without a `start` before it the results were there already",
+        "tiles": "tiles of the whole scene",
+    },
     "error": {"text": "what was found, what was expected and how to mend it", "exit_code": "of the process"},
 }
 """Kind -> field -> meaning. A run gives one `start`, any number of `band`, `check` and `warning`, and ends with one of

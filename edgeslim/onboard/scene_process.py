@@ -72,6 +72,7 @@ class SceneProcess:
         self._open = True
         self._other: deque[str] = deque(maxlen=20)
         self._end: Event | None = None
+        self._asked = False
         self.pid = self._process.pid
 
     def events(self, timeout_s: float) -> list[Event]:
@@ -105,6 +106,7 @@ class SceneProcess:
 
     def ask_to_stop(self) -> None:
         """Let it finish its row band and end, resumable."""
+        self._asked = True
         self._process.send_signal(signal.SIGTERM)
 
     def kill(self) -> None:
@@ -128,6 +130,8 @@ class SceneProcess:
             # 130: a second signal, or one before the first row band; no verdict on the scene.
             ended: Literal["stopped", "refused"] = "stopped" if code == 130 else "refused"
             return Outcome(ended, code, " ".join(str(self._end.data.get("text")).split()))
+        if self._asked and code == -signal.SIGTERM:  # before it could listen
+            return Outcome("stopped", code, signal.SIGTERM.name)
         return Outcome("crashed", code, self._crash(code))
 
     def _crash(self, code: int) -> str:

@@ -272,8 +272,9 @@ class Watch:
                 times = f"started {entry.attempts} times without finishing a row band{last}"
                 return self._refuse(entry, times)
             entry = delivery.ledger.put(replace(entry, state=State.begun, attempts=entry.attempts + 1))
+            went_on = is_unfinished(work)
             entry, outcome, why = self._classify(entry, work)
-            verdict = self._judge(entry, outcome, why)
+            verdict = self._judge(entry, outcome, why, went_on)
             if verdict is not None:
                 return verdict
         if self._inbox.state_of(entry.scene) != entry.files:
@@ -286,12 +287,11 @@ class Watch:
     def _classify(self, entry: Entry, work: Path) -> tuple[Entry, Outcome, str]:
         """Run a scene's process to its end. The last of the result: why it was ended from here, if it was."""
         options, delivery = self._options, self._delivery
-        resume = ["--resume"] if is_unfinished(work) else ["--overwrite"] if work.exists() else []
         scene = str(self._inbox_path / entry.scene)
-        arguments = [scene, "-o", str(work), f"--artifact={options.artifact.absolute()}", *options.arguments, *resume]
+        arguments = [scene, "-o", str(work), f"--artifact={options.artifact.absolute()}", *options.arguments]
         began = spoke = time.monotonic()
         resumed, why, asked = 0, "", 0.0
-        with self._start(arguments, self._locks) as process:
+        with self._start([*arguments, "--resume"], self._locks) as process:
             self._now = _Now(entry.scene, {}, process.pid)
             self._turn("classifying")
             while (outcome := process.outcome) is None:
@@ -326,8 +326,11 @@ class Watch:
             return "deadline"
         return "room" if self._free() < self._options.min_free else ""
 
-    def _judge(self, entry: Entry, outcome: Outcome, why: str) -> bool | None:
-        """What becomes of a scene whose process ended: None to deliver it, otherwise `_take`'s answer."""
+    def _judge(self, entry: Entry, outcome: Outcome, why: str, went_on: bool) -> bool | None:
+        """What becomes of a scene whose process ended: None to deliver it, otherwise `_take`'s answer.
+
+        `why`: why it was ended from here. `went_on`: whether it took up an unfinished run.
+        """
         ledger, options = self._delivery.ledger, self._options
         work = ledger.work(entry)
         if is_finished(work) and outcome.ended != "refused":
@@ -358,6 +361,10 @@ class Watch:
         self._require_artifact()
         if outcome.exit_code in _ARTIFACT_FAULTS and entry.attempts < options.attempts:
             ledger.put(replace(entry, reason=outcome.reason))  # a flipped bit in memory: a fresh process may do
+            return True
+        if went_on:  # perhaps that run was made with other flags, or by another version: it is begun anew
+            ledger.clear(entry)
+            ledger.put(replace(entry, attempts=max(0, entry.attempts - 1), reason=outcome.reason))
             return True
         return self._refuse(entry, outcome.reason)
 

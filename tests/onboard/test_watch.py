@@ -53,7 +53,8 @@ class FakeProcess:
             return self._end("refused", 5, "logits are not finite")
         if not self._band:
             self._tick()
-            assert journal.is_dir() is self._resume
+            if self._text.startswith("other flags") and journal.is_dir():
+                return self._end("refused", 1, "found an unfinished run of something else")
             journal.mkdir(parents=True, exist_ok=True)
             self._band = len(list(journal.iterdir())) + 1
             done = self._band - 1
@@ -292,6 +293,15 @@ def test_an_orderly_stop_keeps_the_scene_and_counts_no_attempt(bench: Bench) -> 
     bench.put("a.tif", "in the end another scene")
     assert bench.run(attempts=2) == 0
     assert bench.results() == {"a": "in the end another scene"}
+
+
+def test_an_unfinished_run_that_cannot_be_resumed_is_begun_anew(bench: Bench) -> None:
+    bench.put("a.tif", "other flags")
+    assert bench.run(stop=lambda: "SIGTERM" if bench.started else None) == 0
+    assert len(bench.left_over()) == 2
+    assert bench.run(attempts=1) == 0
+    assert bench.results() == {"a": "other flags"}
+    assert len(bench.started) == 3
 
 
 def test_a_scene_that_changes_under_way_is_not_delivered(bench: Bench) -> None:
