@@ -9,6 +9,8 @@ from large to small, then blocks from small to large, each between its size and 
 
 from __future__ import annotations
 
+import math
+import mmap
 import tempfile
 import zlib
 from collections.abc import Callable
@@ -43,9 +45,7 @@ _LEVEL = 1
 """Of zlib. Level 6 costs three to five times the time of level 1 for a quarter to a half of the size."""
 _LEADER = _TRAILER = 4
 _HALVING = 4
-"""Bytes of intermediate arrays a pixel, of `halve`."""
-_COMPRESSOR = 1 << 20
-"""zlib's tables, a block before and after, buffers of two files."""
+"""Bytes of intermediate arrays a pixel, of `overview.py` where nodata is among the pixels."""
 _STRUCTURE = (
     b"LAYOUT=IFDS_BEFORE_DATA\nBLOCK_ORDER=ROW_MAJOR\nBLOCK_LEADER=SIZE_AS_UINT4\n"
     b"BLOCK_TRAILER=LAST_4_BYTES_REPEATED\nKNOWN_INCOMPATIBLE_EDITION=NO\n "
@@ -69,7 +69,9 @@ class _Level:
 
     def __init__(self, bands: int, height: int, width: int) -> None:
         self.height, self.width = height, width
-        self.waiting = np.empty((bands, min(BLOCK, height), width), np.uint8)
+        shape = (bands, min(BLOCK, height), width)
+        # Mapped, because the allocator would keep for itself what is given back before the page is drawn.
+        self.waiting: U8 = np.frombuffer(mmap.mmap(-1, math.prod(shape)), np.uint8).reshape(shape)
         self.count = 0
         """Rows that wait."""
         self.down, self.across = -(-height // BLOCK), -(-width // BLOCK)
@@ -91,16 +93,19 @@ def level_sizes(height: int, width: int) -> list[tuple[int, int]]:
 
 def halved_rows(bands: int) -> int:
     """Rows that are halved at once: few, because that takes many small arrays; an even number."""
-    return max(2, 16 // bands * 2)
+    return max(2, 8 // bands * 2)
 
 
 def cog_bytes(bands: int, height: int, width: int) -> int:
-    """Peak memory of a `CogWriter`, bytes: waiting rows, arrays of `halve`, places of blocks, buffers."""
+    """Memory that a `CogWriter` holds while rows come, bytes: rows that wait, and places of finished blocks."""
     sizes = level_sizes(height, width)
-    waiting = bands * sum(min(BLOCK, h) * w for h, w in sizes)
-    halving = _HALVING * bands * min(halved_rows(bands), height) * width if len(sizes) > 1 else 0
-    blocks = bands * sum(-(-h // BLOCK) * -(-w // BLOCK) for h, w in sizes)
-    return waiting + halving + 12 * blocks + _COMPRESSOR
+    waiting = sum(min(BLOCK, h) * w for h, w in sizes)
+    return bands * (waiting + 12 * sum(-(-h // BLOCK) * -(-w // BLOCK) for h, w in sizes))
+
+
+def halving_bytes(bands: int, width: int) -> int:
+    """Peak of the arrays that halve one piece of rows, bytes."""
+    return _HALVING * bands * halved_rows(bands) * width
 
 
 class CogWriter:

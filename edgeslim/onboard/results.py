@@ -12,13 +12,14 @@ from typing import Any
 
 from edgeslim.errors import InputError
 from edgeslim.onboard.cells import CellWriter, GeoJsonWriter
+from edgeslim.onboard.cog import cog_bytes, halving_bytes
 from edgeslim.onboard.layer import Layer, class_layer, confidence_layer, probability_layer
 from edgeslim.onboard.maps import PROBABILITY_ONE, CellRow, MapPlan, MapRows, OutputOptions
 from edgeslim.onboard.quicklook import draw, write_png
 from edgeslim.onboard.stac import stac_item
 from edgeslim.onboard.style import cell_style, class_style, ramp_style
 from edgeslim.onboard.summary import Summary, json_text
-from edgeslim.onboard.thumbnail import Thumbnail
+from edgeslim.onboard.thumbnail import Thumbnail, panel_size
 from edgeslim.onboard.vector import VectorWriter, require_vector
 
 CLASSES_NAME = "classes.tif"
@@ -167,10 +168,28 @@ class Results:
             self._cells.abandon()
 
 
+_FIXED_BYTES = 5 << 19
+"""zlib's tables, a block before and after it, buffers of files, GDAL's first tags."""
+_CELL_BYTES = 2000
+"""Text and coordinates of a cell of the row being written."""
+_PAGE_BYTES = (9 << 19, 45)
+"""What the quicklook takes: code of GDAL's PNG driver and the like; bytes a pixel of a panel."""
+_VECTOR_BYTES = {"geoparquet": 100 << 20, "flatgeobuf": 130 << 20}
+"""The libraries of the extra `vector`: pyarrow 26, pyogrio 0.13."""
+
+
 def results_bytes(plan: MapPlan, options: OutputOptions) -> int:
-    """Peak memory of `Results`, bytes."""
-    bands = 2 + (len(plan.classes) if options.probabilities else 0)
-    return 2 * 256 * plan.width * bands + (4 << 20)
+    """Peak memory of `Results`, bytes, beyond the rows that it is given; it does not grow with their number.
+
+    The page is drawn when the rows are gone, so the larger of the two counts. In fresh processes, at widths of 300 to
+    40000, 0 to 13 % less was found.
+    """
+    layers = [1, 1, *([len(plan.classes)] if options.probabilities else [])]
+    rows = sum(cog_bytes(bands, plan.height, plan.width) for bands in layers) + halving_bytes(layers[-1], plan.width)
+    height, width = panel_size(plan.scene_height, plan.scene_width)
+    page = _PAGE_BYTES[0] + _PAGE_BYTES[1] * height * width
+    cells = _CELL_BYTES * plan.cells_across if options.vector != "none" else 0
+    return max(rows + cells + _FIXED_BYTES, page) + _VECTOR_BYTES.get(options.vector or "", 0)
 
 
 __all__ = [

@@ -25,6 +25,13 @@ _STACK_FROM = 2.0
 """Scenes wider than this many times their height stand above their map instead of beside it."""
 
 
+def panel_size(height: int, width: int) -> tuple[int, int]:
+    """(height, width) of the panels of a scene of `height` x `width` pixels."""
+    limit = (_PANEL_SIDE, 2 * _PANEL_SIDE + GAP_PX) if width > _STACK_FROM * height else (_PANEL_TALL, _PANEL_SIDE)
+    factor = min(limit[0] / height, limit[1] / width)
+    return max(8, round(height * factor)), max(8, round(width * factor))
+
+
 class Thumbnail:
     """The two panels of a quicklook."""
 
@@ -32,9 +39,7 @@ class Thumbnail:
         """`size` and `map_size` are (height, width) of the scene and of the class raster."""
         height, width = size
         self.stacked = width > _STACK_FROM * height
-        limit = (_PANEL_SIDE, 2 * _PANEL_SIDE + GAP_PX) if self.stacked else (_PANEL_TALL, _PANEL_SIDE)
-        factor = min(limit[0] / height, limit[1] / width)
-        self.panel = (max(8, round(height * factor)), max(8, round(width * factor)))
+        self.panel = panel_size(height, width)
         names = [b.common_name for b in bands]
         colour = all(c in names for c in ("red", "green", "blue"))
         self._channels = [names.index(c) for c in ("red", "green", "blue")] if colour else [0]
