@@ -21,9 +21,10 @@ from edgeslim.onboard.nodata import Mark, mark_of, strike
 from edgeslim.onboard.runtime import one_line
 from edgeslim.onboard.vrt import is_remote, is_vrt, vrt_sources
 
-_SPARE_BYTES = 2 * MIB
+_NO_CACHE_BYTES = 1 << 16
+_SPARE_BYTES = 5 * MIB
 """GDAL's and libtiff's small change for an open file."""
-_COPYING_CODECS = ("lerc", "lerc_deflate", "lerc_zstd", "webp", "jxl", "jpeg2000", "lzma")
+_COPYING_CODECS = ("lerc", "webp", "jxl", "jpeg2000")
 """Codecs that decode into a block of their own first."""
 _URL = re.compile(r"^([A-Za-z][A-Za-z0-9+.-]+):/+")
 _COLOURS = ("red", "green", "blue")
@@ -76,6 +77,7 @@ class Raster:
         self.height: int = self.dataset.height
         self.colours: list[str] = [c.name for c in self.dataset.colorinterp]
         self.descriptions: list[str | None] = list(self.dataset.descriptions)
+        self._handles: list[Any] = []
         self._palette: NDArray[np.uint8] | None = None
 
     def _open(self, name: str, driver: str, image: int | None) -> Any:
@@ -198,24 +200,36 @@ class Raster:
         return masks
 
     def _plan_memory(self, block: tuple[int, int]) -> None:
+        """What GDAL allocates to decode: see GTiffDataset::LoadBlockBuf and GDALRasterBlock in its sources."""
         dataset, header = self.dataset, self._header
+        codec = str(dataset.tags(ns="IMAGE_STRUCTURE").get("COMPRESSION", "")).lower()
         itemsize = max(np.dtype(t).itemsize for t in dataset.dtypes)
         interleaved = dataset.count > 1 and dataset.interleaving == Interleaving.pixel
+        self.sequential = header is not None and header.block_rows > block[0] and bool(codec) and not self.virtual
+        """True: GDAL walks along a strip of many rows, and starts anew to go back."""
         self._band_block_bytes: int = block[0] * block[1] * itemsize
         self._kept_bands: int = dataset.count if interleaved else len(self._read_bands)
         whole = self._band_block_bytes * (dataset.count if interleaved else 1)
-        decoded = max(whole, header.block_bytes if header else 0)
-        self.block_cost_bytes = max(whole if interleaved else whole * len(self._read_bands), 1)
+        self.block_cost_bytes: int = max(1, whole if interleaved else whole * len(self._read_bands))
         """Decoded for one block of the bands in use."""
-        self.sequential = header is not None and header.block_rows > block[0] and not self.virtual
-        """True: GDAL walks along a strip of many rows, and starts anew to go back."""
+        decoded = whole if header is None or self.sequential else max(whole, header.block_bytes)
         packed = header.packed_bytes if header and header.packed_bytes else decoded
-        codec = str(dataset.tags(ns="IMAGE_STRUCTURE").get("COMPRESSION", "")).lower()
-        copies = int(interleaved) + int(any(c in codec for c in _COPYING_CODECS))
-        self._decode_bytes: int = copies * decoded + packed + _SPARE_BYTES
+        copies = int(interleaved) + sum(name in codec for name in _COPYING_CODECS)
+        # Uncompressed blocks go straight to where they are wanted.
+        self._decode_bytes: int = copies * decoded + (packed if codec or self.virtual else 0) + _SPARE_BYTES
+        if self.sequential and not interleaved and len(self._read_bands) > 1:
+            self._decode_bytes *= len(self._read_bands)
+            self._handles = [dataset, *(self._reopen() for _ in self._read_bands[1:])]
         # With room for a block of every band, GDAL would also copy the bands that nobody asked for.
         idle = interleaved and dataset.count > len(self._read_bands)
-        self._least_cache: int = min(CACHE_BYTES, whole - 1) if idle else CACHE_BYTES
+        self._least_cache: int = min(_NO_CACHE_BYTES, whole - 1) if idle else CACHE_BYTES
+
+    def _reopen(self) -> Any:
+        """Another handle: each band of a planar strip is walked along by its own, or all would start anew in turn."""
+        try:
+            return self._stack.enter_context(rasterio.open(self.dataset.name, driver="GTiff"))
+        except GDAL_ERRORS as error:
+            raise InputError(f"{self.path}: cannot be opened once more ({one_line(error)})") from None
 
     def cache_bytes(self, row: int, column: int, rows: int, columns: int) -> int:
         """What GDAL's cache must hold so that reads of this size, row by row, decode nothing twice."""
@@ -225,8 +239,9 @@ class Raster:
         even_columns = own and column % wide == 0 and ((column + columns) % wide == 0 or column + columns >= self.width)
         if even_rows and even_columns:
             return self._least_cache
-        down = -(-rows // high) + (0 if even_rows else 1)
-        across = -(-columns // wide) + 1 if even_rows else -(-self.width // wide)
+        down = min(-(-self.height // high), -(-rows // high) + (0 if even_rows else 1))
+        whole_row = -(-self.width // wide)
+        across = min(whole_row, -(-columns // wide) + 1) if even_rows else whole_row
         return self._least_cache + down * across * self._band_block_bytes * self._kept_bands
 
     def read_bytes(self, rows: int, columns: int) -> int:
@@ -267,12 +282,17 @@ class Raster:
         size = {} if shape == (window.height, window.width) else {"out_shape": shape}
         try:
             with DamageLog() as log:
-                values = self.dataset.read(
-                    self._read_bands,
-                    window=window,
-                    out_dtype=self._stored_dtype,
-                    **({"out_shape": (len(self._read_bands), *shape)} if size else {}),
-                )
+                if self._handles:
+                    values = np.empty((len(self._read_bands), *shape), self._stored_dtype)
+                    for handle, band, plane in zip(self._handles, self._read_bands, values, strict=True):
+                        handle.read(band, window=window, out=plane)
+                else:
+                    values = self.dataset.read(
+                        self._read_bands,
+                        window=window,
+                        out_dtype=self._stored_dtype,
+                        **({"out_shape": (len(self._read_bands), *shape)} if size else {}),
+                    )
                 masks = [self.dataset.read_masks(band, window=window, **size) for band in self._masks]
         except (*GDAL_ERRORS, MemoryError) as error:
             raise self._damaged(window, error.__cause__ or error) from None

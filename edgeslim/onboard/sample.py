@@ -12,12 +12,12 @@ from edgeslim.onboard.raster import Raster
 if TYPE_CHECKING:
     from edgeslim.onboard.scene import Scene
 
-_BUDGETS = ((5, 16 << 20), (16, 128 << 20))
-"""Places along each axis and decoded bytes: at first sight, and when that was not enough."""
-_WINDOW_PX = 4096
-"""Pixels taken from a block."""
-_OVERVIEW_PX = 1 << 20
+_BUDGETS = ((5, 16 << 20, 1024), (16, 128 << 20, 256))
+"""Places along each axis, decoded bytes and pixels a place: at first sight, and when that was not enough."""
+_OVERVIEW_PX = 1 << 18
 """Largest overview that is read whole."""
+_MOST_PX = 1 << 15
+"""Taken from an overview."""
 
 
 def sample(scene: Scene, raster: Raster | None, thorough: bool) -> tuple[NDArray[Any], NDArray[np.bool_]]:
@@ -31,8 +31,9 @@ def sample(scene: Scene, raster: Raster | None, thorough: bool) -> tuple[NDArray
     if raster is not None and not thorough:
         small = raster.read_overview(_OVERVIEW_PX)
         if small is not None:
-            return small[0].reshape(small[0].shape[0], -1), small[1].ravel()
-    places, budget = _BUDGETS[thorough]
+            step = -(-small[1].size // _MOST_PX) | 1  # odd, so that it walks through the columns
+            return small[0].reshape(small[0].shape[0], -1)[:, ::step], small[1].ravel()[::step]
+    places, budget, most_px = _BUDGETS[thorough]
     high, wide = source.block_px
     cost = high * wide * 8 * len(source.bands) if raster is None else raster.block_cost_bytes
     count = max(1, min(places * places, budget // max(1, cost)))
@@ -47,8 +48,8 @@ def sample(scene: Scene, raster: Raster | None, thorough: bool) -> tuple[NDArray
         for block_column in _spread(across, along):
             top, left = int(block_row) * high, int(block_column) * wide
             h, w = min(high, source.height - top), min(wide, source.width - left)
-            take_h = min(h, max(1, _WINDOW_PX // min(w, 64)))
-            take_w = min(w, max(1, _WINDOW_PX // take_h))
+            take_h = min(h, max(1, most_px // min(w, 32)))
+            take_w = min(w, max(1, most_px // take_h))
             values, valid = source.read(top + (h - take_h) // 2, left + (w - take_w) // 2, take_h, take_w)
             parts_values.append(values.reshape(len(values), -1))
             parts_valid.append(valid.ravel())
