@@ -86,7 +86,9 @@ class Chunk:
         self.number, self.rows, self.columns = number, *spans
         self._scene, self._plan, self.values, self.valid = scene, plan, values, valid
         self.across = self.columns.last - self.columns.first
-        shape = (self.rows.last - self.rows.first, self.across)
+        self._tops = self._starts(plan.rows, self.rows)
+        self._lefts = self._starts(plan.columns, self.columns)
+        shape = (len(self._tops), self.across)
         self._full = np.ones(shape, bool)
         self.taken = np.ones(shape, bool)
         """(window rows, window columns): whether to classify."""
@@ -95,21 +97,17 @@ class Chunk:
             self._full, self.taken = share == 1, share >= LEAST_VALID
 
     def _valid_shares(self, valid: NDArray[np.bool_]) -> NDArray[np.float64]:
-        tops, bottoms = self._edges(self._plan.rows, self.rows)
-        lefts, rights = self._edges(self._plan.columns, self.columns)
-        # Summed one axis at a time: first what each row of windows sees of each column, then each window.
-        by_row = np.stack(
-            [valid[top:bottom].sum(axis=0, dtype=np.int64) for top, bottom in zip(tops, bottoms, strict=True)]
-        )
-        total = np.concatenate([np.zeros((len(tops), 1), np.int64), by_row.cumsum(axis=1)], axis=1)
-        seen = total[:, rights] - total[:, lefts]
-        shares: NDArray[np.float64] = seen / np.outer(np.subtract(bottoms, tops), np.subtract(rights, lefts))
+        """Share of valid pixels of each window, summed one axis at a time."""
+        height, width = (min(axis.tile_px, axis.size) for axis in (self._plan.rows, self._plan.columns))
+        by_row = np.stack([valid[top : top + height].sum(axis=0, dtype=np.int64) for top in self._tops])
+        total = np.concatenate([np.zeros((len(by_row), 1), np.int64), by_row.cumsum(axis=1)], axis=1)
+        lefts = np.array(self._lefts)
+        shares: NDArray[np.float64] = (total[:, lefts + width] - total[:, lefts]) / (height * width)
         return shares
 
     @staticmethod
-    def _edges(axis: Axis, span: Span) -> tuple[list[int], list[int]]:
-        windows = [axis.windows[i] for i in range(span.first, span.last)]
-        return [w.start - span.keep for w in windows], [w.stop - span.keep for w in windows]
+    def _starts(axis: Axis, span: Span) -> list[int]:
+        return [axis.windows[i].start - span.keep for i in range(span.first, span.last)]
 
     def tiles(self, numbers: NDArray[np.intp]) -> F32:
         """Raw band values (n, bands, tile, tile) of windows, numbered row by row within the chunk."""
@@ -122,9 +120,8 @@ class Chunk:
 
     def _cut(self, i: int, j: int, tile: F32) -> None:
         rows, columns = self._plan.rows, self._plan.columns
-        row, column = rows.windows[self.rows.first + i], columns.windows[self.columns.first + j]
-        top, left = row.start - self.rows.keep, column.start - self.columns.keep
-        height, width = row.stop - row.start, column.stop - column.start
+        top, left = self._tops[i], self._lefts[j]
+        height, width = min(rows.tile_px, rows.size), min(columns.tile_px, columns.size)
         values = self.values[:, top : top + height, left : left + width]
         raw = self._scene.to_raw(values, tile[:, :height, :width])
         if not self._full[i, j]:

@@ -22,9 +22,9 @@ _CHUNK_BYTES = 4 << 20
 """New pixels of a chunk that is not cut down: enough to keep workers busy, little beside the libraries."""
 _ROWS_BYTES = 8 << 20
 """The same where blocks are as wide as the scene: each chunk copies a tile's rows from the one above."""
-_TOKENS = 256
-"""Rows of a matrix product from which a batch gains no more."""
-_MOST_TILES = 16
+_BATCH_BYTES = 8 << 20
+"""Activations of a batch: more than a few times the processor's second cache only makes it slower."""
+_MOST_TILES = 8
 LOADING_BLOCK_BYTES = 128 << 10
 """Blocks mapped by themselves while a network is loaded: what its file was unpacked into goes back at once."""
 RUNNING_BLOCK_BYTES = 4 << 20
@@ -72,8 +72,11 @@ def highest_bytes() -> int:
 
 
 def default_batch(architecture: Architecture) -> int:
-    """Tiles a batch: as many as fill the matrix products, no more."""
-    return min(_MOST_TILES, max(1, math.ceil(_TOKENS / architecture.tokens)))
+    """Tiles a batch: a power of two whose activations stay near the processor."""
+    batch = _MOST_TILES
+    while batch > 1 and cost.footprint(architecture, 0, batch).activations_bytes > _BATCH_BYTES:
+        batch //= 2
+    return batch
 
 
 def batch_within(architecture: Architecture, classes: int, asked: int | None, workers: int, limit_bytes: int) -> int:

@@ -20,6 +20,8 @@ from edgeslim.onboard.scene import Scene
 from edgeslim.onboard.thumbnail import Thumbnail
 
 F32 = NDArray[np.float32]
+_SHARES = 4
+"""Parts that each worker gets of a chunk."""
 
 
 class Stream:
@@ -80,13 +82,21 @@ class Stream:
 
     def _submit(self, workers: ThreadPoolExecutor, chunk: Chunk) -> list[Future[F32]]:
         numbers = np.flatnonzero(chunk.taken)
+        batches = -(-len(numbers) // self._batch)
+        # Handing over costs as much as cutting a tile: a few batches go at once, few enough to keep all workers busy.
+        step = self._batch * max(1, batches // (self._workers * _SHARES))
         return [
-            workers.submit(self._classify, chunk, numbers[start : start + self._batch])
-            for start in range(0, len(numbers), self._batch)
+            workers.submit(self._classify, chunk, numbers[start : start + step])
+            for start in range(0, len(numbers), step)
         ]
 
     def _classify(self, chunk: Chunk, numbers: NDArray[np.intp]) -> F32:
-        return self._infer(chunk.tiles(numbers))
+        """In a worker's thread. Batches are cut the same way however they are shared out."""
+        logits = np.empty((len(numbers), self._classes), np.float32)
+        for start in range(0, len(numbers), self._batch):
+            batch = numbers[start : start + self._batch]
+            logits[start : start + len(batch)] = self._infer(chunk.tiles(batch))
+        return logits
 
     def _collect(self, chunk: Chunk, parts: list[Future[F32]]) -> ChunkResult:
         logits = [part.result() for part in parts]
