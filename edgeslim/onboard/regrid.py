@@ -53,11 +53,13 @@ class AxisMap:
     """Source pixels a new pixel."""
     offset: float
     """Source coordinate (in pixels, 0 at the outer edge) at which new pixel 0 begins."""
+    count: int
+    """New pixels."""
 
     @property
     def coincides(self) -> bool:
         """Whether both axes are one and the same."""
-        return self.scale == 1 and self.offset == 0
+        return self.scale == 1 and self.offset == 0 and self.count == self.size
 
     def taps(self, start: int, stop: int) -> Taps:
         """Sources and weights of new pixels start ... stop."""
@@ -95,7 +97,7 @@ def axis_map(size: int, scale: float, offset: float, count: int) -> AxisMap:
     fine = offset * 2 * max(1, round(1 / scale))  # halves of a new pixel: where sensors' grids meet
     if abs(fine - round(fine)) < _SNAP_PX:
         offset = round(fine) / (2 * max(1, round(1 / scale)))
-    return AxisMap(size, scale, offset)
+    return AxisMap(size, scale, offset, count)
 
 
 class Regrid:

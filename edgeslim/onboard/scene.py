@@ -14,7 +14,7 @@ from numpy.typing import NDArray
 from edgeslim.errors import InputError
 from edgeslim.onboard.acquired import acquired_of
 from edgeslim.onboard.bands import choose_bands
-from edgeslim.onboard.gdal import GDAL_ERRORS, MIB, gdal_environment, set_cache_bytes
+from edgeslim.onboard.gdal import CACHE_BYTES, GDAL_ERRORS, MIB, gdal_environment, set_cache_bytes
 from edgeslim.onboard.georeference import Georeference, check_gsd, georeference_of
 from edgeslim.onboard.grids import onto, resampled_grid
 from edgeslim.onboard.radiometry import SceneScale, ToRaw, check_range, scale_of
@@ -89,7 +89,6 @@ class Scene:
             raster = Raster(path, options.image if index == 0 else None, options.allow_network)
             self._stack.callback(raster.close)
             rasters.append(raster)
-            self.warnings += raster.warnings if index == 0 else [f"{path}: {w}" for w in raster.warnings]
         first = rasters[0]
         self.files: tuple[Path, ...] = tuple(dict.fromkeys(f for r in rasters for f in r.files))
         """Every local file that decides the pixels, the scene itself first."""
@@ -108,13 +107,16 @@ class Scene:
             )
             self.warnings += notes
         self._place(rasters)
+        self.warnings += first.warnings + [f"{r.path}: {w}" for r in rasters[1:] for w in r.warnings]
         self.scale: SceneScale = scale_of(self._tags, self.radiometry, options.scale, options.offset)
         """What its values mean."""
         self._to_raw = ToRaw(self.scale, self.radiometry)
         self.acquired: str | None = acquired_of(first.dataset)
         """When it was taken, RFC 3339; None: its tags do not say."""
         self._cache = 0
+        set_cache_bytes(CACHE_BYTES)  # another scene may have left more
         self._check_sample(where)
+        self._cache = 0  # what the sample asked for is no measure of what chunks need
 
     def _place(self, rasters: list[Raster]) -> None:
         """Select each file's bands, map its grid onto the scene's, and note which plane goes where."""

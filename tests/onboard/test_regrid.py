@@ -79,7 +79,7 @@ def open_scene(path: Path, artifact: Path, **options: object) -> Scene:
 def test_taps_do_not_depend_on_the_span(
     size: int, count: int, scale: float, offset: float, data: st.DataObject
 ) -> None:
-    axis = AxisMap(size, scale, offset)
+    axis = AxisMap(size, scale, offset, count)
     whole = axis.taps(0, count)
     start = data.draw(st.integers(0, count - 1))
     stop = data.draw(st.integers(start + 1, count))
@@ -109,6 +109,7 @@ def test_whole_and_half_pixels_survive_rounding(size: int, factor: int, shift: i
         ((5, 6), 60.0, (600000, 4800000)),  # 60 m
         ((40, 50), 5.0, (600000, 4800000)),  # finer than the scene: averaged
         ((24, 22), 10.0, (600030, 4799980)),  # shifted by whole pixels, and short of the scene
+        ((20, 22), 10.0, (600000, 4800000)),  # the scene's own pixels, and short of it
         ((30, 30), 7.3, (600001.7, 4800002.9)),
         ((15, 14), 16.4, (599977.7, 4800012.9)),
     ],
