@@ -116,16 +116,18 @@ def _one(
 ) -> None:
     stderr = Console(stderr=True, highlight=False, soft_wrap=True)
     told: set[str] = set()
-    kinds: set[str] = set()
+    done = Event("done", {"seconds": 0.0})
     with observer_of(progress, stderr, stop) as show:
 
         def observe(event: Event) -> None:
-            kinds.add(event.kind)
+            nonlocal done
+            done = event if event.kind == "done" else done
             if event.kind == "warning":
                 told.add(str(event.data.get("text")))
                 if isinstance(show, Silence):
                     stderr.print(f"[yellow]warning:[/] {escape(str(event.data.get('text')))}")
-            show(event)
+            if event.kind != "done":  # said last: what the summary warns of comes before it
+                show(event)
 
         try:
             options = asked.options(artifact, resume, overwrite)
@@ -136,8 +138,7 @@ def _one(
                 for warning in result.warnings:
                     if warning not in told:
                         observe(Event("warning", {"text": warning}))
-                if "done" not in kinds:  # it was found finished
-                    observe(Event("done", {"seconds": 0.0, "tiles": sum(result.tiles.values())}))
+                show(Event("done", {"tiles": sum(result.tiles.values()), **done.data}))
         except (EdgeslimError, KeyboardInterrupt) as error:
             # On the terminal the one `except` of `main` says it; among events it has to be one.
             if not isinstance(show, Lines):

@@ -10,7 +10,7 @@ import json
 import os
 import sys
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass, field
 from datetime import datetime, timezone
 from types import TracebackType
@@ -21,6 +21,7 @@ from edgeslim.units import mib
 if TYPE_CHECKING:
     from rich.console import Console
     from rich.progress import Progress, Task
+    from rich.table import Table
     from rich.text import Text
 
 SCHEMA = 1
@@ -98,10 +99,13 @@ class Event:
     """Its fields, as EVENT_FIELDS lists them."""
 
     def line(self, **more: JSON) -> str:
-        """One line of NDJSON, without its end: schema, time (UTC, RFC 3339), event, `more`, then the fields."""
+        """One line of NDJSON, without its end: schema, time (UTC, RFC 3339), event, `more`, then the fields.
+
+        Numbers with a point have six significant digits; what is not finite is null.
+        """
         record = {"schema": SCHEMA, "time": now_utc(), "event": self.kind, **more, **self.data}
         # ASCII, so that no locale can spoil a line; NaN is no JSON.
-        return json.dumps(_finite(record), separators=(",", ":"), allow_nan=False)
+        return json.dumps(_plain(record), separators=(",", ":"), allow_nan=False)
 
     @classmethod
     def parse(cls, line: str) -> Event | None:
@@ -117,10 +121,14 @@ class Event:
         return cls(record["event"], {k: v for k, v in record.items() if k not in ("schema", "time", "event")})
 
 
-def _finite(value: Any) -> Any:
+def _plain(value: Any) -> Any:
     if isinstance(value, dict):
-        return {key: _finite(item) for key, item in value.items()}
-    return None if isinstance(value, float) and value - value != 0 else value
+        return {key: _plain(item) for key, item in value.items()}
+    if isinstance(value, list):
+        return [_plain(item) for item in value]
+    if isinstance(value, float):
+        return None if value - value != 0 else float(f"{value:.6g}")
+    return value
 
 
 def now_utc() -> str:
@@ -181,93 +189,98 @@ class Silence:
         pass
 
 
+_FINISHING = "writing results"
+_LONGEST_FACTS = len("band 123/456  12,345 tiles/s  1,234 MiB  1:23:45 left")
+
+
 class Bar:
-    """A line on a terminal: share, tiles, tiles/s, row band, memory and time left. It goes when the run ends."""
+    """A line on a terminal: share, row band, tiles/s, memory and time left. It goes when the run ends."""
 
     def __init__(self, console: Console, stop: Callable[[], str | None] | None = None) -> None:
         """`stop` is asked whether the end was asked for, so that Ctrl-C is answered at once."""
         self._console = console
-        self._stop = stop
-        self._name = ""
+        self._stop = stop or (lambda: None)
         self._bar: Progress | None = None
-        self._eta: tuple[float, float] | None = None
+        self._band: dict[str, JSON] = {}
+        self._since = 0.0
+        self._doing = ""
 
     def __call__(self, event: Event) -> None:
         """Draw one event."""
-        data = event.data
         if event.kind == "start":
-            self._close()
-            self._name = os.path.basename(str(data.get("scene") or "")) or "scene"
-            self._open(data)
-        elif event.kind == "band":
-            self._open(data)
-            self._update(data)
-        elif event.kind == "finishing" and self._bar is not None:
-            self._eta = None
-            self._bar.update(self._bar.task_ids[0], facts="writing results")
+            self._open(os.path.basename(str(event.data.get("scene"))), _number(event.data.get("tiles")))
+        elif event.kind == "band" and self._bar is not None:
+            self._band, self._since, self._doing = event.data, time.monotonic(), ""
+            done, total = _number(event.data.get("tiles_done")), _number(event.data.get("tiles_total"))
+            self._bar.update(self._bar.task_ids[0], completed=done, total=total)
+        elif event.kind == "finishing":
+            self._doing = _FINISHING
         elif event.kind == "warning":
-            self._console.print(f"[yellow]warning:[/] {_escape(str(data.get('text')))}")
+            self._console.print(f"[yellow]warning:[/] {_escape(str(event.data.get('text')))}")
         elif event.kind in ENDS:
             self._close()
 
-    def _open(self, data: dict[str, JSON]) -> None:
-        if self._bar is not None:
-            return
-        from rich.progress import BarColumn, Progress, TextColumn
+    def facts(self) -> str:
+        """What stands beside the bar; the time left counts down between two events."""
+        if self._doing == _FINISHING:
+            return _FINISHING  # done before a stop could matter
+        parts = [self._doing or f"band {self._band.get('band')}/{self._band.get('bands')}"]
+        if (reason := self._stop()) is not None:
+            return f"{parts[0]}  stops after this band ({reason})"
+        if self._doing:
+            return self._doing
+        rate, memory, eta = (_number(self._band.get(name)) for name in ("tiles_per_s", "memory_mib", "eta_s"))
+        if rate is not None:
+            parts.append(f"{rate:,.0f} tiles/s" if rate >= 10 else f"{rate:.1f} tiles/s")
+        if memory is not None:
+            parts.append(f"{memory:,.0f} MiB")
+        if eta is not None:
+            parts.append(f"{clock(max(0.0, eta - (time.monotonic() - self._since)))} left")
+        return "  ".join(parts)
+
+    def _open(self, name: str, tiles: float | None) -> None:
+        self._close()
+        from rich.progress import BarColumn, Progress, ProgressColumn, TextColumn
         from rich.table import Column
+        from rich.text import Text
 
         bar = self
 
-        class Left(TextColumn):
-            """Time left, counting down between two events."""
+        class Facts(ProgressColumn):
+            """Drawn anew at every refresh."""
 
             def render(self, task: Task) -> Text:
-                from rich.text import Text
+                return Text(bar.facts())
 
-                return Text(bar.left(), style="cyan")
+        class Line(Progress):
+            """Leaves the last columns free: the terminal writes ^C there, and must not break the line."""
 
-        # The facts never shrink; the bar and then the name give way on a narrow terminal.
-        name = Column(no_wrap=True, overflow="ellipsis", ratio=1, min_width=4)
-        self._bar = Progress(
-            TextColumn("{task.description}", table_column=name, markup=False),
-            BarColumn(bar_width=None, table_column=Column(ratio=1, min_width=4)),
-            TextColumn("{task.percentage:>3.0f}%", table_column=Column(no_wrap=True)),
-            TextColumn("{task.fields[facts]}", table_column=Column(no_wrap=True), markup=False),
-            Left("", table_column=Column(no_wrap=True)),
+            def make_tasks_table(self, tasks: Iterable[Task]) -> Table:
+                table = super().make_tasks_table(tasks)
+                table.width = max(1, bar._console.width - 3)
+                return table
+
+        # On a narrow terminal the bar gives way, then the name; never the facts.
+        room = max(3, min(24, self._console.width - _LONGEST_FACTS - 14))
+        name = name if len(name) <= room else name[: room - 1] + "…"
+        self._bar = Line(
+            TextColumn("{task.description}", table_column=Column(no_wrap=True, min_width=len(name)), markup=False),
+            BarColumn(bar_width=None, table_column=Column(ratio=1, min_width=2)),
+            TextColumn("{task.percentage:>3.0f}%", table_column=Column(no_wrap=True, min_width=4)),
+            Facts(table_column=Column(no_wrap=True)),
             console=self._console,
             transient=True,
             expand=True,
             refresh_per_second=4,
         )
+        self._band, self._doing = {}, "starting"
+        self._bar.add_task(name, total=tiles)
         self._bar.start()
-        total = data.get("tiles") or data.get("tiles_total")
-        self._bar.add_task(self._name or "scene", total=_number(total), facts="starting")
-
-    def _update(self, data: dict[str, JSON]) -> None:
-        if self._bar is None:
-            return
-        rate, eta = _number(data.get("tiles_per_s")), _number(data.get("eta_s"))
-        self._eta = None if eta is None else (time.monotonic(), eta)
-        self._bar.update(
-            self._bar.task_ids[0],
-            completed=_number(data.get("tiles_done")) or 0,
-            total=_number(data.get("tiles_total")),
-            facts=facts(data, rate),
-        )
-
-    def left(self) -> str:
-        """Time left as h:mm:ss; empty before there is a rate."""
-        if self._stop is not None and (reason := self._stop()) is not None:
-            return f"{reason}: stops after this band"
-        if self._eta is None:
-            return ""
-        since, seconds = self._eta
-        return f"{clock(max(0.0, seconds - (time.monotonic() - since)))} left"
 
     def _close(self) -> None:
         if self._bar is not None:
             self._bar.stop()
-        self._bar, self._eta = None, None
+        self._bar = None
 
     def __enter__(self) -> Bar:
         return self
@@ -276,17 +289,6 @@ class Bar:
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
         self._close()
-
-
-def facts(data: dict[str, JSON], rate: float | None) -> str:
-    """What a bar says of a `band` event: row band, speed, memory."""
-    parts = [f"band {data.get('band')}/{data.get('bands')}"]
-    if rate is not None:
-        parts.append(f"{rate:,.0f} tiles/s" if rate >= 10 else f"{rate:.1f} tiles/s")
-    memory = _number(data.get("memory_mib"))
-    if memory is not None:
-        parts.append(f"{memory:,.0f} MiB")
-    return "  ".join(parts)
 
 
 def clock(seconds: float) -> str:
