@@ -13,6 +13,7 @@ from numpy.typing import NDArray
 from edgeslim.errors import InputError
 from edgeslim.onboard.antimeridian import Ring, polygons
 from edgeslim.onboard.maps import CellRow, MapPlan
+from edgeslim.onboard.spool import close_quietly
 from edgeslim.onboard.wgs84 import DIGITS, Wgs84
 
 F64 = NDArray[np.float64]
@@ -168,11 +169,3 @@ def geometry_of(rings: list[Ring]) -> dict[str, Any]:
     if len(rounded) == 1:
         return {"type": "Polygon", "coordinates": rounded}
     return {"type": "MultiPolygon", "coordinates": [[ring] for ring in rounded]}
-
-
-def close_quietly(file: Any) -> None:
-    """Close a file that is of no use any more: what it still wanted to write may fail."""
-    try:
-        file.close()
-    except OSError:
-        return

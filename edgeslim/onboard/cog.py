@@ -11,7 +11,6 @@ from __future__ import annotations
 
 import math
 import mmap
-import tempfile
 import zlib
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -23,6 +22,7 @@ from numpy.typing import NDArray
 
 from edgeslim.errors import InputError
 from edgeslim.onboard.maps import NODATA
+from edgeslim.onboard.spool import close_quietly, open_spool
 from edgeslim.onboard.tiff import (
     CLASSIC_LIMIT,
     IMAGE_LENGTH,
@@ -118,7 +118,7 @@ class CogWriter:
         self._tile = np.empty((BLOCK, BLOCK), np.uint8)
         self._row = self._spooled = 0
         try:
-            self._spool: IO[bytes] = tempfile.TemporaryFile(dir=path.parent)  # noqa: SIM115 - lives as long as this
+            self._spool = open_spool(path.parent)
         except OSError as error:
             raise self._failed(error) from None
 
@@ -236,7 +236,7 @@ class CogWriter:
 
     def abandon(self) -> None:
         """Drop everything that is not finished."""
-        self._spool.close()
+        close_quietly(self._spool)
 
     def _failed(self, error: OSError) -> InputError:
         return InputError(f"{self._path}: cannot be written ({error.strerror}); free some space, or choose another -o")

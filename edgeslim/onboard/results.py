@@ -21,6 +21,7 @@ from edgeslim.onboard.style import cell_style, class_style, ramp_style
 from edgeslim.onboard.summary import Summary, json_text
 from edgeslim.onboard.thumbnail import Thumbnail, panel_size
 from edgeslim.onboard.vector import VectorWriter, require_vector
+from edgeslim.onboard.wgs84 import placing_crs
 
 CLASSES_NAME = "classes.tif"
 CONFIDENCE_NAME = "confidence.tif"
@@ -84,13 +85,13 @@ class Results:
 
     def _vector(self) -> str | None:
         """The format of the cells; None: none, and why."""
-        asked, ground = self._options.vector, self._plan.georeference
+        asked = self._options.vector
         if asked == "none":
             return None
         if asked in ("geoparquet", "flatgeobuf"):
             require_vector(asked)
-        if not (ground.crs or (ground.gcps and ground.gcps_crs)):
-            self._warnings.append("the scene has no CRS: no vector file of cells was written")
+        if not placing_crs(self._plan.georeference):
+            self._warnings.append("the scene has no place on Earth: no vector file of cells was written")
             return None
         cells = self._plan.cells_across * self._plan.cells_down
         if asked is None and cells > AUTO_CELLS:
@@ -168,11 +169,11 @@ class Results:
             self._cells.abandon()
 
 
-_FIXED_BYTES = 5 << 19
+_FIXED_BYTES = 6 << 19
 """zlib's tables, a block before and after it, buffers of files, GDAL's first tags."""
 _CELL_BYTES = 2000
 """Text and coordinates of a cell of the row being written."""
-_PAGE_BYTES = (9 << 19, 45)
+_PAGE_BYTES = (10 << 19, 45)
 """What the quicklook takes: code of GDAL's PNG driver and the like; bytes a pixel of a panel."""
 _VECTOR_BYTES = {"geoparquet": 100 << 20, "flatgeobuf": 130 << 20}
 """The libraries of the extra `vector`: pyarrow 26, pyogrio 0.13."""

@@ -12,7 +12,7 @@ from edgeslim.onboard.antimeridian import longitudes
 from edgeslim.onboard.cells import geometry_of
 from edgeslim.onboard.maps import NODATA, PROBABILITY_ONE, MapPlan
 from edgeslim.onboard.summary import Summary
-from edgeslim.onboard.wgs84 import DIGITS, Wgs84, uses_gcps
+from edgeslim.onboard.wgs84 import DIGITS, Wgs84, placing_crs, uses_gcps
 
 STAC_VERSION = "1.1.0"
 _SCHEMAS = "https://stac-extensions.github.io/{}/schema.json"
@@ -79,7 +79,7 @@ def _processing(summary: Summary) -> dict[str, Any]:
 def _projection(plan: MapPlan) -> dict[str, Any]:
     """Where the maps lie in the scene's own CRS; empty where only ground control points or nothing place them."""
     ground, step, t = plan.georeference, plan.step, plan.georeference.transform
-    if not ground.crs or uses_gcps(ground):
+    if uses_gcps(ground) or not placing_crs(ground):
         return {}
     a, b, c, d, e, f = t.a * step, t.b * step, t.c, t.d * step, t.e * step, t.f
     epsg = ground.crs.to_epsg()

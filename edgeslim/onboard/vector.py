@@ -8,18 +8,18 @@ from __future__ import annotations
 
 import json
 import struct
-import tempfile
 from collections.abc import Iterator
 from importlib import import_module
 from pathlib import Path
-from typing import IO, Any
+from typing import Any
 
 import numpy as np
 
 from edgeslim.errors import InputError, MissingExtra
 from edgeslim.onboard.antimeridian import Ring
-from edgeslim.onboard.cells import CellGrid, PlacedCells, close_quietly
+from edgeslim.onboard.cells import CellGrid, PlacedCells
 from edgeslim.onboard.maps import CellRow, MapPlan
+from edgeslim.onboard.spool import close_quietly, open_spool
 
 BATCH_CELLS = 8192
 """Cells of one batch, about; a row of cells is never cut."""
@@ -62,7 +62,7 @@ class VectorWriter:
         self._names = [label.name for label in plan.classes]
         self._rows = 0
         try:
-            self._spool: IO[bytes] = tempfile.TemporaryFile(dir=path.parent)  # noqa: SIM115 - lives as long as this
+            self._spool = open_spool(path.parent)
         except OSError as error:
             raise self._failed(error) from None
 

@@ -28,12 +28,19 @@ def uses_gcps(ground: Georeference) -> bool:
     return bool(ground.gcps) and (not ground.crs or ground.transform == Affine.identity())
 
 
+def placing_crs(ground: Georeference) -> Any:
+    """The CRS into which the scene's pixels can be brought, or None: none is known, or nothing leads there."""
+    if uses_gcps(ground):
+        return ground.gcps_crs
+    return None if ground.transform == Affine.identity() else ground.crs
+
+
 class Wgs84:
     """From scene pixels (column, row), corner based, to longitude and latitude."""
 
     def __init__(self, ground: Georeference) -> None:
         self._ground = ground
-        self._crs = ground.gcps_crs if uses_gcps(ground) else ground.crs
+        self._crs = placing_crs(ground)
         self._target = CRS.from_epsg(4326)
 
     def at(self, columns: F64, rows: F64) -> tuple[F64, F64]:
