@@ -11,7 +11,7 @@ from contextlib import contextmanager
 import rasterio
 from rasterio._err import CPLE_BaseError
 from rasterio.env import set_gdal_config
-from rasterio.errors import NotGeoreferencedWarning, RasterioError
+from rasterio.errors import NodataShadowWarning, NotGeoreferencedWarning, RasterioError
 
 MIB = 1 << 20
 CACHE_BYTES = MIB
@@ -37,6 +37,7 @@ def gdal_environment(allow_network: bool = False) -> Iterator[None]:
     options = _OPTIONS if allow_network else {**_OPTIONS, **_NO_NETWORK}
     with rasterio.Env(**options), warnings.catch_warnings():
         warnings.simplefilter("ignore", NotGeoreferencedWarning)
+        warnings.simplefilter("ignore", NodataShadowWarning)  # alpha and nodata both count here
         yield
 
 

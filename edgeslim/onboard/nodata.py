@@ -23,8 +23,9 @@ class Mark:
 def mark_of(nodata: float | int | None, stored: np.dtype[Any], read: np.dtype[Any]) -> Mark | None:
     """The mark of a band of type `stored`, read as `read`; None where no finite value of that type is nodata.
 
-    A real nodata matches to within 2·eps·|a + b| of float32 or float64, as GDAL's mask does (ARE_REAL_EQUAL), because
-    it often lost digits as text. One outside of the type is its largest or smallest value.
+    A real nodata matches to within 2·eps·|a + b|, eps of float32 whatever the type, as GDAL's mask does
+    (ARE_REAL_EQUAL in gdal_priv.h), because it often lost digits on its way. One outside of the type is its largest or
+    smallest value.
     """
     if nodata is None or not np.isfinite(nodata):
         return None
@@ -35,7 +36,7 @@ def mark_of(nodata: float | int | None, stored: np.dtype[Any], read: np.dtype[An
         return Mark(read.type(int(nodata)), read.type(int(nodata)))
     real = np.finfo(stored)
     centre = float(np.clip(float(nodata), float(real.min), float(real.max)))
-    reach = 4 * float(real.eps) * abs(centre)
+    reach = 4 * float(np.finfo(np.float32).eps) * abs(centre)
     ends = np.clip(
         [centre - reach, centre + reach] if np.isfinite(centre + reach) else [centre] * 2, real.min, real.max
     )

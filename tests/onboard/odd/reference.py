@@ -7,7 +7,7 @@ from pathlib import Path
 
 import numpy as np
 import rasterio
-from rasterio.errors import NotGeoreferencedWarning
+from rasterio.errors import NodataShadowWarning, NotGeoreferencedWarning
 
 
 def read_whole(
@@ -17,6 +17,7 @@ def read_whole(
     name = str(path) if image is None else f"GTIFF_DIR:{image}:{path}"
     with warnings.catch_warnings():
         warnings.simplefilter("ignore", NotGeoreferencedWarning)
+        warnings.simplefilter("ignore", NodataShadowWarning)
         with rasterio.open(name) as dataset:
             stored = [1] if isinstance(reads, str) else reads
             values = dataset.read(stored)
@@ -31,7 +32,8 @@ def read_whole(
             if isinstance(reads, str):
                 table = np.zeros((4, 256), np.uint8)
                 for index, colour in dataset.colormap(1).items():
-                    table[:, index] = colour
+                    if index < 256:
+                        table[:, index] = colour
                 valid &= table[3][values[0]] > 0
                 values = table[:3][:, values[0]]
             return values, valid, (dataset.crs, dataset.transform)
