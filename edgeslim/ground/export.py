@@ -141,7 +141,7 @@ def export(
                     tolerance=target.tolerance[precision],
                     parity={str(batch): record.to_dict() for batch, record in parity.items()},
                 ),
-                files={name: sha256_of(work / name) for name in (target.model_file, GOLDEN_NAME)},
+                files={found.name: sha256_of(found) for found in sorted(work.iterdir())},
                 plan=plan or {},
             )
             manifest.write(work)

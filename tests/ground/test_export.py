@@ -55,7 +55,10 @@ def test_the_artifact_says_what_it_is(tiny: Profile, tmp_path: Path) -> None:
     read = read_manifest(tmp_path / "artifact")
     assert read == done.manifest
     verify_files(tmp_path / "artifact", read)
-    assert sorted(p.name for p in (tmp_path / "artifact").iterdir()) == ["golden.npz", "manifest.json", "model.onnx"]
+    files = ["golden.npz", "manifest.json", "model.onnx", "weights.bin"]
+    assert sorted(p.name for p in (tmp_path / "artifact").iterdir()) == files
+    modes = {(tmp_path / "artifact" / name).stat().st_mode & 0o777 for name in files}
+    assert modes == {(tmp_path / "artifact" / "manifest.json").stat().st_mode & 0o777}  # readable by those who fly it
     assert read.golden.synthetic
     assert read.radiometry == tiny.radiometry
     report = check_artifact(tmp_path / "artifact", threads=1)
@@ -73,7 +76,7 @@ def test_the_artifact_says_what_it_is(tiny: Profile, tmp_path: Path) -> None:
 def test_the_same_export_twice_gives_the_same_bytes(tiny: Profile, tmp_path: Path) -> None:
     _export(tiny, tmp_path / "a")
     _export(tiny, tmp_path / "b")
-    assert read_manifest(tmp_path / "a").files["model.onnx"] == read_manifest(tmp_path / "b").files["model.onnx"]
+    assert read_manifest(tmp_path / "a").files == read_manifest(tmp_path / "b").files
 
 
 @pytest.mark.parametrize("sabotage", ["one weight by 1 %", "two classes swapped"])

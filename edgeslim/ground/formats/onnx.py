@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import io
 import logging
+import os
 import warnings
 from pathlib import Path
 
@@ -15,10 +16,14 @@ from torch import nn
 from edgeslim.target import Target
 
 INPUT_NAME, OUTPUT_NAME = "tiles", "logits"
+WEIGHTS_NAME = "weights.bin"
+"""Beside the network: a runtime maps it into memory instead of unpacking a copy of it from the network's own file."""
+_SMALLEST_BYTES = 1024
+"""Tensors smaller than this stay inside the network's file."""
 
 
 def convert(model: nn.Module, example: torch.Tensor, target: Target, path: Path) -> None:
-    """Write `model` as ONNX with a dynamic batch, at the opset and IR version of the target card.
+    """Write `model` as ONNX with a dynamic batch, at the opset and IR version of the target card; weights lie beside it.
 
     `example` is a (2, bands, H, W) float32 batch. Shapes are inferred strictly and the file passes onnx.checker.
     Raises whatever the exporter raises: the stage around it names the next step.
@@ -49,7 +54,18 @@ def convert(model: nn.Module, example: torch.Tensor, target: Target, path: Path)
     proto = onnx.shape_inference.infer_shapes(proto, strict_mode=True, check_type=True)
     del proto.graph.value_info[:]
     onnx.checker.check_model(proto, full_check=True)
-    onnx.save(proto, path)
+    onnx.save(
+        proto,
+        path,
+        save_as_external_data=True,
+        location=WEIGHTS_NAME,
+        size_threshold=_SMALLEST_BYTES,
+    )
+    for file in (path, path.with_name(WEIGHTS_NAME)):  # onnx makes the weights private
+        if file.is_file():
+            umask = os.umask(0)
+            os.umask(umask)
+            file.chmod(0o666 & ~umask)
 
 
 def _strip(proto: onnx.ModelProto) -> None:
