@@ -43,6 +43,7 @@ class Raster:
         self.warnings: list[str] = []
         self._stack = ExitStack()
         self._header: Header | None = None
+        self._sources: list[Header] = []
         sources: list[Path] = []
         name, driver = str(path), "GTiff"
         if is_remote(name):
@@ -60,8 +61,7 @@ class Raster:
                 raise InputError(f"{path}: cannot be read ({error.strerror})") from None
             if virtual:
                 driver, sources = "VRT", vrt_sources(path, allow_network)
-                for source in sources:
-                    check_header(source)
+                self._sources = [h for h in map(check_header, sources) if h is not None]
             elif image is None:
                 self._header = check_header(path)
             name = str(path.resolve())
@@ -166,7 +166,10 @@ class Raster:
         self._read_bands = [*stored, *alpha]
         self._planes = None if stored == self.bands or self._palette is not None else [stored.index(b) for b in bands]
         self._masks = self._mask_bands(stored)
-        shapes = [dataset.block_shapes[b - 1] for b in self._read_bands]
+        # A VRT tells of blocks of its own, but decodes those of its sources.
+        shapes = [dataset.block_shapes[b - 1] for b in self._read_bands] + [
+            (h.block_rows, h.block_columns) for h in self._sources
+        ]
         block = max(s[0] for s in shapes), max(s[1] for s in shapes)
         self.block_px: tuple[int, int] = (min(block[0], self.height), min(block[1], self.width))
         """(rows, columns) of what is decoded at once."""
@@ -208,15 +211,18 @@ class Raster:
         self.sequential = header is not None and header.block_rows > block[0] and bool(codec) and not self.virtual
         """True: GDAL walks along a strip of many rows, and starts anew to go back."""
         self._band_block_bytes: int = block[0] * block[1] * itemsize
-        self._kept_bands: int = dataset.count if interleaved else len(self._read_bands)
-        whole = self._band_block_bytes * (dataset.count if interleaved else 1)
+        whole = max(
+            [self._band_block_bytes * (dataset.count if interleaved else 1)] + [h.block_bytes for h in self._sources]
+        )
+        self._kept_bytes: int = max(whole, self._band_block_bytes * len(self._read_bands))
         self.block_cost_bytes: int = max(1, whole if interleaved else whole * len(self._read_bands))
         """Decoded for one block of the bands in use."""
         decoded = whole if header is None or self.sequential else max(whole, header.block_bytes)
-        packed = header.packed_bytes if header and header.packed_bytes else decoded
-        copies = int(interleaved) + sum(name in codec for name in _COPYING_CODECS)
+        packed = max([h.packed_bytes for h in (header, *self._sources) if h is not None] or [0]) or decoded
+        copies = int(interleaved or bool(self._sources)) + sum(name in codec for name in _COPYING_CODECS)
+        self._decode_bytes: int = _SPARE_BYTES * (1 + bool(self._masks))
         # Uncompressed blocks go straight to where they are wanted.
-        self._decode_bytes: int = copies * decoded + (packed if codec or self.virtual else 0) + _SPARE_BYTES
+        self._decode_bytes += copies * decoded + (packed if codec or self.virtual else 0)
         if self.sequential and not interleaved and len(self._read_bands) > 1:
             self._decode_bytes *= len(self._read_bands)
             self._handles = [dataset, *(self._reopen() for _ in self._read_bands[1:])]
@@ -242,7 +248,8 @@ class Raster:
         down = min(-(-self.height // high), -(-rows // high) + (0 if even_rows else 1))
         whole_row = -(-self.width // wide)
         across = min(whole_row, -(-columns // wide) + 1) if even_rows else whole_row
-        return self._least_cache + down * across * self._band_block_bytes * self._kept_bands
+        area = down * across * self.block_px[0] * self.block_px[1]
+        return self._least_cache + down * across * self._kept_bytes + area * len(self._masks)
 
     def read_bytes(self, rows: int, columns: int) -> int:
         """Bytes that one `read` of this size needs at most beyond the arrays that it returns, GDAL's included."""

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import warnings
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -199,20 +200,26 @@ def slow_axis(size: int, tile: int, stride: int) -> list[tuple[int, list[int], l
 
 
 def reference_cells(
-    raw: np.ndarray, valid: np.ndarray, tile: int, classes: int = 3
-) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-    """Class map of any size at stride = tile: winner (h, w), its probability (h, w), and where it is known (h, w).
+    values: np.ndarray,
+    valid: np.ndarray,
+    tile: int,
+    gain: float = 1.0,
+    bias: float = 0.0,
+    classes: int = 3,
+) -> Iterator[tuple[slice, slice, np.ndarray | None]]:
+    """Class probabilities of every cell at stride = tile, as (rows, columns, probabilities or None where skipped).
 
-    By the words of the specification: a tile's missing pixels hold its band's mean, so the mean of a whole tile is that
-    of its valid pixels; the last tile is pulled back to end with the scene and fills only its own cell.
+    `values` (bands, h, w) of any type; raw values are values * gain + bias. By the words of the specification: a tile's
+    missing pixels hold its band's mean, so the mean of a whole tile is that of its valid pixels; the last tile is
+    pulled back to end with the scene and fills only its own cell; a scene smaller than a tile is reflected.
     """
-    bands, height, width = raw.shape
-    winner, chance = np.zeros((height, width), np.uint8), np.zeros((height, width))
-    known = np.zeros((height, width), bool)
+    bands, height, width = values.shape
     for top, bottom, y in cells_of(height, tile):
         for left, right, x in cells_of(width, tile):
-            part, seen = raw[:, y : y + tile, x : x + tile], valid[y : y + tile, x : x + tile]
+            part, seen = values[:, y : y + tile, x : x + tile], valid[y : y + tile, x : x + tile]
+            cell = slice(top, bottom), slice(left, right)
             if seen.mean() < 0.5:
+                yield *cell, None
                 continue
             if min(part.shape[1:]) < tile:  # reflected, holes filled first
                 part = np.where(seen, part, part[:, seen].mean(axis=1, dtype=np.float64)[:, None, None])
@@ -222,17 +229,12 @@ def reference_cells(
                 means = part.mean(axis=(1, 2), dtype=np.float64)
             else:
                 means = part[:, seen].mean(axis=1, dtype=np.float64)
-            weight, bias = weights(bands, classes)
-            logits = means @ weight + bias
+            weight, constant = weights(bands, classes)
+            logits = (means * gain + bias) @ weight + constant
             chances = np.exp(logits - logits.max())
-            chances /= chances.sum()
-            winner[top:bottom, left:right] = chances.argmax()
-            chance[top:bottom, left:right] = chances.max()
-            known[top:bottom, left:right] = valid[top:bottom, left:right]
-    return winner, chance, known
+            yield *cell, chances / chances.sum()
 
 
 def cells_of(size: int, tile: int) -> list[tuple[int, int, int]]:
     """(first pixel filled, one past the last, first pixel read) of each tile along an axis at stride = tile."""
-    starts = range(0, size, tile)
-    return [(s, min(s + tile, size), min(s, max(0, size - tile))) for s in starts]
+    return [(s, min(s + tile, size), min(s, max(0, size - tile))) for s in range(0, size, tile)]

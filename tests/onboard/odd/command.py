@@ -7,7 +7,7 @@ import resource
 import subprocess
 import sys
 import tempfile
-import threading
+import time
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -42,16 +42,23 @@ def edgeslim(*arguments: str | Path) -> Finished:
             env=environment,
             preexec_fn=_limit,
         )
-        timer = threading.Timer(SECONDS, process.kill)
-        timer.start()
-        _, status, usage = os.wait4(process.pid, 0)
-        timer.cancel()
-        process.returncode = os.waitstatus_to_exitcode(status)
+        deadline, peak = time.monotonic() + SECONDS, 0.0
+        while process.poll() is None:
+            peak = max(peak, _peak_mib(process.pid))
+            if time.monotonic() > deadline:
+                process.kill()
+            time.sleep(0.02)
         out.seek(0)
         err.seek(0)
-        return Finished(
-            process.returncode,
-            out.read().decode(errors="replace"),
-            err.read().decode(errors="replace"),
-            usage.ru_maxrss / 1024,
-        )
+        stdout, stderr = (f.read().decode(errors="replace") for f in (out, err))
+        return Finished(process.returncode, stdout, stderr, peak)
+
+
+def _peak_mib(pid: int) -> float:
+    """VmHWM of a process; its ru_maxrss would count what it shared with this one before it began."""
+    try:
+        status = Path(f"/proc/{pid}/status").read_text(encoding="ascii")
+    except OSError:
+        return 0.0
+    found = [line.split()[1] for line in status.splitlines() if line.startswith("VmHWM:")]
+    return int(found[0]) / 1024 if found and "python" in status.splitlines()[0] else 0.0

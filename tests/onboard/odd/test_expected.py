@@ -59,10 +59,6 @@ def test_a_map_is_that_of_the_reference(shared_data: Path, tmp_path: Path, row: 
     assert all(line.startswith("warning: ") for line in run.stderr.splitlines()), run.stderr
     assert row.get("words", "") in run.stderr
     values, valid, (crs, transform) = read_whole(shared_data / row["name"], row["reads"], row.get("image"))
-    values = values.astype(np.float32 if values.dtype.itemsize < 4 else np.float64)
-    values *= row["scale"] / 1e-4
-    values += row.get("offset", 0.0) / 1e-4
-    winner, chance, known = reference_cells(values, valid, TILE_PX)
     with warnings.catch_warnings():
         warnings.simplefilter("ignore", NotGeoreferencedWarning)
         with rasterio.open(tmp_path / "out" / "classes.tif") as dataset:
@@ -72,10 +68,19 @@ def test_a_map_is_that_of_the_reference(shared_data: Path, tmp_path: Path, row: 
                 assert dataset.transform.almost_equals(transform, 1e-9)
         with rasterio.open(tmp_path / "out" / "confidence.tif") as dataset:
             percent = dataset.read(1)
-    assert found.shape == winner.shape
-    np.testing.assert_array_equal(found != NODATA, known)
-    sure = known & (chance > 0.5001)  # below, two classes may be a rounding apart
-    np.testing.assert_array_equal(found[sure], winner[sure])
-    np.testing.assert_allclose(percent[known], chance[known] * 100, atol=0.51)
-    if known.sum() > 4 * TILE_PX**2:
-        assert sure.mean() > 0.2 * known.mean()
+    assert found.shape == valid.shape
+    compared = classified = 0
+    gain, bias = row["scale"] / 1e-4, row.get("offset", 0.0) / 1e-4
+    for rows, columns, chances in reference_cells(values, valid, TILE_PX, gain, bias):
+        here, known = found[rows, columns], valid[rows, columns]
+        if chances is None:
+            assert (here == NODATA).all()
+            continue
+        assert ((here != NODATA) == known).all()
+        classified += 1
+        second, first = np.sort(chances)[-2:]
+        assert (np.abs(percent[rows, columns][known] - first * 100.0) < 0.51).all()
+        if first - second > 1e-4:  # below, the two are a rounding apart
+            assert (here[known] == chances.argmax()).all()
+            compared += 1
+    assert compared >= 0.9 * classified
