@@ -82,6 +82,9 @@ class SceneProcess:
                 self._process.wait(timeout_s)
             return []
         if not self._selector.select(timeout_s):
+            # Ended, and nothing to read: whatever else holds the pipe has nothing to say for it.
+            if self._process.poll() is not None and not self._selector.select(0):
+                self._hang_up()
             return []
         found: list[Event] = []
         try:
@@ -89,8 +92,7 @@ class SceneProcess:
         except BlockingIOError:
             return []
         if not data:
-            self._open = False
-            self._selector.unregister(self._stream)
+            self._hang_up()
         *lines, self._rest = (self._rest + data).split(b"\n")
         if self._rest and (not data or len(self._rest) > _LONGEST_LINE):
             lines, self._rest = [*lines, self._rest], b""
@@ -103,6 +105,10 @@ class SceneProcess:
             elif text:
                 self._other.append(text[:500])
         return found
+
+    def _hang_up(self) -> None:
+        self._open = False
+        self._selector.unregister(self._stream)
 
     def ask_to_stop(self) -> None:
         """Let it finish its row band and end, resumable."""
@@ -166,9 +172,10 @@ def end_with(parent: int) -> None:
     there is no such system call (not Linux) the lock that the process inherited keeps the next one waiting.
     """
     if sys.platform.startswith("linux"):
-        import ctypes
+        with suppress(ImportError, OSError, AttributeError):  # a C library of another kind: as elsewhere, then
+            import ctypes
 
-        ctypes.CDLL(None, use_errno=True).prctl(_PR_SET_PDEATHSIG, signal.SIGKILL, 0, 0, 0)
+            ctypes.CDLL(None).prctl(_PR_SET_PDEATHSIG, signal.SIGKILL, 0, 0, 0)
         with suppress(OSError), open("/proc/self/oom_score_adj", "wb", buffering=0) as file:
             file.write(_OOM_SCORE)
     if os.getppid() != parent:  # it died before the call above

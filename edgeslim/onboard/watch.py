@@ -454,7 +454,8 @@ class Watch:
 def check_artifact(artifact: Path, go_on: Callable[[], bool]) -> tuple[int, str]:
     """Exit code and error line of `edgeslim check`, run in a process of its own; 0 where `go_on` ends the waiting."""
     command = [sys.executable, "-m", "edgeslim", "check", str(artifact), "--json"]
-    with tempfile.TemporaryFile() as said:
+    # In memory where that can be: a read-only root has no /tmp.
+    with os.fdopen(os.memfd_create("said"), "w+b") if hasattr(os, "memfd_create") else tempfile.TemporaryFile() as said:
         try:
             process = subprocess.Popen(
                 command, stdin=subprocess.DEVNULL, stdout=subprocess.DEVNULL, stderr=said, start_new_session=True

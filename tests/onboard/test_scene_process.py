@@ -86,12 +86,15 @@ head -c 3000000 /dev/zero | tr '\\0' x >&2; echo >&2; echo '{DONE}' >&2""")
 
 
 def test_a_process_is_ended_and_asked(script: Script) -> None:
-    script(f"end() {{ echo '{STOPPED}' >&2; exit 0; }}; trap end TERM; while :; do sleep 0.05; done")
+    script(
+        f"end() {{ echo '{STOPPED}' >&2; exit 0; }}; trap end TERM; echo '{STOPPED}' >&2; while :; do sleep 0.05; done"
+    )
     with SceneProcess([]) as process:
-        time.sleep(0.3)
+        while not process.events(0.1):
+            pass
         process.ask_to_stop()
         assert end(process)[0] == Outcome("stopped", 0, "SIGTERM")
-    script("sleep 60")
+    script("sleep 5; true")  # the sleep lives on and holds the pipe
     with SceneProcess([]) as process:
         process.ask_to_stop()
         assert end(process)[0] == Outcome("stopped", -15, "SIGTERM")
