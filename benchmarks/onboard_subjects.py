@@ -110,8 +110,9 @@ def make_scene(path: Path, height: int, width: int, bands: int, form: str, spars
         options |= {"sparse_ok": True}
     part = path.with_name(path.name + ".part.tif")
     random = np.random.default_rng(1)
-    rows = np.arange(height) % pattern.shape[1]
     columns = np.arange(width) % pattern.shape[2]
+    # Each repeat along a row begins further down: the same bytes twice in one strip would be no work to decode.
+    shift = np.arange(width) // pattern.shape[2] * 131
     with (
         rasterio.Env(GDAL_CACHEMAX=256 << 20, GDAL_NUM_THREADS="ALL_CPUS"),
         rasterio.open(
@@ -125,13 +126,13 @@ def make_scene(path: Path, height: int, width: int, bands: int, form: str, spars
         step = 512
         for row in range(0, height, step):
             stop = min(height, row + step)
+            rows = (np.arange(row, stop)[:, None] + shift) % pattern.shape[1]
             if not sparse:
-                block = pattern[:, rows[row:stop]][:, :, columns]
-                dataset.write(block, window=Window(0, row, width, stop - row))
+                dataset.write(pattern[:, rows, columns], window=Window(0, row, width, stop - row))
                 continue
             for column in np.flatnonzero(random.random(-(-width // step)) < 0.02) * step:  # one block in fifty
                 end = min(width, int(column) + step)
-                block = pattern[:, rows[row:stop]][:, :, columns[column:end]]
+                block = pattern[:, rows[:, column:end], columns[column:end]]
                 dataset.write(block, window=Window(int(column), row, end - int(column), stop - row))
     part.replace(path)
 
