@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import logging
 import re
+import threading
 import warnings
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -55,12 +56,13 @@ class DamageLog(logging.Handler):
     def __init__(self) -> None:
         super().__init__(logging.WARNING)
         self.found: str | None = None
+        self._thread = threading.get_ident()
         self._logger = logging.getLogger("rasterio")
 
     def emit(self, record: logging.LogRecord) -> None:
-        """Keep the first one."""
+        """Keep the first one of this thread: others write rasters meanwhile."""
         message = record.getMessage()
-        if self.found is None and _DAMAGE.search(message):
+        if self.found is None and record.thread == self._thread and _DAMAGE.search(message):
             self.found = message
 
     def __enter__(self) -> DamageLog:

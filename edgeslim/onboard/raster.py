@@ -65,7 +65,7 @@ class Raster:
             elif image is None:
                 self._header = check_header(path)
             name = str(path.resolve())
-        self.virtual = driver == "VRT"
+        self.virtual: bool = driver == "VRT"
         self.dataset = self._open(name, driver, image)
         if not self.dataset.count:
             self.close()
@@ -270,6 +270,17 @@ class Raster:
         the file holds there. Raises InputError where the file is damaged.
         """
         return self._load(Window(column, row, columns, rows), (rows, columns))
+
+    @property
+    def has_overviews(self) -> bool:
+        """Whether GDAL would answer thinned reads from smaller copies."""
+        return bool(self.dataset.overviews(self._read_bands[0]))
+
+    def read_thinned(
+        self, row: int, column: int, rows: int, columns: int, shape: tuple[int, int]
+    ) -> tuple[NDArray[Any], NDArray[np.bool_]]:
+        """As `read`, of fewer pixels spread over the rectangle; each of its blocks is decoded once."""
+        return self._load(Window(column, row, columns, rows), shape)
 
     def read_overview(self, most_px: int) -> tuple[NDArray[Any], NDArray[np.bool_]] | None:
         """As `read`, the whole raster through its largest overview of at most `most_px`; None where it has none."""

@@ -61,6 +61,11 @@ class AxisMap:
         """Whether both axes are one and the same."""
         return self.scale == 1 and self.offset == 0 and self.count == self.size
 
+    @property
+    def covered(self) -> bool:
+        """Whether every new pixel lies on the source."""
+        return self.offset >= 0 and self.offset + self.scale * self.count <= self.size + _ROUNDING
+
     def taps(self, start: int, stop: int) -> Taps:
         """Sources and weights of new pixels start ... stop."""
         number = np.arange(start, stop, dtype=np.float64)
@@ -110,7 +115,7 @@ class Regrid:
         """True: the grids are one, values pass untouched."""
         wide = raster.dtype.itemsize > 4 or raster.dtype in (np.dtype(np.int32), np.dtype(np.uint32))
         self.dtype = raster.dtype if self.copies else np.dtype(np.float64 if wide else np.float32)
-        self.always_valid = raster.always_valid and self.copies
+        self.always_valid = raster.always_valid and down.covered and across.covered
 
     @property
     def block_px(self) -> tuple[int, int]:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -16,6 +17,12 @@ _BUDGETS = ((5, 16 << 20, 1024), (16, 128 << 20, 256))
 """Places along each axis, decoded bytes and pixels a place: at first sight, and when that was not enough."""
 _OVERVIEW_PX = 1 << 18
 """Largest overview that is read whole."""
+_WHOLE_BYTES = 1 << 20
+"""Largest block that is read whole, then thinned; larger ones GDAL thins, unless it would turn to an overview."""
+_WHOLE_PX = 1 << 18
+"""Largest part of a block that is read otherwise."""
+_MOST_SIDE = 512
+"""And its most rows."""
 _MOST_PX = 1 << 15
 """Taken from an overview."""
 
@@ -48,12 +55,25 @@ def sample(scene: Scene, raster: Raster | None, thorough: bool) -> tuple[NDArray
         for block_column in _spread(across, along):
             top, left = int(block_row) * high, int(block_column) * wide
             h, w = min(high, source.height - top), min(wide, source.width - left)
-            take_h = min(h, max(1, most_px // min(w, 32)))
-            take_w = min(w, max(1, most_px // take_h))
-            values, valid = source.read(top + (h - take_h) // 2, left + (w - take_w) // 2, take_h, take_w)
+            values, valid = _thin(source, (top, left, h, w), most_px)
             parts_values.append(values.reshape(len(values), -1))
             parts_valid.append(valid.ravel())
     return np.concatenate(parts_values, axis=1), np.concatenate(parts_valid)
+
+
+def _thin(
+    source: Scene | Raster, block: tuple[int, int, int, int], most_px: int
+) -> tuple[NDArray[Any], NDArray[np.bool_]]:
+    """At most `most_px` pixels from all over a block (row, column, rows, columns), which is decoded once."""
+    row, column, rows, columns = block
+    step = max(1, math.ceil(math.sqrt(rows * columns / most_px)))
+    down = max(1, min(step, rows // 2)) | 1  # odd, so that it falls in step with no pattern of even size
+    across = max(1, min(-(-columns * -(-rows // down) // most_px), columns)) | 1
+    if isinstance(source, Raster) and source.block_cost_bytes > _WHOLE_BYTES and not source.has_overviews:
+        return source.read_thinned(row, column, rows, columns, (-(-rows // down), -(-columns // across)))
+    rows, columns = min(rows, _MOST_SIDE), min(columns, max(1, _WHOLE_PX // min(rows, _MOST_SIDE)))
+    values, valid = source.read(row, column, rows, columns)
+    return values[:, ::down, ::across], valid[::down, ::across]
 
 
 def _spread(total: int, count: int) -> NDArray[np.int64]:

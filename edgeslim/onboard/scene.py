@@ -96,6 +96,8 @@ class Scene:
         """Numbers (from 1) of the bands in the encoder's order, counted on through the stack."""
         self.warnings += notes
         self.georeference: Georeference = georeference_of(first.dataset)
+        if first.dataset.rpcs is not None and self.georeference.gsd_m is None:
+            self.warnings.append("found rational polynomial coefficients only: where it lies is not computed from them")
         self.warnings += check_gsd(
             where, self.georeference, expected.gsd_m, options.accept_gsd, resample=options.resample
         )
