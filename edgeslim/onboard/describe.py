@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+import zlib
 from dataclasses import asdict
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -63,6 +64,7 @@ def versions_of(runtime: Runtime) -> dict[str, str]:
         "runtime": runtime.version,
         "numpy": np.__version__,
         "rasterio": rasterio.__version__,
+        "zlib": zlib.ZLIB_RUNTIME_VERSION,
         "gdal": str(getattr(rasterio, "__gdal_version__", "unknown")),
     }
 

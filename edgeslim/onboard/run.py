@@ -23,7 +23,7 @@ from edgeslim.onboard.maps import MapPlan
 from edgeslim.onboard.memory import Fit, batch_within, fit, highest_bytes
 from edgeslim.onboard.progress import Event, Observer, resident_mib
 from edgeslim.onboard.recorder import Recorder
-from edgeslim.onboard.results import SUMMARY_NAME, result_names, results_bytes
+from edgeslim.onboard.results import SUMMARY_NAME, every_result_name, results_bytes
 from edgeslim.onboard.scene import Scene
 from edgeslim.onboard.stream import Stream
 from edgeslim.onboard.summary import Summary
@@ -80,7 +80,7 @@ class Run:
         out, options = self._folder.out, self._options
         if out.exists() and not out.is_dir():
             raise InputError(f"{out}: found a file, expected a folder to write results into; choose another -o")
-        held = [name for name in result_names(options.output) if os.path.lexists(out / name)]
+        held = [name for name in every_result_name() if os.path.lexists(out / name)]
         if blocked := [name for name in held if (out / name).is_dir()]:
             raise InputError(f"{out / blocked[0]}: found a folder where a result goes; choose another -o")
         if not (options.resume or options.overwrite):
@@ -134,8 +134,13 @@ class Run:
                 f"{self._folder.out}: found results of something else there, and no unfinished run; choose another -o, "
                 "or replace them with --overwrite"
             )
+        summary = Summary.from_dict(found)
+        if lost := [name for name in summary.files if not (self._folder.out / name).is_file()]:
+            raise InputError(
+                f"{self._folder.out}: found finished results without {', '.join(lost)}; make them anew with --overwrite"
+            )
         self._folder.undo()
-        return Summary.from_dict(found)
+        return summary
 
     def choose_batch(self, workers: int) -> int:
         """Tiles a batch: as an earlier run had it, as asked, or what is fast and fits."""
@@ -239,7 +244,7 @@ class Run:
         )
         summary = recorder.results.finish(summary, recorder.thumbnail, self._run_facts(recorder, workers))
         recorder.close()
-        self._folder.commit(summary.files, SUMMARY_NAME)
+        self._folder.commit(summary.files, SUMMARY_NAME, every_result_name())
         self._tell("done", seconds=round(time.monotonic() - self._began, 3), tiles=plan.tiles)
         return summary
 

@@ -133,8 +133,11 @@ class RunFolder:
             with suppress(OSError):
                 folder.rmdir()
 
-    def commit(self, names: Sequence[str], last: str) -> None:
+    def commit(self, names: Sequence[str], last: str, known: Sequence[str]) -> None:
         """Sync the named results, move them into OUT, `last` at the end, and remove the journal.
+
+        Of the `known` names, those that an earlier run left and this one did not write are removed: they would be of
+        another map.
 
         Raises InputError where the disk does not take it; the journal is then still there.
         """
@@ -147,6 +150,9 @@ class RunFolder:
                 if name == last:
                     self._disk.sync_folder(self.out)
                 self._disk.replace(self.path / name, self.out / name)
+            for name in known:
+                if name not in names and (self.out / name).is_file():
+                    self._disk.remove(self.out / name)
             self._disk.sync_folder(self.out)
             self._disk.sync_folder(self.path)
             self._disk.remove(self.path / JOURNAL_NAME)

@@ -23,7 +23,7 @@ _SMALLEST_BYTES = 1024
 
 
 def convert(model: nn.Module, example: torch.Tensor, target: Target, path: Path) -> None:
-    """Write `model` as ONNX with a dynamic batch, at the opset and IR version of the target card; weights lie beside it.
+    """Write `model` as ONNX with a dynamic batch, its weights beside it, at the opset and IR version of the card.
 
     `example` is a (2, bands, H, W) float32 batch. Shapes are inferred strictly and the file passes onnx.checker.
     Raises whatever the exporter raises: the stage around it names the next step.
