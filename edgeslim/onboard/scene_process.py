@@ -48,7 +48,6 @@ class SceneProcess:
 
         `keep_open` are file descriptors that it shall hold as long as it lives: locks.
         """
-        environment = {name: value for name, value in os.environ.items() if name not in _OF_THE_SERVICE}
         self._process = subprocess.Popen(
             [
                 *(sys.executable, "-m", "edgeslim", "classify", *arguments),
@@ -57,7 +56,7 @@ class SceneProcess:
             stdin=subprocess.DEVNULL,
             stdout=subprocess.DEVNULL,
             stderr=subprocess.PIPE,
-            env=environment,
+            env=child_environment(),
             pass_fds=tuple(keep_open),
             start_new_session=True,  # Ctrl-C reaches it through `ask_to_stop` only, and so once
         )
@@ -163,6 +162,16 @@ class SceneProcess:
         self._process.wait()
         self._selector.close()
         self._stream.close()
+
+
+def child_environment() -> dict[str, str]:
+    """Of a process that works for this one: the service manager is none of its business, nor are others' statistics.
+
+    ONNX Runtime 1.29 and later keeps a data base of usage events in the home folder and uploads it unless it is told
+    not to before it starts: that is a network, a writable home and a thread that nobody on board asked for.
+    """
+    kept = {name: value for name, value in os.environ.items() if name not in _OF_THE_SERVICE}
+    return {"ORT_DISABLE_TELEMETRY": "1", **kept}
 
 
 def end_with(parent: int) -> None:

@@ -28,7 +28,7 @@ from edgeslim.onboard.finished import is_finished, is_unfinished
 from edgeslim.onboard.inbox import Arrival, Inbox
 from edgeslim.onboard.ledger import Entry, Ledger, State
 from edgeslim.onboard.progress import Event, Observer, resident_mib
-from edgeslim.onboard.scene_process import Outcome, SceneProcess
+from edgeslim.onboard.scene_process import Outcome, SceneProcess, child_environment
 from edgeslim.onboard.service import Heartbeat, ServiceManager
 from edgeslim.units import mib
 
@@ -458,7 +458,12 @@ def check_artifact(artifact: Path, go_on: Callable[[], bool]) -> tuple[int, str]
     with os.fdopen(os.memfd_create("said"), "w+b") if hasattr(os, "memfd_create") else tempfile.TemporaryFile() as said:
         try:
             process = subprocess.Popen(
-                command, stdin=subprocess.DEVNULL, stdout=subprocess.DEVNULL, stderr=said, start_new_session=True
+                command,
+                stdin=subprocess.DEVNULL,
+                stdout=subprocess.DEVNULL,
+                stderr=said,
+                env=child_environment(),
+                start_new_session=True,
             )
         except OSError as error:
             return 1, f"{artifact}: cannot be checked ({error.strerror})"
