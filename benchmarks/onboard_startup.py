@@ -77,7 +77,8 @@ def child(arguments: Sequence[str]) -> None:
     import onnxruntime  # noqa: F401  (the runtime imports it late, inside `load`; here it counts as an import)
 
     import edgeslim.onboard.classify as classify
-    from edgeslim.cli import app, main  # noqa: F401
+    import edgeslim.cli.classify
+    from edgeslim.cli import main
     from edgeslim.onboard import chunks, stream
 
     spent["imports"] = time.monotonic() - start

@@ -3,28 +3,23 @@
 from __future__ import annotations
 
 import signal
+import sys
 from collections.abc import Sequence
+from importlib import import_module
 
 import typer
 from rich.console import Console
 from rich.markup import escape
 
 from edgeslim import __version__
-from edgeslim.cli import check, classify, demo, export, plan, slim, train, watch
 from edgeslim.errors import EdgeslimError
 
 # typer has click inside (0.29) or beside it (before): its own exceptions lead to the right classes.
 _usage_error: type[Exception] = typer.BadParameter.__bases__[0]
 _click_exception: type[Exception] = _usage_error.__bases__[0]
 
-app = typer.Typer(
-    name="edgeslim",
-    help="Puts pretrained remote-sensing encoders on the computers that fly.",
-    no_args_is_help=True,
-    add_completion=False,
-    pretty_exceptions_enable=False,
-    rich_markup_mode="rich",
-)
+VERBS = ("plan", "slim", "export", "classify", "watch", "check", "train", "demo")
+"""In the order of a mission. Each is a function in the module of its name."""
 
 
 def _version(value: bool) -> None:
@@ -33,20 +28,36 @@ def _version(value: bool) -> None:
         raise typer.Exit
 
 
-@app.callback()
 def _root(
     version: bool = typer.Option(False, "--version", callback=_version, is_eager=True, help="Print the version."),
 ) -> None:
     """Puts pretrained remote-sensing encoders on the computers that fly."""
 
 
-for _verb in (plan.plan, slim.slim, export.export, classify.classify, watch.watch, check.check, train.train, demo.demo):
-    app.command()(_verb)
+def app_for(argv: Sequence[str]) -> typer.Typer:
+    """The command line with the verb that `argv` asks for; with all of them where it names none.
+
+    A verb's flags cost time and memory to build, and a scene in flight pays for every one that it does not use.
+    """
+    asked = next((word for word in argv if not word.startswith("-")), None)
+    app = typer.Typer(
+        name="edgeslim",
+        help="Puts pretrained remote-sensing encoders on the computers that fly.",
+        no_args_is_help=True,
+        add_completion=False,
+        pretty_exceptions_enable=False,
+        rich_markup_mode="rich",
+    )
+    app.callback()(_root)
+    for verb in (asked,) if asked in VERBS else VERBS:
+        app.command()(getattr(import_module(f"edgeslim.cli.{verb}"), str(verb)))
+    return app
 
 
 def run(argv: Sequence[str] | None = None) -> int:
     """Run the command line and let its errors rise."""
-    result = app(args=None if argv is None else list(argv), standalone_mode=False)
+    words = list(sys.argv[1:] if argv is None else argv)
+    result = app_for(words)(args=words, standalone_mode=False)
     return result if isinstance(result, int) else 0
 
 

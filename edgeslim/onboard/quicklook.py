@@ -148,7 +148,7 @@ def write_png(path: Path, image: U8) -> None:
     height, width = image.shape[:2]
     with rasterio.Env(GDAL_PAM_ENABLED="NO"), warnings.catch_warnings(), MemoryFile() as memory:
         warnings.simplefilter("ignore", NotGeoreferencedWarning)
-        with memory.open(driver="PNG", dtype="uint8", count=3, width=width, height=height) as dataset:
+        with memory.open(driver="PNG", dtype="uint8", count=3, width=width, height=height, zlevel=3) as dataset:
             dataset.write(image.transpose(2, 0, 1))
         memory.seek(0)
         data = memory.read()
