@@ -103,6 +103,19 @@ def footprint(arch: Architecture, classes: int = 0, batch: int = 1, value_bytes:
     )
 
 
+_BATCH_BYTES = 8 << 20
+"""Activations of a batch: more than a few times the processor's second cache only makes it slower."""
+_MOST_TILES = 8
+
+
+def default_batch(arch: Architecture) -> int:
+    """Tiles a batch on board: a power of two whose activations stay near the processor."""
+    batch = _MOST_TILES
+    while batch > 1 and footprint(arch, 0, batch).activations_bytes > _BATCH_BYTES:
+        batch //= 2
+    return batch
+
+
 def _ops(arch: Architecture, classes: int, batch: int, value_bytes: int) -> Iterator[Op]:
     d, a, h, n = arch.dim, arch.attention_dim, arch.ffn_hidden, arch.tokens
     rows = batch * n

@@ -22,9 +22,6 @@ _CHUNK_BYTES = 4 << 20
 """New pixels of a chunk that is not cut down: enough to keep workers busy, little beside the libraries."""
 _ROWS_BYTES = 8 << 20
 """The same where blocks are as wide as the scene: each chunk copies a tile's rows from the one above."""
-_BATCH_BYTES = 8 << 20
-"""Activations of a batch: more than a few times the processor's second cache only makes it slower."""
-_MOST_TILES = 8
 LOADING_BLOCK_BYTES = 128 << 10
 """Blocks mapped by themselves while a network is loaded: what its file was unpacked into goes back at once."""
 RUNNING_BLOCK_BYTES = 4 << 20
@@ -71,19 +68,11 @@ def highest_bytes() -> int:
     return peak if sys.platform == "darwin" else peak * 1024
 
 
-def default_batch(architecture: Architecture) -> int:
-    """Tiles a batch: a power of two whose activations stay near the processor."""
-    batch = _MOST_TILES
-    while batch > 1 and cost.footprint(architecture, 0, batch).activations_bytes > _BATCH_BYTES:
-        batch //= 2
-    return batch
-
-
 def batch_within(architecture: Architecture, classes: int, asked: int | None, workers: int, limit_bytes: int) -> int:
     """The batch asked for, or the default made smaller until its activations take at most half of `limit_bytes`."""
     if asked is not None:
         return asked
-    batch = default_batch(architecture)
+    batch = cost.default_batch(architecture)
     while batch > 1:
         need = cost.footprint(architecture, classes, batch)
         if workers * (need.activations_bytes + need.buffers_bytes) <= limit_bytes / 2:
