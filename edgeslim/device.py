@@ -72,11 +72,20 @@ class Unit:
     """For people."""
     peak_gflop_s: dict[str, Figure]
     """Precision -> dense peak at the default power mode."""
+    cores: Figure | None = None
+    """Of a processor, at work together in that peak; None: not known."""
 
     def __post_init__(self) -> None:
         for precision, figure in self.peak_gflop_s.items():
             _known(precision, VALUE_BYTES, "peak_gflop_s")
             _positive(figure, f"peak_gflop_s.{precision}")
+        if self.cores is not None:
+            _whole(self.cores, "cores")
+
+    @property
+    def core_gflop_s(self) -> float:
+        """Peak of one core (of all, where their number is not known) in the precision that stands first."""
+        return next(iter(self.peak_gflop_s.values())).value / (1.0 if self.cores is None else self.cores.value)
 
 
 @dataclass(frozen=True, slots=True)
@@ -91,6 +100,8 @@ class PowerMode:
     """Instead of the card's."""
     peak_gflop_s: dict[str, dict[str, Figure]] | None = None
     """Unit -> precision -> peak, instead of the card's."""
+    cores: dict[str, Figure] | None = None
+    """Unit -> cores, instead of the card's."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -104,8 +115,7 @@ class Multiples:
 
     def __post_init__(self) -> None:
         for name, figure in (("head_dim", self.head_dim), ("ffn_hidden", self.ffn_hidden)):
-            if figure.value < 1 or figure.value % 1:
-                raise InputError(f"{name}: found {figure.value:g}, expected a whole number of at least 1")
+            _whole(figure, name)
 
 
 @dataclass(frozen=True, slots=True)
@@ -130,6 +140,13 @@ class RuntimeFigures:
     """b: the latency is expected between estimate / (1 + b) and estimate * (1 + b)."""
     basis: str
     """"measured" (ViT rows of this runtime on this board), "related" (other networks or chips), "assumed"."""
+    startup_ms: Figure | None = None
+    """From process start to an open scene: interpreter, libraries, no network and no tile. All of it in the page cache,
+    one core at the default power mode; None: not known."""
+    startup_read_mb: Figure | None = None
+    """Interpreter and libraries that a start reads from storage when nothing is in the page cache, MB."""
+    weights_mb_s: Figure | None = None
+    """Weights hashed, loaded and packed in a second, out of the page cache, MB/s; one core, default power mode."""
 
     def __post_init__(self) -> None:
         _known(self.basis, ("measured", "related", "assumed"), "basis")
@@ -141,6 +158,8 @@ class RuntimeFigures:
             for op_class, figure in classes.items():
                 _known(op_class, OP_CLASSES, f"efficiency.{precision}")
                 _share(figure, f"efficiency.{precision}.{op_class}")
+        if self.weights_mb_s is not None:
+            _positive(self.weights_mb_s, "weights_mb_s")
         if self.weight_copies.value < 1:
             raise InputError(f"weight_copies: found {self.weight_copies.value:g}, expected at least 1")
 
@@ -178,11 +197,15 @@ class Device:
     """At least the default one."""
     runtime: tuple[RuntimeFigures, ...]
     """What each runtime reaches."""
+    storage_mb_s: Figure | None = None
+    """Read from the storage that the board boots from, MB/s; None: not known."""
 
     def __post_init__(self) -> None:
         if self.schema != SCHEMA:
             raise InputError(f"schema: found {self.schema}, expected {SCHEMA}")
         _positive(self.tile_period_ms, "tile_period_ms")
+        if self.storage_mb_s is not None:
+            _positive(self.storage_mb_s, "storage_mb_s")
         units = {unit.id: unit for unit in self.unit}
         _known(self.default_power_mode, [mode.id for mode in self.power_mode], "default_power_mode")
         for mode in self.power_mode:
@@ -191,6 +214,9 @@ class Device:
                 for precision, figure in peaks.items():
                     _known(precision, units[unit].peak_gflop_s, f"power_mode {mode.id}: peak_gflop_s.{unit}")
                     _positive(figure, f"power_mode {mode.id}: peak_gflop_s.{unit}.{precision}")
+            for unit, cores in (mode.cores or {}).items():
+                _known(unit, units, f"power_mode {mode.id}: cores")
+                _whole(cores, f"power_mode {mode.id}: cores.{unit}")
             if mode.bandwidth_gb_s is not None:
                 _positive(mode.bandwidth_gb_s, f"power_mode {mode.id}: bandwidth_gb_s")
         for runtime in self.runtime:
@@ -201,6 +227,8 @@ class Device:
     def in_mode(self, name: str | None = None) -> tuple[Device, PowerMode]:
         """The device with the figures of a power mode (the default one if None), and that mode.
 
+        What one core does alone (startup_ms, weights_mb_s) changes as the peak of a core does.
+
         Raises UsageError listing the modes.
         """
         wanted = self.default_power_mode if name is None else name
@@ -208,15 +236,31 @@ class Device:
         if mode is None:
             modes = ", ".join(m.id for m in self.power_mode)
             raise UsageError(f"unknown power mode {wanted!r} of {self.id}: expected one of {modes}")
-        memory, peaks = self.memory, mode.peak_gflop_s or {}
+        memory, peaks, cores = self.memory, mode.peak_gflop_s or {}, mode.cores or {}
         if mode.bandwidth_gb_s is not None:
             memory = replace(memory, bandwidth_gb_s=mode.bandwidth_gb_s)
-        units = tuple(replace(u, peak_gflop_s={**u.peak_gflop_s, **peaks.get(u.id, {})}) for u in self.unit)
-        return replace(self, memory=memory, unit=units), mode
+        units = tuple(
+            replace(u, peak_gflop_s={**u.peak_gflop_s, **peaks.get(u.id, {})}, cores=cores.get(u.id, u.cores))
+            for u in self.unit
+        )
+        speed = {new.id: new.core_gflop_s / old.core_gflop_s for new, old in zip(units, self.unit, strict=True)}
+        runtimes = tuple(
+            replace(
+                r,
+                startup_ms=_scaled(r.startup_ms, 1 / speed[r.unit], mode.id),
+                weights_mb_s=_scaled(r.weights_mb_s, speed[r.unit], mode.id),
+            )
+            for r in self.runtime
+        )
+        return replace(self, memory=memory, unit=units, runtime=runtimes), mode
+
+    def unit_of(self, runtime: RuntimeFigures) -> Unit:
+        """The unit that a runtime of this card runs on."""
+        return next(u for u in self.unit if u.id == runtime.unit)
 
     def peak_gflop_s(self, runtime: RuntimeFigures, precision: str) -> Figure:
         """Peak of the unit that a runtime of this card runs on."""
-        return next(u for u in self.unit if u.id == runtime.unit).peak_gflop_s[precision]
+        return self.unit_of(runtime).peak_gflop_s[precision]
 
 
 def load_device(path: Path) -> Device:
@@ -246,6 +290,17 @@ def _known(name: str, known: Iterable[str], key: str) -> None:
 def _positive(figure: Figure, key: str) -> None:
     if figure.value <= 0:
         raise InputError(f"{key}: found {figure.value:g}, expected more than 0")
+
+
+def _whole(figure: Figure, key: str) -> None:
+    if figure.value < 1 or figure.value % 1:
+        raise InputError(f"{key}: found {figure.value:g}, expected a whole number of at least 1")
+
+
+def _scaled(figure: Figure | None, factor: float, mode: str) -> Figure | None:
+    if figure is None or factor == 1:
+        return figure
+    return Figure(figure.value * factor, f"{figure.source}; x {factor:.3g}, as a core's peak in power mode {mode}")
 
 
 def _share(figure: Figure, key: str) -> None:

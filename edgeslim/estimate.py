@@ -2,19 +2,40 @@
 
 Latency of a tile = fixed + Σ over matrix products of (overhead + max(FLOP / (peak · efficiency), bytes / (bandwidth ·
 sustained fraction))). Memory = weights (as often as the runtime holds them) + peak activations + buffers + runtime.
+
+Start-up, from process start to the first finished batch of `edgeslim classify` on one thread a core, nothing in the
+page cache (a board that has just booted):
+
+    libraries   startup_ms: interpreter, libraries, opening the scene
+    storage     (startup_read_mb + weights + golden tiles) / storage_mb_s
+    weights     weights / weights_mb_s: hashed, loaded, packed
+    golden      16 golden tiles replayed before the flight on one core: 4 x t1(4 tiles)
+    batch       two warm-up batches on every core at the same time, then the first batch: 3 x t(batch)
+
+t1 and t are the sum above with one core's share of the peak, t also with its share of the bandwidth, as all cores run a
+batch. The batch is the largest that any width of the encoder takes: a narrower width, which may take larger ones, is so
+never foretold to start later. Follows edgeslim/onboard/classify.py and integrity.py.
 """
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass
 
 from edgeslim import cost
+from edgeslim.architecture import Architecture
 from edgeslim.device import Device, RuntimeFigures
 from edgeslim.profile import Profile
-from edgeslim.units import GIGA, VALUE_BYTES, gflop, mib
+from edgeslim.units import GIGA, MEGA, VALUE_BYTES, gflop, mib
 
 BATCH = 1
 """Tiles a call that an estimate is for."""
+GOLDEN_TILES = 16
+"""Golden tiles of an artifact, all replayed before a flight."""
+GOLDEN_BATCH = 4
+"""Of them, replayed in one call."""
+_WARM_UPS = 2
+"""Batches that every worker runs before the first one of the scene."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -34,6 +55,31 @@ class Memory:
     def total_mib(self) -> float:
         """The sum."""
         return self.weights_mib + self.activations_mib + self.buffers_mib + self.runtime_mib
+
+
+@dataclass(frozen=True, slots=True)
+class Startup:
+    """Time from process start to the first finished tile, cold, split."""
+
+    libraries_ms: float
+    """Interpreter, libraries, opening the scene."""
+    storage_ms: float
+    """Libraries, weights and golden tiles read from storage."""
+    weights_ms: float
+    """Weights hashed, loaded and packed."""
+    golden_ms: float
+    """Golden tiles replayed."""
+    batch_ms: float
+    """Warm-up and first batch."""
+    low_ms: float
+    """Sum, at the lower end of the error band."""
+    high_ms: float
+    """Sum, at the upper end of the error band; a start-up budget is held against it."""
+
+    @property
+    def total_ms(self) -> float:
+        """The sum."""
+        return self.libraries_ms + self.storage_ms + self.weights_ms + self.golden_ms + self.batch_ms
 
 
 @dataclass(frozen=True, slots=True)
@@ -66,10 +112,17 @@ class Estimate:
     """Measured score of this width; None: not measured."""
     score_basis: str | None
     """Metric, data set and source of the score."""
+    startup: Startup | None = None
+    """Time to the first finished tile; None: not known, as the device's card lacks figures for it."""
 
     def found(self, budget: str) -> float:
-        """The figure that is held against a budget of that name."""
-        figures = {"gflop": self.gflop, "memory_mib": self.memory.total_mib, "latency_ms": self.latency_high_ms}
+        """The figure that is held against a budget of that name; infinite where it is not known."""
+        figures = {
+            "gflop": self.gflop,
+            "memory_mib": self.memory.total_mib,
+            "latency_ms": self.latency_high_ms,
+            "startup_s": math.inf if self.startup is None else self.startup.high_ms / 1e3,
+        }
         return figures[budget]
 
 
@@ -79,15 +132,7 @@ def estimate(
     """What an encoder with its head costs at a width on a device (at its power mode, see Device.in_mode)."""
     arch, classes = profile.architecture.at(width_multiplier), profile.num_classes
     value_bytes = VALUE_BYTES[precision]
-    ops = cost.ops(arch, classes, BATCH, value_bytes)
-    peak = device.peak_gflop_s(runtime, precision).value * GIGA
-    bytes_s = device.memory.bandwidth_gb_s.value * device.memory.sustained_fraction.value * GIGA
-    seconds = {"compute": 0.0, "bandwidth": 0.0, "overhead": runtime.fixed_overhead_ms.value / 1e3}
-    for op in ops:
-        compute = op.flop / (peak * runtime.efficiency[precision][op.op_class].value)
-        moving = op.moved_bytes / bytes_s
-        seconds["compute" if compute >= moving else "bandwidth"] += max(compute, moving)
-        seconds["overhead"] += runtime.op_overhead_us.value / 1e6
+    seconds = _seconds(arch, classes, BATCH, device, runtime, precision)
     latency_ms = sum(seconds.values()) * 1e3
     band = 1 + runtime.error_band.value
     need = cost.footprint(arch, classes, BATCH, value_bytes)
@@ -98,7 +143,7 @@ def estimate(
         head_dim=arch.head_dim,
         ffn_hidden=arch.ffn_hidden,
         aligned=not (arch.head_dim % multiples.head_dim.value or arch.ffn_hidden % multiples.ffn_hidden.value),
-        gflop=gflop(sum(op.flop for op in ops)),
+        gflop=gflop(cost.flop(arch, classes, BATCH)),
         parameters=cost.parameters(arch, classes),
         memory=Memory(
             weights_mib=mib(need.weights_bytes * runtime.weight_copies.value),
@@ -112,4 +157,67 @@ def estimate(
         bound=max(seconds, key=lambda part: seconds[part]),
         score=None if score is None else score.value,
         score_basis=None if score is None else f"{score.metric}, {score.dataset}; {score.source}",
+        startup=_startup(profile, arch, device, runtime, precision),
     )
+
+
+def startup_lacks(device: Device, runtime: RuntimeFigures) -> tuple[str, ...]:
+    """Keys without which a card's start-up is not known; empty where it is."""
+    found = {
+        "storage_mb_s": device.storage_mb_s,
+        f"cores of unit {runtime.unit}": device.unit_of(runtime).cores,
+        f"startup_ms of runtime {runtime.id}": runtime.startup_ms,
+        f"startup_read_mb of runtime {runtime.id}": runtime.startup_read_mb,
+        f"weights_mb_s of runtime {runtime.id}": runtime.weights_mb_s,
+    }
+    return tuple(key for key, figure in found.items() if figure is None)
+
+
+def _startup(
+    profile: Profile, arch: Architecture, device: Device, runtime: RuntimeFigures, precision: str
+) -> Startup | None:
+    """See the module's docstring."""
+    cores, storage, read = device.unit_of(runtime).cores, device.storage_mb_s, runtime.startup_read_mb
+    libraries, weights = runtime.startup_ms, runtime.weights_mb_s
+    if cores is None or storage is None or libraries is None or read is None or weights is None:
+        return None
+    classes, full = profile.num_classes, profile.architecture
+    batch = cost.default_batch(full.at(full.width_steps()[0]))
+    weights_mb = cost.parameters(arch, classes) * VALUE_BYTES[precision] / MEGA
+    golden_mb = GOLDEN_TILES * arch.bands * arch.tile_px**2 * 4 / MEGA
+    alone = _seconds(arch, classes, GOLDEN_BATCH, device, runtime, precision, compute_share=1 / cores.value)
+    together = _seconds(
+        arch, classes, batch, device, runtime, precision, compute_share=1 / cores.value, bandwidth_share=1 / cores.value
+    )
+    parts = {
+        "libraries_ms": libraries.value,
+        "storage_ms": (read.value + weights_mb + golden_mb) / storage.value * 1e3,
+        "weights_ms": weights_mb / weights.value * 1e3,
+        "golden_ms": GOLDEN_TILES / GOLDEN_BATCH * sum(alone.values()) * 1e3,
+        "batch_ms": (_WARM_UPS + 1) * sum(together.values()) * 1e3,
+    }
+    total, band = sum(parts.values()), 1 + runtime.error_band.value
+    return Startup(**parts, low_ms=total / band, high_ms=total * band)
+
+
+def _seconds(
+    arch: Architecture,
+    classes: int,
+    batch: int,
+    device: Device,
+    runtime: RuntimeFigures,
+    precision: str,
+    *,
+    compute_share: float = 1.0,
+    bandwidth_share: float = 1.0,
+) -> dict[str, float]:
+    """Time of one call, by what bounds it, with a share of the unit's peak and of the memory's bandwidth."""
+    peak = device.peak_gflop_s(runtime, precision).value * GIGA * compute_share
+    bytes_s = device.memory.bandwidth_gb_s.value * device.memory.sustained_fraction.value * GIGA * bandwidth_share
+    seconds = {"compute": 0.0, "bandwidth": 0.0, "overhead": runtime.fixed_overhead_ms.value / 1e3}
+    for op in cost.ops(arch, classes, batch, VALUE_BYTES[precision]):
+        compute = op.flop / (peak * runtime.efficiency[precision][op.op_class].value)
+        moving = op.moved_bytes / bytes_s
+        seconds["compute" if compute >= moving else "bandwidth"] += max(compute, moving)
+        seconds["overhead"] += runtime.op_overhead_us.value / 1e6
+    return seconds

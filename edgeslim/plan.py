@@ -14,7 +14,7 @@ from typing import Any
 from edgeslim.architecture import Architecture
 from edgeslim.device import Device, RuntimeFigures
 from edgeslim.errors import InputError, NothingFits, UsageError
-from edgeslim.estimate import BATCH, Estimate, estimate
+from edgeslim.estimate import BATCH, Estimate, estimate, startup_lacks
 from edgeslim.profile import Profile
 from edgeslim.shelf import read_record
 from edgeslim.target import Target
@@ -47,10 +47,12 @@ class Budget:
     """Peak memory of the process."""
     latency_ms: Limit | None
     """Time of a tile, held against the upper end of the estimate; None: not limited."""
+    startup_s: Limit | None = None
+    """From process start to the first finished tile, held against the upper end of the estimate; None: not limited."""
 
     def limits(self) -> Iterator[tuple[str, Limit]]:
         """The budgets that are set, with the name of their field."""
-        for name in ("gflop", "memory_mib", "latency_ms"):
+        for name in ("gflop", "memory_mib", "latency_ms", "startup_s"):
             if (limit := getattr(self, name)) is not None:
                 yield name, limit
 
@@ -60,7 +62,7 @@ class Miss:
     """One budget that a step does not meet."""
 
     budget: str
-    """"gflop", "memory_mib" or "latency_ms"."""
+    """"gflop", "memory_mib", "latency_ms" or "startup_s"."""
     limit: float
     """What was allowed."""
     found: float
@@ -121,6 +123,8 @@ class Plan:
     """What a tile may cost."""
     steps: tuple[Step, ...]
     """All width steps, widest first."""
+    startup_lacks: tuple[str, ...] = ()
+    """Keys that the device's card lacks for the start-up to be known."""
 
     @property
     def width_multiplier(self) -> float:
@@ -129,7 +133,7 @@ class Plan:
 
     def summary(self) -> dict[str, Any]:
         """What crosses to the device with an artifact: all but the architectures and the steps not chosen."""
-        left_out = ("architecture", "slim_architecture", "steps", "multiples")
+        left_out = ("architecture", "slim_architecture", "steps", "multiples", "startup_lacks")
         return {key: value for key, value in self.to_dict().items() if key not in left_out}
 
     def to_dict(self) -> dict[str, Any]:
@@ -211,21 +215,30 @@ def make_plan(
     gflop: float | None = None,
     memory_mib: float | None = None,
     latency_ms: float | None = None,
+    startup_s: float | None = None,
     power_mode: str | None = None,
 ) -> Plan:
     """The widest aligned width step that meets every budget; an unaligned one only if no aligned one does.
 
-    Budgets that are None come from the device's card; no latency budget stands there, its tile period gives GFLOP.
-    Raises NothingFits naming the nearest miss, UsageError for a budget that is not more than 0 or a power mode that
-    the device does not have, InputError if the device has no figures for a runtime of the target.
+    Budgets that are None come from the device's card; none of latency and start-up stands there, its tile period gives
+    GFLOP. Raises NothingFits naming the nearest miss, UsageError for a budget that is not more than 0 or a power mode
+    that the device does not have, InputError if the device has no figures for a runtime of the target or for a start-up
+    that is to be limited.
     """
-    for flag, value in (("--gflop", gflop), ("--memory-mib", memory_mib), ("--latency-ms", latency_ms)):
+    asked = {"--gflop": gflop, "--memory-mib": memory_mib, "--latency-ms": latency_ms, "--startup-s": startup_s}
+    for flag, value in asked.items():
         if value is not None and not 0 < value < math.inf:
             raise UsageError(f"{flag}: found {value:g}, expected a number of more than 0")
     planned, mode = device.in_mode(power_mode)
     precision = target.precisions[0]
     runtime = _runtime(planned, target, precision)
-    budget = _budget(planned, runtime, precision, gflop, memory_mib, latency_ms)
+    lacks = startup_lacks(planned, runtime)
+    if startup_s is not None and lacks:
+        raise InputError(
+            f"--startup-s: the start-up of {device.id} is not known, its card has no {', no '.join(lacks)}; add that "
+            "to a card of your own (--cards), or leave --startup-s out"
+        )
+    budget = _budget(planned, runtime, precision, gflop, memory_mib, latency_ms, startup_s)
     multiples = (int(device.multiples.head_dim.value), int(device.multiples.ffn_hidden.value))
     widths = sorted(profile.architecture.width_steps(), reverse=True)
     estimates = [estimate(profile, w, planned, runtime, precision) for w in widths]
@@ -253,6 +266,7 @@ def make_plan(
         multiples=multiples,
         budget=budget,
         steps=tuple(Step(_verdict(e, m, chosen), m, e) for e, m in held),
+        startup_lacks=lacks,
     )
 
 
@@ -262,6 +276,7 @@ def miss_text(miss: Miss) -> str:
         "gflop": ("FLOP", "GFLOP"),
         "memory_mib": ("memory", "MiB"),
         "latency_ms": ("latency up to", "ms"),
+        "startup_s": ("start-up up to", "s"),
     }[miss.budget]
     return f"{what} {miss.found:.3g} {unit} > {miss.limit:.3g} ({over_text(miss.over)})"
 
@@ -292,6 +307,7 @@ def _budget(
     gflop: float | None,
     memory_mib: float | None,
     latency_ms: float | None,
+    startup_s: float | None,
 ) -> Budget:
     peak = device.peak_gflop_s(runtime, precision).value
     share = runtime.efficiency[precision]["gemm"].value
@@ -309,6 +325,7 @@ def _budget(
             memory.usable_mib, f"{memory.total_mib.value:g} MiB - {memory.reserve_mib.value:g} MiB left to the system"
         ),
         latency_ms=None if latency_ms is None else Limit(latency_ms, "asked"),
+        startup_s=None if startup_s is None else Limit(startup_s, "asked"),
     )
 
 

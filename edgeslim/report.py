@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
@@ -20,8 +21,15 @@ if TYPE_CHECKING:
 MAX_ROWS = 12
 """Rows of refused steps before the unaligned ones are only counted."""
 
-_BUDGETS = {"gflop": ("FLOP a tile", "GFLOP"), "memory_mib": ("memory", "MiB"), "latency_ms": ("latency a tile", "ms")}
-_SHORT = {"gflop": "FLOP", "memory_mib": "memory", "latency_ms": "latency"}
+_BUDGETS = {
+    "gflop": ("FLOP a tile", "GFLOP"),
+    "memory_mib": ("memory", "MiB"),
+    "latency_ms": ("latency a tile", "ms"),
+    "startup_s": ("start-up", "s"),
+}
+_FLAGS = {"latency_ms": "--latency-ms", "startup_s": "--startup-s"}
+"""Of budgets that are not limited unasked; what is held against them is an upper end."""
+_SHORT = {"gflop": "FLOP", "memory_mib": "memory", "latency_ms": "latency", "startup_s": "start-up"}
 
 
 def print_plan(plan: Plan, console: Console) -> None:
@@ -85,11 +93,12 @@ def _print_budget(plan: Plan, console: Console) -> None:
     limits = dict(plan.budget.limits())
     for name, (title, unit) in _BUDGETS.items():
         limit = limits.get(name)
+        found = plan.chosen.found(name)
         table.add_row(
             title,
             f"{number(limit.value)} {unit}" if limit else "not limited",
-            ("up to " if name == "latency_ms" else "") + f"{number(plan.chosen.found(name))} {unit}",
-            escape(limit.basis) if limit else "give --latency-ms to limit it",
+            ("up to " if name in _FLAGS else "") + f"{number(found)} {unit}" if math.isfinite(found) else "not known",
+            escape(limit.basis) if limit else f"give {_FLAGS[name]} to limit it",
         )
     console.print()
     console.print(table)
@@ -125,11 +134,32 @@ def _print_chosen(plan: Plan, console: Console) -> None:
         f"{number(chosen.latency_low_ms)} to {number(chosen.latency_high_ms)} ms within its error band{held}; "
         "an estimate, not a measurement",
     )
+    grid.add_row("start-up", _startup(plan))
     score = "not measured" if chosen.score is None else f"{chosen.score:.3f} ({chosen.score_basis})"
     grid.add_row("score", Text(score))
     console.print()
     console.print(f"[bold]Chosen: width multiplier {chosen.width_multiplier:.4g}[/]", highlight=False)
     console.print(grid)
+
+
+def _startup(plan: Plan) -> str:
+    startup = plan.chosen.startup
+    if startup is None:
+        lacks = f": the device's card has no {', no '.join(plan.startup_lacks)}" if plan.startup_lacks else ""
+        return escape(f"not known{lacks}")
+    parts = {
+        "libraries": startup.libraries_ms,
+        "storage": startup.storage_ms,
+        "weights": startup.weights_ms,
+        "golden tiles": startup.golden_ms,
+        "first batch": startup.batch_ms,
+    }
+    held = "; the upper end is held against the budget" if plan.budget.startup_s else ""
+    return (
+        f"{number(startup.total_ms / 1e3)} s from a cold start to the first finished tile: "
+        f"{', '.join(f'{part} {ms / 1e3:.2f}' for part, ms in parts.items())}; "
+        f"{number(startup.low_ms / 1e3)} to {number(startup.high_ms / 1e3)} s within its error band{held}"
+    )
 
 
 def _alignment(estimate: Estimate, multiples: tuple[int, ...]) -> str:

@@ -8,6 +8,9 @@ FLOP_PER_MAC = 2
 GIGA = 1e9
 """GFLOP, GB/s: decimal."""
 
+MEGA = 1e6
+"""MB, MB/s: decimal, as storage is sold and measured."""
+
 MIB = 2**20
 """Bytes of a MiB: memory is binary."""
 

@@ -7,6 +7,7 @@ import pytest
 
 from edgeslim.device import Device, Figure, device_names, load_device, take_device
 from edgeslim.errors import InputError, UnknownName, UsageError
+from edgeslim.estimate import startup_lacks
 from edgeslim.shelf import card_paths, shelf_folder
 
 NEEDED = {
@@ -51,6 +52,18 @@ def test_every_figure_of_every_card_names_its_source(path: Path) -> None:
 
 
 @pytest.mark.parametrize("path", card_paths("devices"), ids=lambda path: path.stem)
+def test_every_board_has_a_start_up_in_every_power_mode(path: Path) -> None:
+    card = load_device(path)
+    for mode in card.power_mode:
+        device, _ = card.in_mode(mode.id)
+        runtime = next(r for r in device.runtime if r.id == "onnxruntime-cpu")
+        assert startup_lacks(device, runtime) == ()
+        # Cores and peak belong together: a core of these boards has a clock of 0.9 to 2.6 GHz.
+        flop_a_cycle = {"raspberry-pi-4b-4gb": 8, "x86-64-host": 32}.get(card.id, 16)
+        assert 0.9 < device.unit_of(runtime).core_gflop_s / flop_a_cycle < 2.6
+
+
+@pytest.mark.parametrize("path", card_paths("devices"), ids=lambda path: path.stem)
 def test_no_board_is_planned_without_its_caps(path: Path) -> None:
     assert "maxn" not in load_device(path).default_power_mode.lower()
 
@@ -68,6 +81,13 @@ def test_a_power_mode_replaces_its_figures_only() -> None:
     low, _ = device.in_mode("7W")
     assert low.unit[0].peak_gflop_s["fp32"].value == 61.4
     assert low.memory == device.memory
+    assert low.unit[0].cores is not None
+    assert low.unit[0].cores.value == 4
+    was, now = device.runtime[0].startup_ms, low.runtime[0].startup_ms
+    assert was is not None
+    assert now is not None
+    assert now.value == pytest.approx(was.value * (144 / 6) / (61.4 / 4))
+    assert "power mode 7W" in now.source
     fast, _ = device.in_mode("25W")
     assert fast.memory.bandwidth_gb_s.value == 102.4
     assert fast.memory.total_mib == device.memory.total_mib
@@ -99,6 +119,18 @@ def test_an_unknown_device_lists_the_nearest() -> None:
         (r'default_power_mode = "15W"', 'default_power_mode = "20W"', "default_power_mode: found '20W', expected one"),
         (r"peak_gflop_s.cpu.fp32", "peak_gflop_s.npu.fp32", "peak_gflop_s: found 'npu', expected one of cpu, gpu"),
         (r'unit = "cpu"', 'unit = "npu"', "runtime onnxruntime-cpu: unit: found 'npu', expected one of cpu, gpu"),
+        (
+            r"storage_mb_s = \{[^\n]*",
+            'storage_mb_s = { value = 0, source = "x" }',
+            "storage_mb_s: found 0, expected more",
+        ),
+        (r"cores = \{[^\n]*", 'cores = { value = 1.5, source = "x" }', "cores: found 1.5, expected a whole number"),
+        (r"cores.cpu =", "cores.npu =", "power_mode 7W: cores: found 'npu', expected one of cpu, gpu"),
+        (
+            r"weights_mb_s = \{[^\n]*",
+            'weights_mb_s = { value = 0, source = "x" }',
+            "weights_mb_s: found 0, expected more",
+        ),
         (r"\nattention = [^\n]*", "", "efficiency.fp32: missing key 'attention'"),
         (r'basis = "related"', 'basis = "sure"', "basis: found 'sure', expected one of measured, related, assumed"),
         (r"schema = 1", "schema = 9", "schema: found 9, expected 1"),

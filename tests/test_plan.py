@@ -1,4 +1,5 @@
 import json
+import re
 import subprocess
 import sys
 from dataclasses import replace
@@ -50,6 +51,7 @@ PI4, ORIN = take_device("raspberry-pi-4b-4gb"), take_device("jetson-orin")
 VIT_L = take_profile("vit-l-16")
 
 limits = st.one_of(st.none(), st.floats(1e-3, 1e5))
+seconds = st.one_of(st.none(), st.floats(1, 100))
 widening = st.floats(1, 1e3)
 profiles = st.sampled_from([EMBEDDED, take_profile("vit-s-16"), VIT_L])
 devices = st.sampled_from([PI4, ORIN, take_device("x86-64-host")])
@@ -57,37 +59,40 @@ quick = settings(max_examples=40, deadline=None, suppress_health_check=[HealthCh
 
 
 def planned(profile: Profile, device: Device, *budget: float | None) -> Plan | None:
-    gflop, memory_mib, latency_ms = budget
+    gflop, memory_mib, latency_ms, startup_s = budget
     try:
-        return make_plan(profile, device, TARGET, gflop=gflop, memory_mib=memory_mib, latency_ms=latency_ms)
+        return make_plan(
+            profile, device, TARGET, gflop=gflop, memory_mib=memory_mib, latency_ms=latency_ms, startup_s=startup_s
+        )
     except NothingFits:
         return None
 
 
 @quick
-@given(profiles, devices, limits, limits, limits, st.tuples(widening, widening, widening))
+@given(profiles, devices, limits, limits, limits, seconds, st.tuples(widening, widening, widening, widening))
 def test_a_looser_budget_never_gives_a_narrower_plan(
     profile: Profile,
     device: Device,
     g: float | None,
     m: float | None,
     t: float | None,
-    more: tuple[float, float, float],
+    s: float | None,
+    more: tuple[float, float, float, float],
 ) -> None:
-    tight = planned(profile, device, g, m, t)
+    tight = planned(profile, device, g, m, t, s)
     if tight is None:
         return
-    loose = planned(profile, device, *(None if b is None else b * f for b, f in zip((g, m, t), more, strict=True)))
+    loose = planned(profile, device, *(None if b is None else b * f for b, f in zip((g, m, t, s), more, strict=True)))
     assert loose is not None
     assert loose.width_multiplier >= tight.width_multiplier
 
 
 @quick
-@given(profiles, devices, limits, limits, limits)
+@given(profiles, devices, limits, limits, limits, seconds)
 def test_the_chosen_plan_meets_every_budget_and_each_refusal_is_true(
-    profile: Profile, device: Device, g: float | None, m: float | None, t: float | None
+    profile: Profile, device: Device, g: float | None, m: float | None, t: float | None, s: float | None
 ) -> None:
-    plan = planned(profile, device, g, m, t)
+    plan = planned(profile, device, g, m, t, s)
     if plan is None:
         return
     for name, limit in plan.budget.limits():
@@ -116,6 +121,10 @@ def test_narrower_is_never_estimated_to_need_more(profile: Profile, device: Devi
         assert narrow.gflop < wide.gflop
         assert narrow.parameters < wide.parameters
         assert narrow.latency_ms < wide.latency_ms
+        assert narrow.startup is not None
+        assert wide.startup is not None
+        assert narrow.startup.total_ms < wide.startup.total_ms
+        assert narrow.found("startup_s") < wide.found("startup_s")
 
 
 def test_the_embedded_encoder_fits_whole_on_a_jetson_orin() -> None:
@@ -216,8 +225,98 @@ def test_latency_is_the_written_sum() -> None:
     assert found.latency_high_ms == pytest.approx(found.latency_ms * 2)
 
 
-def test_a_plan_survives_its_file(tmp_path: Path) -> None:
+def test_start_up_is_the_written_sum() -> None:
+    from edgeslim import cost
+
+    runtime, share = PI4.runtime[0], PI4.runtime[0].efficiency["fp32"]
+    arch, core, bus = EMBEDDED.architecture.at(0.5), 57.6e9 / 4, 12.8e9 * 0.43
+
+    def seconds_of(batch: int, bytes_s: float) -> float:
+        ops = cost.ops(arch, 0, batch)
+        return 0.5e-3 + sum(
+            60e-6 + max(o.flop / (core * share[o.op_class].value), o.moved_bytes / bytes_s) for o in ops
+        )
+
+    card = {"startup_ms": 1000.0, "startup_read_mb": 100.0, "weights_mb_s": 50.0}
+    runtime = replace(runtime, **{key: Figure(value, "a test") for key, value in card.items()})  # type: ignore[arg-type]
+    device = replace(PI4, storage_mb_s=Figure(40, "a test"))
+    found = estimate(EMBEDDED, 0.5, device, runtime, "fp32").startup
+    assert found is not None
+    weights_mb = cost.parameters(arch) * 4 / 1e6
+    assert found.libraries_ms == 1000
+    assert found.storage_ms == pytest.approx((100 + weights_mb + 16 * 3 * 64**2 * 4 / 1e6) / 40 * 1e3)
+    assert found.weights_ms == pytest.approx(weights_mb / 50 * 1e3)
+    assert found.golden_ms == pytest.approx(4 * seconds_of(4, bus) * 1e3)
+    assert found.batch_ms == pytest.approx(3 * seconds_of(8, bus / 4) * 1e3)
+    assert (found.low_ms, found.high_ms) == pytest.approx((found.total_ms / 2, found.total_ms * 2))
+
+
+def test_start_up_counts_what_the_runner_does() -> None:
+    from edgeslim import cost
+    from edgeslim.estimate import GOLDEN_BATCH, GOLDEN_TILES
+    from edgeslim.ground.golden import COUNT
+    from edgeslim.onboard.integrity import KEPT_TILES
+    from edgeslim.onboard.memory import batch_within
+
+    assert (GOLDEN_TILES, GOLDEN_BATCH) == (COUNT, KEPT_TILES)
+    for profile in (EMBEDDED, take_profile("vit-s-16"), VIT_L):
+        full = profile.architecture
+        batches = [batch_within(full.at(w), 10, None, 4, 2**62) for w in full.width_steps()]
+        assert max(batches) == cost.default_batch(full.at(full.width_steps()[0]))
+
+
+def test_a_start_up_budget_is_held_against_the_upper_end() -> None:
+    whole = make_plan(EMBEDDED, PI4, TARGET)
+    assert (whole.width_multiplier, whole.budget.startup_s) == (1.0, None)
+    assert whole.chosen.startup is not None
+    limit = whole.chosen.startup.high_ms / 1e3
+    assert make_plan(EMBEDDED, PI4, TARGET, startup_s=limit).width_multiplier == 1.0
+    tight = make_plan(EMBEDDED, PI4, TARGET, startup_s=limit * 0.99)
+    assert tight.width_multiplier < 1.0
+    assert [miss.budget for miss in tight.steps[0].misses] == ["startup_s"]
+
+
+def test_a_start_up_shorter_than_its_fixed_part_fits_nothing() -> None:
+    with pytest.raises(NothingFits) as error:
+        make_plan(EMBEDDED, PI4, TARGET, startup_s=2)
+    assert error.value.exit_code == 3
+    assert re.search(r"misses start-up up to [\d.]+ s > 2 \([\d.]+ times\); raise --startup-s, or", str(error.value))
+
+
+def test_a_slower_power_mode_starts_later() -> None:
+    startups = [make_plan(EMBEDDED, ORIN, TARGET, power_mode=mode).chosen.startup for mode in ("7W", "15W")]
+    assert startups[0] is not None
+    assert startups[1] is not None
+    assert startups[0].libraries_ms == pytest.approx(startups[1].libraries_ms * 1.5 / 0.96, rel=1e-3)
+    assert startups[0].golden_ms > startups[1].golden_ms
+    assert startups[0].storage_ms == startups[1].storage_ms
+
+
+def test_a_card_without_start_up_figures_says_so() -> None:
+    older = replace(PI4, storage_mb_s=None, runtime=(replace(PI4.runtime[0], startup_ms=None),))
+    plan = make_plan(EMBEDDED, older, TARGET)
+    assert plan.chosen.startup is None
+    assert plan.startup_lacks == ("storage_mb_s", "startup_ms of runtime onnxruntime-cpu")
+    with pytest.raises(InputError) as error:
+        make_plan(EMBEDDED, older, TARGET, startup_s=10)
+    assert "its card has no storage_mb_s, no startup_ms of runtime onnxruntime-cpu; add that" in str(error.value)
+    assert "\n" not in str(error.value)
+
+
+def test_a_plan_of_before_start_up_was_planned_is_read(tmp_path: Path) -> None:
     plan = make_plan(EMBEDDED, PI4, TARGET, latency_ms=20)
+    data = plan.to_dict()
+    del data["startup_lacks"], data["budget"]["startup_s"], data["chosen"]["startup"]
+    for step in data["steps"]:
+        del step["estimate"]["startup"]
+    (tmp_path / "plan.json").write_text(json.dumps(data))
+    older = read_plan(tmp_path / "plan.json")
+    assert older.slim_architecture == plan.slim_architecture
+    assert older.chosen == replace(plan.chosen, startup=None)
+
+
+def test_a_plan_survives_its_file(tmp_path: Path) -> None:
+    plan = make_plan(EMBEDDED, PI4, TARGET, latency_ms=20, startup_s=30)
     plan.write(tmp_path / "plan.json")
     assert read_plan(tmp_path / "plan.json") == plan
     data = json.loads((tmp_path / "plan.json").read_text())

@@ -25,6 +25,10 @@ def plan(
     latency_ms: Annotated[
         float | None, typer.Option(help="Most time a tile, ms; held against the upper end of the estimate.")
     ] = None,
+    startup_s: Annotated[
+        float | None,
+        typer.Option(help="Most time from process start to the first finished tile, s; held against the upper end."),
+    ] = None,
     power_mode: Annotated[str | None, typer.Option(help="Of the device, instead of its card's default.")] = None,
     cards: Annotated[Path | None, typer.Option(help="Folder with your own devices/, profiles/, export/.")] = None,
     out: Annotated[Path, typer.Option("-o", "--out", help="Plan to write (.json); replaces an older plan.")] = Path(
@@ -43,6 +47,7 @@ def plan(
         gflop=gflop,
         memory_mib=memory_mib,
         latency_ms=latency_ms,
+        startup_s=startup_s,
         power_mode=power_mode,
     )
     made.write(out, overwrite=overwrite)

@@ -2,6 +2,7 @@
 
 import json
 import os
+import re
 from pathlib import Path
 
 import pytest
@@ -9,8 +10,9 @@ import typer
 from typer.testing import CliRunner
 
 from edgeslim.cli.plan import plan as verb
-from edgeslim.errors import EdgeslimError, NothingFits, UnknownName, UsageError
+from edgeslim.errors import EdgeslimError, InputError, NothingFits, UnknownName, UsageError
 from edgeslim.plan import read_plan
+from edgeslim.shelf import shelf_folder
 
 GOLDEN = Path(__file__).parent.parent / "golden"
 CARD = """
@@ -72,6 +74,10 @@ def typed(*arguments: str) -> str:
     [
         ("plan-jetson-orin", ["--device", "jetson-orin", "--encoder", "small"]),
         ("plan-raspberry-pi-4b-20ms", ["--device", "raspberry-pi-4b-4gb", "--encoder", "small", "--latency-ms", "20"]),
+        (
+            "plan-start-up",
+            ["--device", "jetson-orin-nx", "--encoder", "vit-s-16", "--startup-s", "20", "--power-mode", "25W"],
+        ),
         ("plan-vit-l-16-raspberry-pi-4b", ["--device", "raspberry-pi-4b-4gb", "--encoder", "vit-l-16"]),
         ("plan-unaligned", ["--device", "rpi4", "--encoder", "small", "--gflop", "0.05", "--memory-mib", "200"]),
         ("plan-7w", ["--device", "jetson-orin", "--encoder", "small", "--power-mode", "7W", "--memory-mib", "120"]),
@@ -103,6 +109,19 @@ def test_nothing_fits_leaves_no_file_and_keeps_an_older_plan(here: Path) -> None
     with pytest.raises(NothingFits):
         typed(*arguments)
     assert (here / "plan.json").read_bytes() == before
+
+
+def test_an_older_card_is_planned_but_not_for_a_start_up(here: Path) -> None:
+    text = (shelf_folder("devices") / "raspberry-pi-5-8gb.toml").read_text(encoding="utf-8")
+    (here / "devices").mkdir()
+    older = re.sub(r"(?m)^(storage_mb_s|cores|startup_\w+|weights_mb_s) = .*\n", "", text)
+    (here / "devices" / "raspberry-pi-5-8gb.toml").write_text(older, encoding="utf-8")
+    arguments = ["--device", "raspberry-pi-5-8gb", "--encoder", "small"]
+    lines = " ".join(typed(*arguments).split())
+    assert "start-up not limited not known give --startup-s to limit it" in lines
+    assert "start-up not known: the device's card has no storage_mb_s, no cores of unit cpu, no startup_ms of" in lines
+    with pytest.raises(InputError, match="its card has no storage_mb_s, no cores of unit cpu, no startup_ms of"):
+        typed(*arguments, "--startup-s", "5")
 
 
 def test_a_missing_device_lists_the_devices(here: Path) -> None:
