@@ -60,8 +60,7 @@ class Guard:
         if not largest <= self._limit:  # a NaN is not less than anything
             found = f"a logit of {largest:.3g}" if np.isfinite(largest) else "logits that are not finite"
             raise UntrustedResult(
-                f"{self._name}: found {found}, expected at most {self._limit:.3g}; run `edgeslim check`, then go on "
-                "with --resume"
+                f"{self._name}: found {found}, expected at most {self._limit:.3g}; run `edgeslim check`"
             )
         return logits
 

@@ -44,6 +44,9 @@ class Kind(IntEnum):
     """JSON: why chunks since the last CHECK must not be used."""
 
 
+_KINDS = frozenset(int(kind) for kind in Kind)
+
+
 @dataclass(frozen=True, slots=True)
 class Record:
     """One record as read back."""
@@ -78,6 +81,7 @@ class Journal:
             raise _not_written(folder, error) from None
         journal = cls(folder, disk, file, 0)
         try:
+            _lock(folder, file)
             journal.append(Kind.RUN, as_json(run))
             journal.sync()
             disk.sync_folder(folder)
@@ -93,12 +97,18 @@ class Journal:
     def resume(cls, folder: Path, disk: Disk, size: int, number: int) -> Journal:
         """Go on after the first `number` records, which end at `size`."""
         try:
+            require_idle(folder)
             file = disk.append_to(folder / JOURNAL_NAME, size)
         except OSError as error:
             raise _not_written(folder, error) from None
         journal = cls(folder, disk, file, number)
         journal._unsynced = True
-        journal.sync()
+        try:
+            _lock(folder, file)
+            journal.sync()
+        except InputError:
+            journal.close()
+            raise
         return journal
 
     def append(self, kind: Kind, payload: bytes) -> None:
@@ -126,6 +136,28 @@ class Journal:
         self._file.close()
 
 
+def require_idle(folder: Path) -> None:
+    """Raise InputError where another process is at work on the journal; OSError where it cannot be opened."""
+    with (folder / JOURNAL_NAME).open("rb") as file:
+        _lock(folder, file)
+
+
+def _lock(folder: Path, file: BinaryIO) -> None:
+    """Hold the journal until the file is closed, by a crash too."""
+    try:
+        import fcntl
+    except ImportError:  # not on Windows
+        return
+    try:
+        fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except BlockingIOError:
+        raise InputError(
+            f"{folder.parent}: another edgeslim is at work there; wait for it, or choose another -o"
+        ) from None
+    except OSError:  # a file system without locks
+        return
+
+
 def as_json(data: dict[str, Any]) -> bytes:
     """Canonical JSON."""
     return json.dumps(data, sort_keys=True, separators=(",", ":"), ensure_ascii=False).encode()
@@ -141,7 +173,7 @@ def read_records(folder: Path) -> Iterator[Record]:
             end = number = 0
             while len(frame := file.read(_FRAME.size)) == _FRAME.size:
                 magic, kind, found, length, checksum = _FRAME.unpack(frame)
-                if magic != _MAGIC or found != number or length > _LONGEST:
+                if magic != _MAGIC or found != number or length > _LONGEST or kind not in _KINDS:
                     return
                 payload = file.read(length)
                 if len(payload) != length or _sum(kind, number, payload) != checksum:

@@ -55,13 +55,13 @@ class Recorder:
             self._add_cells if as_cells or self._vector else None,
             output.probabilities and not as_cells,
         )
-        self.chunks_done = self.bands_done = self.bands_synced = 0
+        self.chunks_done = self.bands_done = self.bands_synced = self.bands_trusted = 0
         self._synced_at = time.monotonic()
 
     def replay(self, payload: bytes) -> None:
         """A chunk that the journal holds already."""
         self._take(ChunkResult.from_bytes(payload, self.plan, self.thumbnail, len(self._maps.classes)))
-        self.bands_synced = self.bands_done
+        self.bands_synced = self.bands_trusted = self.bands_done
 
     def add(self, result: ChunkResult) -> None:
         """The next chunk: into the journal, synced where it ends a band. Raises InputError if the disk is full."""
@@ -73,6 +73,8 @@ class Recorder:
     def note(self, kind: Kind, payload: bytes) -> None:
         """Another record, synced."""
         self._journal.append(kind, payload)
+        if kind is Kind.CHECK:
+            self.bands_trusted = self.bands_done
         self.sync()
 
     def sync(self) -> None:

@@ -211,6 +211,10 @@ class Run:
         if not isinstance(error, EdgeslimError) or "--resume" in str(error):
             return error
         done, bands = recorder.bands_synced, recorder.plan.bands
+        if isinstance(error, UntrustedResult):
+            trusted = recorder.bands_trusted
+            marked = f"row bands {trusted + 1} to {done}" if done > trusted else "tiles"
+            return UntrustedResult(f"{error}; {marked} since the last good check are marked, --resume makes them again")
         kept = f"row bands 1 to {done} of {bands} are kept" if done else "what was finished is kept"
         return type(error)(f"{error}; {kept}, go on with --resume")
 

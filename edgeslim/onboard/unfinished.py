@@ -18,7 +18,7 @@ from typing import Any
 
 from edgeslim.errors import InputError
 from edgeslim.onboard.disk import Disk
-from edgeslim.onboard.journal import JOURNAL_NAME, Journal, Kind, Record, read_records
+from edgeslim.onboard.journal import JOURNAL_NAME, Journal, Kind, Record, read_records, require_idle
 
 UNFINISHED_NAME = "unfinished"
 
@@ -101,6 +101,7 @@ class RunFolder:
                     self._disk.make_folder(folder)
                     self._made.append(folder)
             if (self.path / JOURNAL_NAME).exists():
+                require_idle(self.path)
                 self._disk.remove(self.path / JOURNAL_NAME)
         except OSError as error:
             self.undo()
