@@ -11,21 +11,17 @@ from typing import Any
 import numpy as np
 import rasterio
 from numpy.typing import NDArray
-from rasterio.enums import Interleaving, MaskFlags
+from rasterio.enums import MaskFlags
 from rasterio.windows import Window
 
 from edgeslim.errors import InputError, UsageError
-from edgeslim.onboard.gdal import CACHE_BYTES, GDAL_ERRORS, MIB, DamageLog
+from edgeslim.onboard.decoding import decoding_of
+from edgeslim.onboard.gdal import GDAL_ERRORS, DamageLog
 from edgeslim.onboard.header import Header, check_header
 from edgeslim.onboard.nodata import Mark, mark_of, strike
 from edgeslim.onboard.runtime import one_line
 from edgeslim.onboard.vrt import is_remote, is_vrt, vrt_sources
 
-_NO_CACHE_BYTES = 1 << 16
-_SPARE_BYTES = 5 * MIB
-"""GDAL's and libtiff's small change for an open file."""
-_COPYING_CODECS = ("lerc", "webp", "jxl", "jpeg2000")
-"""Codecs that decode into a block of their own first."""
 _URL = re.compile(r"^([A-Za-z][A-Za-z0-9+.-]+):/+")
 _COLOURS = ("red", "green", "blue")
 
@@ -166,13 +162,10 @@ class Raster:
         self._read_bands = [*stored, *alpha]
         self._planes = None if stored == self.bands or self._palette is not None else [stored.index(b) for b in bands]
         self._masks = self._mask_bands(stored)
-        # A VRT tells of blocks of its own, but decodes those of its sources.
-        shapes = [dataset.block_shapes[b - 1] for b in self._read_bands] + [
-            (h.block_rows, h.block_columns) for h in self._sources
-        ]
-        block = max(s[0] for s in shapes), max(s[1] for s in shapes)
-        self.block_px: tuple[int, int] = (min(block[0], self.height), min(block[1], self.width))
-        """(rows, columns) of what is decoded at once."""
+        self.decoding = decoding_of(dataset, self._read_bands, len(self._masks), self._header, self._sources)
+        """How its blocks are decoded, and what that costs."""
+        if self.decoding.handles > 1:
+            self._handles = [dataset, *(self._reopen() for _ in self._read_bands[1:])]
         self.always_valid = (
             not self._alpha
             and not self._masks
@@ -183,7 +176,8 @@ class Raster:
         """True: no pixel can be invalid."""
         self.zero_is_nodata: bool = any(dataset.nodatavals[b - 1] == 0 for b in stored)
         """Whether 0 marks empty pixels."""
-        self._plan_memory(block)
+        if dataset.tags(ns="IMAGE_STRUCTURE").get("MINISWHITE") == "YES":
+            self.warnings.append("found values that count from white (MinIsWhite): taken as stored, large is dark")
 
     def _mask_bands(self, stored: Sequence[int]) -> list[int]:
         """Bands whose mask must be read. Nodata is compared here: GDAL's mask would decode the band twice."""
@@ -202,34 +196,6 @@ class Raster:
                 shared = True
         return masks
 
-    def _plan_memory(self, block: tuple[int, int]) -> None:
-        """What GDAL allocates to decode: see GTiffDataset::LoadBlockBuf and GDALRasterBlock in its sources."""
-        dataset, header = self.dataset, self._header
-        codec = str(dataset.tags(ns="IMAGE_STRUCTURE").get("COMPRESSION", "")).lower()
-        itemsize = max(np.dtype(t).itemsize for t in dataset.dtypes)
-        interleaved = dataset.count > 1 and dataset.interleaving == Interleaving.pixel
-        self.sequential = header is not None and header.block_rows > block[0] and bool(codec) and not self.virtual
-        """True: GDAL walks along a strip of many rows, and starts anew to go back."""
-        self._band_block_bytes: int = block[0] * block[1] * itemsize
-        whole = max(
-            [self._band_block_bytes * (dataset.count if interleaved else 1)] + [h.block_bytes for h in self._sources]
-        )
-        self._kept_bytes: int = max(whole, self._band_block_bytes * len(self._read_bands))
-        self.block_cost_bytes: int = max(1, whole if interleaved else whole * len(self._read_bands))
-        """Decoded for one block of the bands in use."""
-        decoded = whole if header is None or self.sequential else max(whole, header.block_bytes)
-        packed = max([h.packed_bytes for h in (header, *self._sources) if h is not None] or [0]) or decoded
-        copies = int(interleaved or bool(self._sources)) + sum(name in codec for name in _COPYING_CODECS)
-        self._decode_bytes: int = _SPARE_BYTES * (1 + bool(self._masks))
-        # Uncompressed blocks go straight to where they are wanted.
-        self._decode_bytes += copies * decoded + (packed if codec or self.virtual else 0)
-        if self.sequential and not interleaved and len(self._read_bands) > 1:
-            self._decode_bytes *= len(self._read_bands)
-            self._handles = [dataset, *(self._reopen() for _ in self._read_bands[1:])]
-        # With room for a block of every band, GDAL would also copy the bands that nobody asked for.
-        idle = interleaved and dataset.count > len(self._read_bands)
-        self._least_cache: int = min(_NO_CACHE_BYTES, whole - 1) if idle else CACHE_BYTES
-
     def _reopen(self) -> Any:
         """Another handle: each band of a planar strip is walked along by its own, or all would start anew in turn."""
         try:
@@ -237,31 +203,17 @@ class Raster:
         except GDAL_ERRORS as error:
             raise InputError(f"{self.path}: cannot be opened once more ({one_line(error)})") from None
 
-    def cache_bytes(self, row: int, column: int, rows: int, columns: int) -> int:
-        """What GDAL's cache must hold so that reads of this size, row by row, decode nothing twice."""
-        high, wide = self.block_px
-        own = not self.virtual and not self._masks
-        even_rows = own and row % high == 0 and ((row + rows) % high == 0 or row + rows >= self.height)
-        even_columns = own and column % wide == 0 and ((column + columns) % wide == 0 or column + columns >= self.width)
-        if even_rows and even_columns:
-            return self._least_cache
-        down = min(-(-self.height // high), -(-rows // high) + (0 if even_rows else 1))
-        whole_row = -(-self.width // wide)
-        across = min(whole_row, -(-columns // wide) + 1) if even_rows else whole_row
-        area = down * across * self.block_px[0] * self.block_px[1]
-        return self._least_cache + down * across * self._kept_bytes + area * len(self._masks)
-
     def read_bytes(self, rows: int, columns: int) -> int:
         """Bytes that one `read` of this size needs at most beyond the arrays that it returns, GDAL's included."""
         pixels = min(rows, self.height) * min(columns, self.width)
-        cache = max(self.cache_bytes(0, 0, rows, columns), self._band_block_bytes)
+        cache = max(self.decoding.cache_bytes(0, 0, rows, columns), self.decoding.band_block_bytes)
         ours = pixels * self._alpha * self._stored_dtype.itemsize
         ours += pixels * (1 if any(self._marks) or self._alpha else 0) + 2 * pixels * bool(self._masks)
         if np.issubdtype(self._stored_dtype, np.floating):
             ours += 2 * pixels
         if self._palette is not None or self._planes is not None:
             ours += pixels * len(self._read_bands) * self._stored_dtype.itemsize
-        return self._decode_bytes + cache + ours
+        return self.decoding.working_bytes + cache + ours
 
     def read(self, row: int, column: int, rows: int, columns: int) -> tuple[NDArray[Any], NDArray[np.bool_]]:
         """Values (bands, rows, columns) and validity (rows, columns) of a rectangle inside the raster.
@@ -270,6 +222,11 @@ class Raster:
         the file holds there. Raises InputError where the file is damaged.
         """
         return self._load(Window(column, row, columns, rows), (rows, columns))
+
+    @property
+    def block_px(self) -> tuple[int, int]:
+        """(rows, columns) of what is decoded at once."""
+        return self.decoding.block_px
 
     @property
     def has_overviews(self) -> bool:

@@ -124,11 +124,11 @@ class Regrid:
         return max(1, round(high / self._down.scale)), max(1, round(wide / self._across.scale))
 
     def cache_bytes(self, row: int, column: int, rows: int, columns: int) -> int:
-        """As Raster.cache_bytes, of a rectangle of the new grid."""
+        """As Decoding.cache_bytes, of a rectangle of the new grid."""
         if self.copies:
-            return self.raster.cache_bytes(row, column, rows, columns)
+            return self.raster.decoding.cache_bytes(row, column, rows, columns)
         # A source block serves neighbours on all sides, whatever the rectangle: as if never aligned.
-        return self.raster.cache_bytes(1, 1, self._down.span(rows), self._across.span(columns))
+        return self.raster.decoding.cache_bytes(1, 1, self._down.span(rows), self._across.span(columns))
 
     def read_bytes(self, rows: int, columns: int) -> int:
         """As Raster.read_bytes, of a rectangle of the new grid."""
@@ -138,7 +138,7 @@ class Regrid:
         source = high * wide * (self.raster.dtype.itemsize * len(self.raster.bands) + 1)
         item = self.dtype.itemsize
         work = item * (high * wide + 3 * rows * wide + 3 * rows * columns) + 4 * rows * columns
-        base = self.raster.read_bytes(high, wide) - self.raster.cache_bytes(0, 0, high, wide)
+        base = self.raster.read_bytes(high, wide) - self.raster.decoding.cache_bytes(0, 0, high, wide)
         return base + self.cache_bytes(0, 0, rows, columns) + source + work
 
     def read(self, row: int, column: int, rows: int, columns: int) -> tuple[NDArray[Any], NDArray[np.bool_]]:

@@ -42,14 +42,14 @@ def sample(scene: Scene, raster: Raster | None, thorough: bool) -> tuple[NDArray
             return small[0].reshape(small[0].shape[0], -1)[:, ::step], small[1].ravel()[::step]
     places, budget, most_px = _BUDGETS[thorough]
     high, wide = source.block_px
-    cost = high * wide * 8 * len(source.bands) if raster is None else raster.block_cost_bytes
+    cost = high * wide * 8 * len(source.bands) if raster is None else raster.decoding.block_bytes
     count = max(1, min(places * places, budget // max(1, cost)))
     down, across = -(-source.height // high), -(-source.width // wide)
     along = max(1, min(across, places, round(count**0.5)))
     rows = _spread(down, max(1, min(places * places // along, count // along)))
-    if raster is not None and raster.sequential:
+    if raster is not None and raster.decoding.sequential:
         # Rows of one long strip come in order only: the first ones must do.
-        rows = rows[rows * raster.block_cost_bytes <= budget]
+        rows = rows[rows * raster.decoding.block_bytes <= budget]
     parts_values, parts_valid = [], []
     for block_row in rows:
         for block_column in _spread(across, along):
@@ -69,7 +69,7 @@ def _thin(
     step = max(1, math.ceil(math.sqrt(rows * columns / most_px)))
     down = max(1, min(step, rows // 2)) | 1  # odd, so that it falls in step with no pattern of even size
     across = max(1, min(-(-columns * -(-rows // down) // most_px), columns)) | 1
-    if isinstance(source, Raster) and source.block_cost_bytes > _WHOLE_BYTES and not source.has_overviews:
+    if isinstance(source, Raster) and source.decoding.block_bytes > _WHOLE_BYTES and not source.has_overviews:
         return source.read_thinned(row, column, rows, columns, (-(-rows // down), -(-columns // across)))
     rows, columns = min(rows, _MOST_SIDE), min(columns, max(1, _WHOLE_PX // min(rows, _MOST_SIDE)))
     values, valid = source.read(row, column, rows, columns)

@@ -7,6 +7,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+import rasterio
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from rasterio.transform import Affine
@@ -15,7 +16,8 @@ from edgeslim.errors import InputError
 from edgeslim.manifest import read_manifest
 from edgeslim.onboard.regrid import AxisMap, axis_map
 from edgeslim.onboard.scene import Scene, SceneOptions, gdal_environment
-from tests.onboard.artifacts import bands_named, make_artifact, make_scene, smooth
+from tests.onboard.artifacts import TILE_PX, bands_named, make_artifact, make_scene, reference_cells, smooth
+from tests.onboard.odd.command import edgeslim
 
 
 def slow(
@@ -217,8 +219,6 @@ def test_what_cannot_be_stacked(tmp_path: Path, crs: str | None, transform: Affi
 
 
 def test_a_real_pair_of_10_and_20_m(shared_data: Path, tmp_path: Path) -> None:
-    import rasterio
-
     ten = shared_data / "scenes" / "s2_t30typ_20181023_10m_b2b3b4b8.tif"
     twenty = shared_data / "scenes" / "s2_t30typ_20181023_20m_b5b6b7b8ab11b12.tif"
     artifact = make_artifact(tmp_path / "artifact", bands=bands_named("B04", "B8A", "B11", "B02"))
@@ -239,3 +239,52 @@ def test_a_real_pair_of_10_and_20_m(shared_data: Path, tmp_path: Path) -> None:
         whole_values, whole_valid = scene.read(0, 0, scene.height, scene.width)
         np.testing.assert_array_equal(whole_values[:, 1120:, 1150:], values)
         np.testing.assert_array_equal(whole_valid[1120:, 1150:], valid)
+
+
+def map_of(out: Path) -> np.ndarray:
+    with rasterio.open(out / "classes.tif") as dataset:
+        return dataset.read(1)
+
+
+def assert_map(found: np.ndarray, values: np.ndarray, valid: np.ndarray) -> None:
+    for rows, columns, chances in reference_cells(values, valid, TILE_PX):
+        if chances is None:
+            assert (found[rows, columns] == 255).all()
+        else:
+            assert np.ptp(np.sort(chances)[-2:]) > 1e-4
+            expected = np.where(valid[rows, columns], chances.argmax(), 255)
+            np.testing.assert_array_equal(found[rows, columns], expected)
+
+
+def test_the_map_of_a_stack(tmp_path: Path) -> None:
+    artifact = make_artifact(tmp_path / "artifact", bands=bands_named("B04", "B11", "B03"))
+    grid, other = Affine(10, 0, 600000, 0, -10, 4800000), Affine(20, 0, 599990, 0, -20, 4800010)
+    fine, coarse = smooth(45, 52, bands=2), smooth(22, 27, seed=4, bands=1)
+    coarse[0, 5:9, 8:11] = 0
+    first = make_scene(tmp_path / "a.tif", fine, descriptions=("B03", "B04"), transform=grid)
+    second = make_scene(tmp_path / "b.tif", coarse, descriptions=("B11",), transform=other, nodata=0)
+    run = edgeslim(
+        "classify", first, "-o", tmp_path / "out", "--artifact", artifact, "--stride", str(TILE_PX), "--stack", second
+    )
+    assert run.code == 0, run.stderr
+    expected, seen = slow(coarse, coarse[0] > 0, other, grid, (45, 52))
+    assert_map(map_of(tmp_path / "out"), np.stack([fine[1], expected[0], fine[0]]), seen)
+
+
+@pytest.mark.parametrize("pixel", [20.0, 4.0])
+def test_the_map_of_a_resampled_scene(tmp_path: Path, pixel: float) -> None:
+    artifact = make_artifact(tmp_path / "artifact")
+    grid = Affine(pixel, 0, 600000, 0, -pixel, 4800000)
+    values = smooth(60, 75)
+    values[:, 20:31, 11:27] = 0
+    path = make_scene(tmp_path / "scene.tif", values, transform=grid, nodata=0)
+    run = edgeslim(
+        "classify", path, "-o", tmp_path / "out", "--artifact", artifact, "--stride", str(TILE_PX), "--resample"
+    )
+    assert run.code == 0, run.stderr
+    assert "resampled from" in run.stderr
+    with rasterio.open(tmp_path / "out" / "classes.tif") as dataset:
+        shape, transform = dataset.shape, dataset.transform
+    assert transform.almost_equals(Affine(10, 0, 600000, 0, -10, 4800000))
+    expected, seen = slow(values, (values > 0).all(axis=0), grid, transform, shape)
+    assert_map(map_of(tmp_path / "out"), expected, seen)

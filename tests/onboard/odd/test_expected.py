@@ -26,11 +26,12 @@ def _id(row: dict[str, Any]) -> str:
 
 
 def _classify(row: dict[str, Any], data: Path, tmp_path: Path) -> Finished:
+    tile = row.get("tile_px", TILE_PX)
     artifact = make_artifact(
-        tmp_path / "artifact", bands=bands_named(*row["bands"]), gsd_m=row.get("gsd_m"), tile_px=TILE_PX
+        tmp_path / "artifact", bands=bands_named(*row["bands"]), gsd_m=row.get("gsd_m"), tile_px=tile
     )
     scene, out = data / row["name"], tmp_path / "out"
-    run = edgeslim("classify", scene, "-o", out, "--artifact", artifact, "--stride", str(TILE_PX), *row["flags"])
+    run = edgeslim("classify", scene, "-o", out, "--artifact", artifact, "--stride", str(tile), *row["flags"])
     assert "Traceback" not in run.stderr
     assert run.peak_mib < MEMORY_MIB
     return run
@@ -71,7 +72,7 @@ def test_a_map_is_that_of_the_reference(shared_data: Path, tmp_path: Path, row: 
     assert found.shape == valid.shape
     compared = classified = 0
     gain, bias = row["scale"] / 1e-4, row.get("offset", 0.0) / 1e-4
-    for rows, columns, chances in reference_cells(values, valid, TILE_PX, gain, bias):
+    for rows, columns, chances in reference_cells(values, valid, row.get("tile_px", TILE_PX), gain, bias):
         here, known = found[rows, columns], valid[rows, columns]
         if chances is None:
             assert (here == NODATA).all()
