@@ -160,6 +160,9 @@ class _Teller:
         data = event.data
         if self._as_json:
             return json.dumps({"schema": 1, "time": now_utc(), "state": event.kind, **data})
-        if event.kind == "delivered":
-            return f"done         {data['file']}  {data['out']}"
-        return f"quarantined  {data['file']}  {data['reason']}"
+        done = event.kind == "delivered"
+        text = (
+            f"done         {data['file']}  {data['out']}" if done else f"quarantined  {data['file']}  {data['reason']}"
+        )
+        # A file name may hold a line's end, or bytes that are no text: it is one line all the same.
+        return "".join(c if c.isprintable() else "?" for c in text)

@@ -65,14 +65,14 @@ class Heartbeat:
         self._last, self._state, self._beat = float("-inf"), "", 0
         self._began = time.monotonic()
 
-    def beat(self, state: str, facts: Mapping[str, Any]) -> None:
-        """Write it if it is due. A full disk or a missing folder lets it grow old, which is what it is watched for.
+    def beat(self, state: str, facts: Mapping[str, Any]) -> bool:
+        """Write it if it is due. False where it could not be: it grows old then, which is what it is watched for.
 
         It is not synced: after a power cut its age says all there is to say, and a sync every few seconds wears flash.
         """
         now = time.monotonic()
         if state == self._state and now - self._last < self._every_s:
-            return
+            return True
         self._last, self._state, self._beat = now, state, self._beat + 1
         record = {
             "schema": HEARTBEAT_SCHEMA,
@@ -85,6 +85,9 @@ class Heartbeat:
             **facts,
         }
         beside = self.path.with_name(f".{self.path.name}.tmp")
-        with suppress(OSError):
+        try:
             beside.write_text(json.dumps(record, indent=1, allow_nan=False) + "\n", encoding="utf-8")
             beside.replace(self.path)
+        except OSError:
+            return False
+        return True

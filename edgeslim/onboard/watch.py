@@ -164,7 +164,8 @@ class Watch:
         with ExitStack() as stack:
             try:
                 self._locks = tuple(self._lock(folder, stack) for folder in (self._inbox_path, self._outbox))
-                self._beat()
+                if not self._beat():
+                    raise InputError(f"{self._heartbeat.path}: cannot be written; choose another --heartbeat")
                 self._require_artifact()
                 ledger = Ledger(self._outbox, self._disk)
                 self._delivery = Delivery(self._inbox_path, self._outbox, ledger, self._disk, self._options.keep)
@@ -420,7 +421,7 @@ class Watch:
             self._state, self._why = state, why
         self._beat()
 
-    def _beat(self) -> None:
+    def _beat(self) -> bool:
         self._service.feed_watchdog()
         now = self._now
         data = now.data if now.scene else {}
@@ -439,10 +440,11 @@ class Watch:
             "outbox_mib": None if self._measured is None else round(mib(self._measured[1]), 1),
             "last": self._last,
         }
-        self._heartbeat.beat(self._state, facts)
+        written = self._heartbeat.beat(self._state, facts)
         scene = f" {now.scene}" if now.scene else ""
         band = f", row band {data['band']} of {data['bands']}" if "band" in data and "bands" in data else ""
         self._service.status(f"{self._state}{scene}{band}{': ' + self._why if self._why else ''}")
+        return written
 
     def _wait(self, seconds: float) -> None:
         end = time.monotonic() + seconds

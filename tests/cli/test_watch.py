@@ -152,11 +152,18 @@ def test_a_scene_that_arrives_is_classified_and_told_to_the_service_manager(
 
 def test_what_it_says_of_a_quarantined_scene(work: Path) -> None:
     make_scene(work / "in/one.tif", smooth(20, 20)[:1], descriptions=())
+    odd = os.fsdecode(b"\xff\n.tif")
+    make_scene(work / "odd.tif", smooth(20, 20)).rename(work / "in" / odd)
     code, out, err = call(["watch", "in", "out", "--once", *QUICK], work)
     assert (code, err) == (1, "")
+    assert (work / "in/quarantine" / odd).is_file()
     reason = (work / "in/quarantine/one.tif.txt").read_text(encoding="utf-8")
     assert re.fullmatch(r"[^\n]*expected 3 bands[^\n]*\n", reason)
-    assert out == f"quarantined  one.tif  {reason}"
+    lines = sorted(out.splitlines())
+    assert lines == [
+        "quarantined  ??.tif  its file name is no valid UTF-8; rename it",
+        f"quarantined  one.tif  {reason[:-1]}",
+    ]
 
 
 def test_a_second_watch_is_refused(work: Path) -> None:

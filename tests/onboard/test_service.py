@@ -65,4 +65,5 @@ def test_the_heartbeat_is_replaced_whole_and_at_each_change(tmp_path: Path) -> N
 
 
 def test_a_heartbeat_that_cannot_be_written_stops_nothing(tmp_path: Path) -> None:
-    Heartbeat(tmp_path / "nowhere" / "beat.json", 1).beat("idle", {})
+    assert not Heartbeat(tmp_path / "nowhere" / "beat.json", 1).beat("idle", {})
+    assert Heartbeat(tmp_path / "beat.json", 1).beat("idle", {})

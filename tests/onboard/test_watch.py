@@ -253,10 +253,10 @@ def test_a_full_disk_blames_no_scene(bench: Bench) -> None:
 def test_a_deadline_sets_aside_and_the_scene_goes_on_when_it_is_moved_back(bench: Bench) -> None:
     bench.put("a.tif", "hang")
     bench.put("b.tif")
-    assert bench.run(deadline_s=0.01) == 1
+    assert bench.run(deadline_s=1) == 1
     assert bench.results() == {"b": "scene b.tif"}
     reason = (bench.inbox / "quarantine/a.tif.txt").read_text(encoding="utf-8")
-    assert reason == "its deadline of 0.01 s passed; moved back into the inbox it goes on\n"
+    assert reason == "its deadline of 1 s passed; moved back into the inbox it goes on\n"
     assert len(bench.left_over()) == 2
     (bench.inbox / "quarantine/a.tif").rename(bench.inbox / "a.tif")
     bench.started.clear()
@@ -386,6 +386,11 @@ def test_folders_that_are_not_there(bench: Bench) -> None:
     bench.outbox.rmdir()
     with pytest.raises(InputError, match="make it first"):
         bench.run()
+
+
+def test_a_heartbeat_that_can_never_be_written_is_no_start(bench: Bench) -> None:
+    with pytest.raises(InputError, match="--heartbeat"):
+        bench.run(heartbeat=bench.outbox / "nowhere/beat.json")
 
 
 @pytest.mark.parametrize(
