@@ -105,6 +105,10 @@ def _judge(path: Path, reader: _Reader, tags: dict[int, _Entry], size: int) -> H
         raise InputError(
             f"{claim}, of whose {starts.size} blocks {int((starts >= size).sum())} lie beyond its {size} bytes; {mend}"
         )
+    if starts is not None and lengths is not None and starts.size == lengths.size > 1:
+        lost = int(((starts > 0) != (lengths > 0)).sum())  # an empty block of a sparse file has neither
+        if lost:
+            raise InputError(f"{claim}, of whose {starts.size} blocks {lost} have a place or a size, not both; {mend}")
     if number(_COMPRESSION, 1) == _UNCOMPRESSED and block_bytes > _LARGE_BYTES and starts is not None:
         last_rows = height - (blocks // planes - 1) * block_rows if not tiled else block_rows
         stored = starts[starts > 0]

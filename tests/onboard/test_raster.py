@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import struct
 import warnings
 from collections.abc import Iterator
@@ -21,6 +22,7 @@ from rasterio.transform import Affine
 
 from edgeslim.errors import InputError, UsageError
 from edgeslim.onboard.acquired import rfc3339
+from edgeslim.onboard.header import _Reader
 from edgeslim.onboard.nodata import mark_of, strike
 from edgeslim.onboard.scene import Scene, SceneOptions, gdal_environment
 from edgeslim.profile import Band, Radiometry
@@ -503,6 +505,23 @@ def test_absurd_headers_cost_nothing(tmp_path: Path, tags: dict[int, tuple[int, 
         tags = {t: (k, c, v << 16 if k == 3 and c == 1 else v) for t, (k, c, v) in tags.items()}
     path.write_bytes(tiff(tags, order))
     refused(path, "copy it again|not a GeoTIFF|no band|cannot be", RGB[:1], bands="1")
+
+
+def test_blocks_without_a_size_are_not_taken_for_empty(tmp_path: Path) -> None:
+    path = write(tmp_path / "s.tif", smooth(40, 50), blockysize=4, interleave="band", compress="deflate")
+    with path.open("rb") as file:
+        reader = _Reader(file, path.stat().st_size)
+        counts = reader.directory(1)[279]  # type: ignore[index]
+    whole = bytearray(path.read_bytes())
+    whole[counts.place : counts.place + counts.bytes // 2] = bytes(counts.bytes // 2)
+    path.write_bytes(whole)
+    refused(path, "not both", bands="1,2,3")
+
+
+@pytest.mark.skipif(not hasattr(os, "mkfifo"), reason="no pipes with names here")
+def test_a_pipe_is_no_scene(tmp_path: Path) -> None:
+    os.mkfifo(tmp_path / "s.tif")
+    refused(tmp_path / "s.tif", "no regular file")
 
 
 def test_directories_in_a_circle(tmp_path: Path) -> None:
