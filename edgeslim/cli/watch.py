@@ -130,6 +130,10 @@ def watch(
     stderr = Console(stderr=True, highlight=False, soft_wrap=True)
     with Stopping() as stop, observer_of(progress, stderr, stop) as show:
         teller = _Teller(show, stderr, as_json)
+        if isinstance(show, Bar):
+            stderr.print(
+                f"watching {escape(str(inbox))}, results go to {escape(str(outbox))}; Ctrl-C stops", style="dim"
+            )
         code = Watch(inbox, outbox, options, teller, stop).run()
     if code:
         raise typer.Exit(code)

@@ -70,7 +70,7 @@ EVENT_FIELDS: dict[str, dict[str, str]] = {
 
 WATCH_FIELDS: dict[str, dict[str, str]] = {
     "state": {
-        "state": "idle, classifying, stopping, stopped, or waiting (for room in the outbox)",
+        "state": "idle, classifying, stopping (a scene, or the watch), stopped, or waiting (for room)",
         "text": "why, one line; empty where there is nothing to say",
     },
     "delivered": {"file": "scene, as it was named in the inbox", "out": "folder of its results"},

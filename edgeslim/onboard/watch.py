@@ -39,6 +39,11 @@ _GRACE_S = 60.0
 _MEASURE_S = 30.0
 _HOLD_S = 60.0
 _ARTIFACT_FAULTS = (4, 5)
+_WHY = {
+    "stop": "the scene finishes its row band first",
+    "deadline": "the scene's deadline passed; it finishes its row band first",
+    "room": "too little room is left; the scene finishes its row band first",
+}
 
 
 @dataclass(frozen=True, slots=True)
@@ -309,7 +314,7 @@ class Watch:
                     if why:
                         process.ask_to_stop()
                         asked = now
-                        self._turn("stopping" if self._stop() else "classifying", why)
+                        self._turn("stopping", _WHY[why])
                 elif why == "stop":
                     self._service.tell(EXTEND_TIMEOUT_USEC=int(4e6 * max(1.0, _TICK_S)))
                 elif now - asked > _GRACE_S:
