@@ -89,7 +89,8 @@ def watch(
 
     Done scenes move to INBOX/done, bad ones to INBOX/quarantine with the reason beside them. See docs/operations.md.
     """
-    from edgeslim.onboard.watch import Watch, WatchOptions
+    from edgeslim.onboard.watch import Watch
+    from edgeslim.onboard.watch_options import WatchOptions
 
     asked = f.SceneFlags(
         stride=stride,

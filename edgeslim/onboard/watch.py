@@ -7,90 +7,37 @@ room, a damaged artifact) is told apart from it, so that no good scene is ever p
 
 from __future__ import annotations
 
-import errno
 import fcntl
 import os
-import shutil
-import subprocess
-import sys
-import tempfile
 import time
 from collections.abc import Callable, Sequence
-from contextlib import ExitStack, suppress
+from contextlib import ExitStack
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any, Protocol
 
-from edgeslim.errors import EdgeslimError, InputError, UsageError
+from edgeslim.errors import EdgeslimError, InputError
+from edgeslim.onboard.check_process import check_artifact
 from edgeslim.onboard.delivery import Delivery
 from edgeslim.onboard.disk import Disk
 from edgeslim.onboard.finished import is_finished, is_unfinished
 from edgeslim.onboard.inbox import Arrival, Inbox
 from edgeslim.onboard.ledger import Entry, Ledger, State
 from edgeslim.onboard.progress import Event, Observer, resident_mib
-from edgeslim.onboard.scene_process import Outcome, SceneProcess, child_environment
+from edgeslim.onboard.room import FULL, Room
+from edgeslim.onboard.scene_process import Outcome, SceneProcess
 from edgeslim.onboard.service import Heartbeat, ServiceManager
-from edgeslim.units import mib
+from edgeslim.onboard.watch_options import WatchOptions
 
 _TICK_S = 0.25
-_FULL = (errno.ENOSPC, errno.EDQUOT)
 _LOCK_S = 5.0
 _GRACE_S = 60.0
-_MEASURE_S = 30.0
-_HOLD_S = 60.0
 _ARTIFACT_FAULTS = (4, 5)
 _WHY = {
     "stop": "the scene finishes its row band first",
     "deadline": "the scene's deadline passed; it finishes its row band first",
     "room": "too little room is left; the scene finishes its row band first",
 }
-
-
-@dataclass(frozen=True, slots=True)
-class WatchOptions:
-    """How to watch. Invalid values cannot be built."""
-
-    artifact: Path
-    """What every scene is classified with."""
-    arguments: tuple[str, ...] = ()
-    """Flags of `edgeslim classify` for every scene."""
-    settle_s: float = 10.0
-    """A scene is whole when its files have not changed for so long."""
-    poll_s: float = 2.0
-    """Between two looks at the inbox."""
-    deadline_s: float | None = None
-    """Of one scene; then it goes into quarantine, resumable."""
-    stall_s: float = 1800.0
-    """A process that says nothing for so long hangs and is killed."""
-    attempts: int = 3
-    """Starts of a scene without a row band finished between them before it goes into quarantine."""
-    max_outbox: int | None = None
-    """Bytes on disk of the outbox at which no further scene is begun."""
-    min_free: int = 256 << 20
-    """Bytes free on the outbox's disk below which a scene waits."""
-    keep: bool = False
-    """Scenes stay in the inbox, which is not written."""
-    once: bool = False
-    """Classify what is there, then end."""
-    heartbeat: Path | None = None
-    """Its file; None: heartbeat.json in the outbox."""
-    heartbeat_s: float = 5.0
-    """Between two of them."""
-
-    def __post_init__(self) -> None:
-        named = ("--settle-s", self.settle_s), ("--min-free", self.min_free)
-        for flag, value in named:
-            if not 0 <= value < float("inf"):
-                raise UsageError(f"{flag}: found {value:g}, expected 0 or more")
-        for flag, above in (
-            ("--poll-s", self.poll_s),
-            ("--deadline-s", self.deadline_s),
-            ("--stall-s", self.stall_s),
-            ("--attempts", self.attempts),
-            ("--heartbeat-s", self.heartbeat_s),
-        ):
-            if above is not None and not 0 < above < float("inf"):
-                raise UsageError(f"{flag}: found {above:g}, expected a number above 0")
 
 
 class Process(Protocol):
@@ -156,9 +103,8 @@ class Watch:
         self._state, self._why = "starting", ""
         self._counts = {"done": 0, "quarantined": 0, "waiting": 0, "changing": 0}
         self._last: dict[str, Any] = {}
-        self._measured: tuple[float, int] | None = None
+        self._room = Room(self._outbox, options.max_outbox, options.min_free)
         self._locks: tuple[int, ...] = ()
-        self._hold = (float("-inf"), "")
 
     def run(self) -> int:
         """Watch until `stop` gives a reason, or with `once` until the inbox is empty.
@@ -235,7 +181,7 @@ class Watch:
                 self._turn("idle")
                 self._wait(options.poll_s)
                 continue
-            if why := self._no_room():
+            if why := self._room.lacking():
                 self._turn("waiting", why)
                 if options.once:
                     return 1
@@ -244,7 +190,7 @@ class Watch:
             try:
                 code = max(code, 0 if self._take(self._first(todo)) else 1)
             except OSError as error:
-                if error.errno not in _FULL:
+                if error.errno not in FULL:
                     raise
                 self._turn("waiting", f"{self._outbox}: {error.strerror}; make room")
                 if options.once:
@@ -330,7 +276,7 @@ class Watch:
             return "stop"
         if self._options.deadline_s is not None and seconds > self._options.deadline_s:
             return "deadline"
-        return "room" if self._free() < self._options.min_free else ""
+        return "room" if self._room.is_short() else ""
 
     def _judge(self, entry: Entry, outcome: Outcome, why: str, went_on: bool) -> bool | None:
         """What becomes of a scene whose process ended: None to deliver it, otherwise `_take`'s answer.
@@ -358,10 +304,8 @@ class Watch:
             self._observe(Event("warning", {"text": f"{entry.scene}: {reason}; it is tried again"}))
             return True
         # The process gave a reason. Is it the scene, or the machine?
-        if any(os.strerror(number) in outcome.reason for number in _FULL):
-            # What it had written went with it, so that the disk may look empty again; not at once, then.
-            self._hold = (time.monotonic() + _HOLD_S, f"the disk was full ({outcome.reason}); make room")
-        if self._no_room(at_once=True):
+        self._room.was_full(outcome.reason)
+        if self._room.lacking(at_once=True):
             ledger.put(replace(entry, attempts=max(0, entry.attempts - 1)))
             return True
         self._require_artifact()
@@ -384,7 +328,7 @@ class Watch:
 
     def _count_done(self, entry: Entry) -> None:
         self._counts["done"] += 1
-        self._measured = None
+        self._room.forget()
         self._last = {"scene": entry.scene, "outcome": "done", "out": entry.name}
         self._observe(Event("delivered", {"file": entry.scene, "out": str(self._outbox / entry.name)}))
 
@@ -396,27 +340,6 @@ class Watch:
     def _progress_text(self) -> str:
         data = self._now.data
         return f" after row band {data['band']} of {data['bands']}" if "band" in data and "bands" in data else ""
-
-    def _free(self) -> int:
-        return shutil.disk_usage(self._outbox).free
-
-    def _no_room(self, at_once: bool = False) -> str:
-        """Why no scene may begin; empty where one may."""
-        if time.monotonic() < self._hold[0]:
-            return self._hold[1]
-        options, free = self._options, self._free()
-        if free < options.min_free:
-            return f"{mib(free):,.0f} MiB free on the outbox's disk, expected {mib(options.min_free):,.0f}; make room"
-        if options.max_outbox is not None:
-            now = time.monotonic()
-            if at_once or self._measured is None or now - self._measured[0] > _MEASURE_S:
-                self._measured = (now, disk_bytes(self._outbox))
-            if (held := self._measured[1]) >= options.max_outbox:
-                return (
-                    f"the outbox holds {mib(held):,.0f} MiB of {mib(options.max_outbox):,.0f}; "
-                    "fetch results and remove them"
-                )
-        return ""
 
     def _turn(self, state: str, why: str = "") -> None:
         """Take another state, and say so once."""
@@ -442,7 +365,7 @@ class Watch:
                 "scene": None if now.pid is None else _rounded(resident_mib(now.pid)),
             },
             "counts": dict(self._counts),
-            "outbox_mib": None if self._measured is None else round(mib(self._measured[1]), 1),
+            "outbox_mib": self._room.outbox_mib,
             "last": self._last,
         }
         written = self._heartbeat.beat(self._state, facts)
@@ -456,56 +379,6 @@ class Watch:
         while self._stop() is None and (left := end - time.monotonic()) > 0:
             self._beat()
             time.sleep(min(_TICK_S, left))
-
-
-def check_artifact(artifact: Path, go_on: Callable[[], bool]) -> tuple[int, str]:
-    """Exit code and error line of `edgeslim check`, run in a process of its own; 0 where `go_on` ends the waiting."""
-    command = [sys.executable, "-m", "edgeslim", "check", str(artifact), "--json"]
-    # In memory where that can be: a read-only root has no /tmp.
-    with os.fdopen(os.memfd_create("said"), "w+b") if hasattr(os, "memfd_create") else tempfile.TemporaryFile() as said:
-        try:
-            process = subprocess.Popen(
-                command,
-                stdin=subprocess.DEVNULL,
-                stdout=subprocess.DEVNULL,
-                stderr=said,
-                env=child_environment(),
-                start_new_session=True,
-            )
-        except OSError as error:
-            return 1, f"{artifact}: cannot be checked ({error.strerror})"
-        with process:
-            try:
-                while process.poll() is None:
-                    if not go_on():
-                        return 0, ""
-                    with suppress(subprocess.TimeoutExpired):
-                        process.wait(_TICK_S)
-            finally:
-                process.kill()
-        said.seek(0)
-        lines = [line for line in said.read().decode("utf-8", "replace").splitlines() if line.strip()]
-    code = process.returncode if process.returncode >= 0 else 1
-    last = lines[-1].removeprefix("error: ") if lines else f"ended with exit code {process.returncode}"
-    return code, f"{artifact}: its check failed: {last}" if process.returncode < 0 or not lines else last
-
-
-def disk_bytes(folder: Path) -> int:
-    """Bytes that a folder and all in it take on disk. What goes while it is counted counts as gone."""
-    total, stack = 0, [folder]
-    while stack:
-        try:
-            with os.scandir(stack.pop()) as entries:
-                for entry in entries:
-                    try:
-                        total += entry.stat(follow_symlinks=False).st_blocks * 512
-                    except OSError:
-                        continue
-                    if entry.is_dir(follow_symlinks=False):
-                        stack.append(Path(entry.path))
-        except OSError:
-            continue
-    return total
 
 
 def _count(event: Event, name: str) -> float:

@@ -14,8 +14,10 @@ import pytest
 from edgeslim.errors import EdgeslimError, InputError, UsageError
 from edgeslim.onboard.disk import Disk
 from edgeslim.onboard.progress import Event
+from edgeslim.onboard.room import disk_bytes
 from edgeslim.onboard.scene_process import Outcome
-from edgeslim.onboard.watch import Watch, WatchOptions, disk_bytes
+from edgeslim.onboard.watch import Watch
+from edgeslim.onboard.watch_options import WatchOptions
 from tests.onboard.power import CutDisk, PowerCut
 
 BANDS = 3
