@@ -172,13 +172,15 @@ class RunMemory:
     blending: int
     """Lines of class probabilities, and rows being finished."""
     writing: int
-    """Buffers of the results."""
+    """Buffers of the results while rows come."""
+    finishing: int
+    """What the results take when all rows have come and the pixels are gone."""
 
     @property
     def total(self) -> int:
-        """The sum, and what threads and the allocator take."""
-        parts = (self.process, self.tiles, self.chunks, self.reading, self.blending, self.writing)
-        return sum(parts) + SLACK_BYTES
+        """The larger of what streaming and finishing take, and what threads and the allocator do."""
+        streaming = self.tiles + self.chunks + self.reading + self.writing
+        return self.process + self.blending + max(streaming, self.finishing) + SLACK_BYTES
 
 
 def run_memory(
@@ -186,6 +188,7 @@ def run_memory(
     process: int,
     reading: int,
     writing: int,
+    finishing: int,
     bands: int,
     value_bytes: int,
     masked: bool,
@@ -200,7 +203,7 @@ def run_memory(
 ) -> RunMemory:
     """Peak resident memory of classifying a scene of `size_px` (height, width) in chunks of `chunk_px`.
 
-    `process`, `reading` and `writing` are bytes as RunMemory says, `value_bytes` one value as the scene holds it, and
+    `process`, `reading`, `writing` and `finishing` are bytes as RunMemory says, `value_bytes` one value as the scene holds it, and
     `masked` whether validity is kept beside it. Follows the buffers of edgeslim/onboard/{chunks,stream,blend}.py.
     """
     height, width = size_px
@@ -220,4 +223,4 @@ def run_memory(
     blending += (rows * width * classes if probabilities else 0) + (rows * width if masked else 0)
     windows = (min(chunk_px[0], height) // stride_px + 2) * (width // stride_px + 2)
     blending += 4 * windows * classes * 4 + (tall + rows) * (width // 8 + 1) * (2 if masked else 0)
-    return RunMemory(process, tiles, chunks, reading, blending, writing)
+    return RunMemory(process, tiles, chunks, reading, blending, writing, finishing)

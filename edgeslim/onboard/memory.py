@@ -22,6 +22,8 @@ _CHUNK_BYTES = 4 << 20
 """New pixels of a chunk that is not cut down: enough to keep workers busy, little beside the libraries."""
 _ROWS_BYTES = 8 << 20
 """The same where blocks are as wide as the scene: each chunk copies a tile's rows from the one above."""
+_LEAST_PX = (16, 64)
+"""Rows and columns below which chunks are not cut."""
 LOADING_BLOCK_BYTES = 128 << 10
 """Blocks mapped by themselves while a network is loaded: what its file was unpacked into goes back at once."""
 RUNNING_BLOCK_BYTES = 4 << 20
@@ -91,6 +93,7 @@ def fit(
     workers: int,
     process_bytes: int,
     writing_bytes: int,
+    finishing_bytes: int,
     probabilities: bool,
     max_ram_mib: float | None,
     cut: tuple[int, int] | None = None,
@@ -106,6 +109,7 @@ def fit(
             process=process_bytes,
             reading=scene.read_bytes(min(height_px, rows.size), min(width_px, columns.size)),
             writing=writing_bytes,
+            finishing=finishing_bytes,
             bands=len(scene.bands),
             value_bytes=np.dtype(scene.dtype).itemsize,
             masked=not scene.always_valid,
@@ -135,23 +139,23 @@ def fit(
 
 def _sizes(scene: Scene, tile_px: int) -> Iterator[tuple[int, int]]:
     """Heights and widths of chunks, px, largest first: whole blocks, then parts of them, which decode blocks again."""
-    block_height, block_width = scene.block_px
+    block_height, block_width = min(scene.block_px[0], scene.height), min(scene.block_px[1], scene.width)
     pixel = len(scene.bands) * np.dtype(scene.dtype).itemsize
-    width = _eight(min(block_width, scene.width))
-    height = min(block_height, scene.height)
-    # Many blocks a chunk where they are small: rows first, to blocks' full height, then columns.
+    height, width, whole = block_height, _eight(block_width), _eight(block_width)
+    # Many blocks a chunk where they are small: rows first, to a tile's height, then columns.
     while height < min(scene.height, tile_px) and (height + block_height) * width * pixel <= _ROWS_BYTES:
         height += block_height
-    while width < scene.width and height * (width + block_width) * pixel <= _CHUNK_BYTES:
-        width += _eight(block_width)
+    while width < scene.width and height * (width + whole) * pixel <= _CHUNK_BYTES:
+        width += whole
     yield height, width
-    while height > 16 or width > 64:
-        if width > block_width and width > 64:
-            width = max(_eight(min(block_width, scene.width)), _eight(width // 2), 64)
-        elif height > 16:
-            height = max(16, height // 2)
+    while width > whole:
+        width = max(whole, _eight(width // 2))
+        yield height, width
+    while height > _LEAST_PX[0] or width > _LEAST_PX[1]:
+        if height > _LEAST_PX[0]:
+            height = max(_LEAST_PX[0], height // 2)
         else:
-            width = max(64, _eight(width // 2))
+            width = max(_LEAST_PX[1], _eight(width // 2))
         yield height, width
 
 
@@ -165,6 +169,6 @@ def _split(memory: cost.RunMemory) -> str:
         "pixels": memory.chunks + memory.tiles,
         "decoding": memory.reading,
         "blending": memory.blending,
-        "results": memory.writing,
+        "results": max(memory.writing, memory.finishing - memory.chunks - memory.reading - memory.tiles),
     }
     return ", ".join(f"{name} {math.ceil(mib(value))}" for name, value in parts.items())

@@ -185,12 +185,21 @@ def results_bytes(plan: MapPlan, options: OutputOptions) -> int:
     The page is drawn when the rows are gone, so the larger of the two counts. In fresh processes, at widths of 300 to
     40000, 0 to 13 % less was found.
     """
+    return max(appending_bytes(plan, options), finishing_bytes(plan, options))
+
+
+def appending_bytes(plan: MapPlan, options: OutputOptions) -> int:
+    """The same while rows come."""
     layers = [1, 1, *([len(plan.classes)] if options.probabilities else [])]
     rows = sum(cog_bytes(bands, plan.height, plan.width) for bands in layers) + halving_bytes(layers[-1], plan.width)
-    height, width = panel_size(plan.scene_height, plan.scene_width)
-    page = _PAGE_BYTES[0] + _PAGE_BYTES[1] * height * width
     cells = _CELL_BYTES * plan.cells_across if options.vector != "none" else 0
-    return max(rows + cells + _FIXED_BYTES, page) + _VECTOR_BYTES.get(options.vector or "", 0)
+    return rows + cells + _FIXED_BYTES + _VECTOR_BYTES.get(options.vector or "", 0)
+
+
+def finishing_bytes(plan: MapPlan, options: OutputOptions) -> int:
+    """The same while the page is drawn, when the buffers of the rows are gone."""
+    height, width = panel_size(plan.scene_height, plan.scene_width)
+    return _PAGE_BYTES[0] + _PAGE_BYTES[1] * height * width + _VECTOR_BYTES.get(options.vector or "", 0)
 
 
 __all__ = [
@@ -199,7 +208,9 @@ __all__ = [
     "MapRows",
     "OutputOptions",
     "Results",
+    "appending_bytes",
     "every_result_name",
+    "finishing_bytes",
     "result_names",
     "results_bytes",
 ]

@@ -23,7 +23,7 @@ from edgeslim.onboard.maps import MapPlan
 from edgeslim.onboard.memory import Fit, batch_within, fit, highest_bytes
 from edgeslim.onboard.progress import Event, Observer, resident_mib
 from edgeslim.onboard.recorder import Recorder
-from edgeslim.onboard.results import SUMMARY_NAME, every_result_name, results_bytes
+from edgeslim.onboard.results import SUMMARY_NAME, appending_bytes, every_result_name, finishing_bytes
 from edgeslim.onboard.scene import Scene
 from edgeslim.onboard.stream import Stream
 from edgeslim.onboard.summary import Summary
@@ -169,7 +169,8 @@ class Run:
             batch=self._batch,
             workers=workers,
             process_bytes=int((resident_mib() or 0) * MIB),
-            writing_bytes=results_bytes(self._maps, options.output),
+            writing_bytes=appending_bytes(self._maps, options.output),
+            finishing_bytes=finishing_bytes(self._maps, options.output),
             probabilities=options.probabilities,
             max_ram_mib=options.max_ram_mib,
             cut=None if past is None else (past.run["cut"][0], past.run["cut"][1]),

@@ -47,6 +47,8 @@ class OnnxRuntime:
 
         Raises MissingExtra without onnxruntime, InputError for a file that it cannot load.
         """
+        # Its usage statistics (1.29 and later) would write to the home folder and look for a network.
+        os.environ.setdefault("ORT_DISABLE_TELEMETRY", "1")
         try:
             import onnxruntime
         except ImportError:
