@@ -83,9 +83,12 @@ class _Level:
 
 
 def level_sizes(height: int, width: int) -> list[tuple[int, int]]:
-    """(height, width) of the raster and its overviews, halved until one block holds it all."""
+    """(height, width) of the raster and its overviews, halved until one block holds it all.
+
+    A raster one pixel wide has none: readers tell the factor of an overview by its width.
+    """
     sizes = [(height, width)]
-    while max(height, width) > BLOCK:
+    while max(height, width) > BLOCK and width > 1:
         height, width = -(-height // 2), -(-width // 2)
         sizes.append((height, width))
     return sizes
