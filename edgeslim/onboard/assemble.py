@@ -44,12 +44,11 @@ class ChunkResult:
         """As a journal keeps it."""
         parts = [
             np.packbits(self.taken).tobytes(),
-            b"" if self.valid is None else self.valid.tobytes(),
+            b"" if self.valid is None else zlib.compress(self.valid.tobytes(), _FAST),
             self.box_sums.tobytes() + self.box_counts.tobytes(),
         ]
-        packed = [zlib.compress(part, _FAST) if part else b"" for part in parts]
-        head = _HEAD.pack(self.number, *(len(part) for part in packed))
-        return b"".join([head, *packed, np.ascontiguousarray(self.logits, np.float32).tobytes()])
+        head = _HEAD.pack(self.number, *(len(part) for part in parts))
+        return b"".join([head, *parts, np.ascontiguousarray(self.logits, np.float32).tobytes()])
 
     @staticmethod
     def from_bytes(data: bytes, plan: ChunkPlan, thumbnail: Thumbnail, classes: int) -> ChunkResult:
@@ -58,9 +57,9 @@ class ChunkResult:
             number, *lengths = _HEAD.unpack_from(data)
             rows, columns = plan.spans(number)
             ends = np.cumsum([_HEAD.size, *lengths])
-            taken, valid, boxes = (
-                np.frombuffer(zlib.decompress(data[a:b]) if a < b else b"", np.uint8) for a, b in pairwise(ends)
-            )
+            packed, masked, sums = (data[a:b] for a, b in pairwise(ends))
+            taken, boxes = (np.frombuffer(part, np.uint8) for part in (packed, sums))
+            valid = np.frombuffer(zlib.decompress(masked) if masked else b"", np.uint8)
             shape = (rows.last - rows.first, columns.last - columns.first)
             flags = np.unpackbits(taken, count=shape[0] * shape[1]).view(np.bool_).reshape(shape)
             box_rows, box_columns = thumbnail.boxes(rows, columns)
