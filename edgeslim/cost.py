@@ -197,21 +197,22 @@ def run_memory(
     classes: int,
     size_px: tuple[int, int],
     chunk_px: tuple[int, int],
+    kept_px: tuple[int, int],
     batch: int,
     workers: int,
     probabilities: bool,
 ) -> RunMemory:
     """Peak resident memory of classifying a scene of `size_px` (height, width) in chunks of `chunk_px`.
 
-    `process`, `reading`, `writing` and `finishing` are bytes as RunMemory says, `value_bytes` one value as the scene holds it, and
-    `masked` whether validity is kept beside it. Follows the buffers of edgeslim/onboard/{chunks,stream,blend}.py.
+    `process`, `reading`, `writing` and `finishing` are bytes as RunMemory says, `value_bytes` one value as the scene
+    holds it, `masked` whether validity is kept beside it, and `kept_px` the rows and columns that a chunk keeps of
+    earlier ones. Follows the buffers of edgeslim/onboard/{chunks,stream,blend}.py.
     """
     height, width = size_px
-    keep = tile_px - 1
     new = min(chunk_px[0], height) * min(chunk_px[1], width)
-    tall, wide = min(chunk_px[0] + keep, height), min(chunk_px[1] + keep, width)
+    tall, wide = min(chunk_px[0] + kept_px[0], height), min(chunk_px[1] + kept_px[1], width)
     pixel = bands * value_bytes + (1 if masked else 0)
-    carried = min(keep, height) * width + tall * min(keep, width)
+    carried = kept_px[0] * width + tall * kept_px[1]
     # Two buffers and the strips carried over; the chunk as it comes from the reader, before it is put in place.
     chunks = (2 * tall * wide + carried + new) * pixel + (2 * new if masked else 0)
     # A batch as fed to the network and one tile on its way there.

@@ -21,6 +21,15 @@ from __future__ import annotations
 import difflib
 from collections.abc import Iterable
 
+LONGEST = 1000
+"""Characters of a line that is shown: a message quotes what it found, not a whole file."""
+
+
+def shown(text: object) -> str:
+    """Text that came from outside, fit for a terminal: one line, no control characters, not too long."""
+    plain = "".join(c if c.isprintable() else c.encode("unicode_escape").decode() for c in str(text))
+    return plain if len(plain) <= LONGEST else plain[: LONGEST - 1] + "…"
+
 
 class EdgeslimError(Exception):
     """Root of the tree; `exit_code` is what the command line returns for it."""

@@ -133,6 +133,15 @@ class Axis:
         keep = min(start, self.windows[first].start) if first < len(self.windows) else start
         return Span(keep, start, stop, first, last)
 
+    def kept_px(self, step_px: int) -> int:
+        """Most pixels before a span of `step_px` that its windows still need; at most tile - 1, often fewer."""
+        starts = np.arange(1, self.spans(step_px), dtype=np.int64) * step_px
+        ended = np.clip((starts - self.tile_px) // self.stride_px + 1, 0, self.windows.regular)
+        pending = np.where(ended < self.windows.regular, ended * self.stride_px, max(0, self.size - self.tile_px))
+        if len(self.windows) == self.windows.regular:  # nothing is pending behind the last one
+            pending = np.where(ended < self.windows.regular, pending, starts)
+        return int(np.maximum(starts - pending, 0).max(initial=0))
+
     @property
     def missing_px(self) -> int:
         """Pixels by which the axis is shorter than a tile."""

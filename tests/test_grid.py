@@ -95,6 +95,8 @@ def test_spans_complete_every_window_once_with_pixels_at_hand(axis: tuple[int, i
             assert window.stop > span.start
         done, pixel = span.last, span.stop
     assert (pixel, done) == (plan.size, len(plan.windows))
+    spans = [plan.span(index, step) for index in range(plan.spans(step))]
+    assert plan.kept_px(step) == max(span.start - span.keep for span in spans)
 
 
 def test_a_plan_of_millions_of_windows_is_not_a_list() -> None:

@@ -12,7 +12,7 @@ from rich.console import Console
 from rich.markup import escape
 
 from edgeslim import __version__
-from edgeslim.errors import EdgeslimError
+from edgeslim.errors import EdgeslimError, shown
 
 # typer has click inside (0.29) or beside it (before): its own exceptions lead to the right classes.
 _usage_error: type[Exception] = typer.BadParameter.__bases__[0]
@@ -85,4 +85,4 @@ def main(argv: Sequence[str] | None = None) -> int:
 
 
 def _complain(message: str) -> None:
-    Console(stderr=True, soft_wrap=True, highlight=False).print(f"[bold red]error:[/] {escape(message)}")
+    Console(stderr=True, soft_wrap=True, highlight=False).print(f"[bold red]error:[/] {escape(shown(message))}")

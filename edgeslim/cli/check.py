@@ -11,6 +11,8 @@ from rich.console import Console
 from rich.markup import escape
 from rich.table import Table
 
+from edgeslim.errors import shown
+
 
 def check(
     artifact: Annotated[Path, typer.Argument(help="Folder that `edgeslim export` wrote.")] = Path("artifact"),
@@ -26,7 +28,7 @@ def check(
     report = check_artifact(artifact, threads)
     stderr = Console(stderr=True, highlight=False, soft_wrap=True)
     for warning in report.warnings:
-        stderr.print(f"[bold yellow]warning:[/] {escape(warning)}")
+        stderr.print(f"[bold yellow]warning:[/] {escape(shown(warning))}")
     if as_json:
         typer.echo(json.dumps(report.to_dict(), indent=2))
         return

@@ -13,7 +13,7 @@ from rich.table import Table
 
 from edgeslim.cli import flags as f
 from edgeslim.cli.stopping import DEADLINE, EXIT_DEADLINE, Stopping
-from edgeslim.errors import EdgeslimError, UsageError
+from edgeslim.errors import EdgeslimError, UsageError, shown
 from edgeslim.onboard.progress import Bar, Event, Lines, Silence
 
 if TYPE_CHECKING:
@@ -125,7 +125,7 @@ def _one(
             if event.kind == "warning":
                 told.add(str(event.data.get("text")))
                 if isinstance(show, Silence):
-                    stderr.print(f"[yellow]warning:[/] {escape(str(event.data.get('text')))}")
+                    stderr.print(f"[yellow]warning:[/] {escape(shown(event.data.get('text')))}")
             if event.kind != "done":  # said last: what the summary warns of comes before it
                 show(event)
 
@@ -179,7 +179,7 @@ def say_stopped(unfinished: Unfinished, stderr: Console, as_events: bool, as_jso
     if not as_events:
         stderr.print(
             f"[yellow]stopped[/] ({reason}) after row band {done} of {bands}, all kept in "
-            f"{escape(str(unfinished.out))}; go on with the same command and --resume"
+            f"{escape(shown(unfinished.out))}; go on with the same command and --resume"
         )
     if reason == DEADLINE:
         raise typer.Exit(EXIT_DEADLINE)

@@ -15,7 +15,7 @@ from rich.table import Table
 
 from edgeslim.cli import flags as f
 from edgeslim.cli.stopping import DEADLINE, Stopping
-from edgeslim.errors import InputError
+from edgeslim.errors import InputError, shown
 from edgeslim.manifest import read_manifest
 from edgeslim.onboard.finished import SUMMARY_NAME
 from edgeslim.onboard.inbox import is_ignored
@@ -99,7 +99,7 @@ def classify_folder(
             if row.state == "failed":
                 code = 1
                 if not isinstance(show, Lines):
-                    stderr.print(f"[bold red]error:[/] {escape(row.reason)}")
+                    stderr.print(f"[bold red]error:[/] {escape(shown(row.reason))}")
                 if code_now in _ARTIFACT_FAULTS:
                     code = code_now
                     break
@@ -152,7 +152,9 @@ def _watch(
             for event in process.events(0.2):
                 begun = begun or event.kind == "start"
                 if event.kind == "warning" and not isinstance(show, Lines):
-                    stderr.print(f"[yellow]warning:[/] {escape(scene.name)}: {escape(str(event.data.get('text')))}")
+                    stderr.print(
+                        f"[yellow]warning:[/] {escape(shown(scene.name))}: {escape(shown(event.data.get('text')))}"
+                    )
                 else:
                     show(event)
             if not asked_to_stop and stop() is not None:
@@ -176,12 +178,12 @@ def _report(rows: list[Row], scenes: int, as_json: bool) -> None:
     for row in rows:
         made = row.state in ("done", "kept")
         table.add_row(
-            escape(row.scene.name),
+            escape(shown(row.scene.name)),
             {"done": "done", "kept": "[dim]done before[/]", "stopped": "[yellow]stopped[/]"}.get(
                 row.state, "[red]failed[/]"
             ),
             _largest(row.out) if made else "",
-            escape(str(row.out)) if made else "",
+            escape(shown(row.out)) if made else "",
         )
     console.print(table)
     counts = Counter(row.state for row in rows)

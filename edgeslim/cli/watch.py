@@ -13,7 +13,7 @@ from rich.markup import escape
 from edgeslim.cli import flags as f
 from edgeslim.cli.classify import observer_of
 from edgeslim.cli.stopping import Stopping
-from edgeslim.errors import UsageError
+from edgeslim.errors import UsageError, shown
 from edgeslim.onboard.progress import Bar, Event, Lines, Silence, now_utc
 
 _WATCH = "The watch"
@@ -133,7 +133,7 @@ def watch(
         teller = _Teller(show, stderr, as_json)
         if isinstance(show, Bar):
             stderr.print(
-                f"watching {escape(str(inbox))}, results go to {escape(str(outbox))}; Ctrl-C stops", style="dim"
+                f"watching {escape(shown(inbox))}, results go to {escape(shown(outbox))}; Ctrl-C stops", style="dim"
             )
         code = Watch(inbox, outbox, options, teller, stop).run()
     if code:
@@ -156,10 +156,10 @@ class _Teller:
             return
         elif event.kind == "state" and data.get("text") and data["text"] != self._text:
             self._text = str(data["text"])
-            self._stderr.print(f"[yellow]{data['state']}:[/] {escape(self._text)}")
+            self._stderr.print(f"[yellow]{data['state']}:[/] {escape(shown(self._text))}")
         elif event.kind == "warning" and not isinstance(self._show, Bar):
             named = f"{data['file']}: " if "file" in data else ""
-            self._stderr.print(f"[yellow]warning:[/] {escape(named)}{escape(str(data.get('text')))}")
+            self._stderr.print(f"[yellow]warning:[/] {escape(named)}{escape(shown(data.get('text')))}")
 
     def _over(self, event: Event) -> str:
         data = event.data

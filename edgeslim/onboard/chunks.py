@@ -67,13 +67,15 @@ class ChunkPlan:
         return self.rows.span(band, self.height_px), self.columns.span(across, self.width_px)
 
     @property
+    def kept_px(self) -> tuple[int, int]:
+        """Most rows and columns that a chunk keeps of earlier ones."""
+        return self.rows.kept_px(self.height_px), self.columns.kept_px(self.width_px)
+
+    @property
     def largest_px(self) -> tuple[int, int]:
         """Rows and columns of the largest chunk with what it keeps of earlier ones."""
-        tile = self.rows.tile_px
-        return (
-            min(self.rows.size, self.height_px + tile - 1),
-            min(self.columns.size, self.width_px + tile - 1),
-        )
+        down, across = self.kept_px
+        return min(self.rows.size, self.height_px + down), min(self.columns.size, self.width_px + across)
 
 
 class Chunk:
@@ -159,11 +161,11 @@ class ChunkReader:
         """Begin at chunk `first`: what earlier chunks would have left is read again."""
         self._scene, self._plan, self._first = scene, plan, first
         bands, height, width = len(scene.bands), *plan.largest_px
-        keep = plan.rows.tile_px - 1
+        down, across = plan.kept_px
         dtype = np.dtype(scene.dtype)
         self._buffers = [np.empty(bands * height * width, dtype) for _ in range(2)]
-        self._above = np.empty((bands, min(keep, plan.rows.size), plan.columns.size), dtype)
-        self._left = np.empty((bands, height, min(keep, plan.columns.size)), dtype)
+        self._above = np.empty((bands, down, plan.columns.size), dtype)
+        self._left = np.empty((bands, height, across), dtype)
         self._masked = not scene.always_valid
         if self._masked:
             self._masks = [np.empty(height * width, bool) for _ in range(2)]

@@ -14,7 +14,7 @@ from edgeslim.manifest import read_manifest
 from edgeslim.onboard.disk import Disk
 from edgeslim.onboard.integrity import Guard
 from edgeslim.onboard.maps import OutputOptions
-from edgeslim.onboard.memory import LOADING_BLOCK_BYTES, RUNNING_BLOCK_BYTES, map_blocks_from
+from edgeslim.onboard.memory import LOADING_BLOCK_BYTES, RUNNING_BLOCK_BYTES, give_back, map_blocks_from
 from edgeslim.onboard.progress import Observer
 from edgeslim.onboard.run import Run
 from edgeslim.onboard.runtime import available_threads, open_runtime
@@ -22,6 +22,8 @@ from edgeslim.onboard.scene import Scene, SceneOptions, gdal_environment
 from edgeslim.onboard.summary import Summary
 from edgeslim.onboard.unfinished import Unfinished
 
+MOST_THREADS = 1024
+"""More are a slip of the keyboard."""
 CHECK_EVERY_S = 300.0
 """Seconds between two replays of the golden tiles."""
 
@@ -59,6 +61,8 @@ class ClassifyOptions:
         for flag, value in (("--stride", self.stride_px), ("--batch", self.batch), ("--threads", self.threads)):
             if value is not None and value < 1:
                 raise UsageError(f"{flag}: found {value}, expected a whole number of at least 1")
+        if self.threads is not None and self.threads > MOST_THREADS:
+            raise UsageError(f"--threads: found {self.threads}, expected at most {MOST_THREADS}")
         for flag, number in (("--max-ram", self.max_ram_mib), ("--check-every-s", self.check_every_s)):
             if number is not None and not number > 0:
                 raise UsageError(f"{flag}: found {number:g}, expected more than 0")
@@ -105,6 +109,7 @@ def classify_scene(
         workers = options.threads or available_threads()
         _warm_up(guard, run.choose_batch(workers), workers)
         map_blocks_from(RUNNING_BLOCK_BYTES)
+        give_back()
         return run.classify(workers)
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+import os
 import re
 import threading
 import warnings
@@ -21,6 +22,7 @@ GDAL_ERRORS = (RasterioError, CPLE_BaseError, OSError)
 """What rasterio raises; its own tree does not cover GDAL's."""
 _OPTIONS = {
     "GDAL_CACHEMAX": CACHE_BYTES,  # rasterio hands this on as bytes
+    "CPL_LOG": os.devnull,  # what GDAL says in threads that rasterio does not know of
     # What a VRT may point at: no network, no Python, no raw bytes of files elsewhere.
     "GDAL_VRT_ENABLE_PYTHON": "NO",
     "GDAL_VRT_RAWRASTERBAND_ALLOWED_SOURCE": "SIBLING_OR_CHILD_OF_VRT_PATH",

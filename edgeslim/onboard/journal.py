@@ -12,6 +12,7 @@ delivers is derived from these records, so a resumed run has nothing else to tru
 from __future__ import annotations
 
 import json
+import os
 import struct
 import zlib
 from collections.abc import Iterator
@@ -26,7 +27,6 @@ from edgeslim.onboard.disk import Disk
 JOURNAL_NAME = "journal"
 _MAGIC = b"esj1"
 _FRAME = struct.Struct("<4sB3xIII")
-_LONGEST = 1 << 30
 
 
 class Kind(IntEnum):
@@ -170,10 +170,11 @@ def read_records(folder: Path) -> Iterator[Record]:
     """
     try:
         with (folder / JOURNAL_NAME).open("rb") as file:
+            size = os.fstat(file.fileno()).st_size
             end = number = 0
             while len(frame := file.read(_FRAME.size)) == _FRAME.size:
                 magic, kind, found, length, checksum = _FRAME.unpack(frame)
-                if magic != _MAGIC or found != number or length > _LONGEST or kind not in _KINDS:
+                if magic != _MAGIC or found != number or length > size - end or kind not in _KINDS:
                     return
                 payload = file.read(length)
                 if len(payload) != length or _sum(kind, number, payload) != checksum:

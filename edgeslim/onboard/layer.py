@@ -69,7 +69,7 @@ def _placed(plan: MapPlan) -> dict[str, Any]:
     ground, step, t = plan.georeference, plan.step, plan.georeference.transform
     if uses_gcps(ground):
         points = [GroundControlPoint(g.row / step, g.col / step, g.x, g.y, g.z, g.id, g.info) for g in ground.gcps]
-        return {"gcps": points, "crs": ground.gcps_crs}
+        return {"gcps": points, "crs": ground.gcps_crs} if ground.gcps_crs else {}  # points of nowhere place nothing
     if t == Affine.identity():
         return {"crs": ground.crs}
     return {"crs": ground.crs, "transform": Affine(t.a * step, t.b * step, t.c, t.d * step, t.e * step, t.f)}

@@ -7,6 +7,7 @@ import math
 import sys
 from collections.abc import Iterator
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 
@@ -46,13 +47,23 @@ def map_blocks_from(count_bytes: int) -> None:
     Its own rule raises that size whenever such a block is freed, so copies of weights and buffers of megabytes end up
     scattered over the heaps of all threads, and the peak differs from run to run. Does nothing with another allocator.
     """
-    if not sys.platform.startswith("linux"):
-        return
-    mallopt = getattr(ctypes.CDLL(None), "mallopt", None)
-    if mallopt is not None:
+    if (library := _glibc()) is not None:
         mmap_threshold, arena_max = -3, -8  # malloc.h
-        mallopt(mmap_threshold, count_bytes)
-        mallopt(arena_max, 2)
+        library.mallopt(mmap_threshold, count_bytes)
+        library.mallopt(arena_max, 2)
+
+
+def give_back() -> None:
+    """Give what was freed back to the system, so that what is resident is what is in use."""
+    if (library := _glibc()) is not None:
+        library.malloc_trim(0)
+
+
+def _glibc() -> Any:
+    if not sys.platform.startswith("linux"):
+        return None
+    library = ctypes.CDLL(None)
+    return library if hasattr(library, "mallopt") and hasattr(library, "malloc_trim") else None
 
 
 def highest_bytes() -> int:
@@ -118,6 +129,7 @@ def fit(
             classes=classes,
             size_px=(rows.size, columns.size),
             chunk_px=(height_px, width_px),
+            kept_px=plan.kept_px,
             batch=batch,
             workers=workers,
             probabilities=probabilities,

@@ -16,6 +16,7 @@ from datetime import datetime, timezone
 from types import TracebackType
 from typing import IO, TYPE_CHECKING, Any, Union
 
+from edgeslim.errors import shown
 from edgeslim.units import mib
 
 if TYPE_CHECKING:
@@ -216,7 +217,7 @@ class Bar:
         elif event.kind == "finishing":
             self._doing = _FINISHING
         elif event.kind == "warning":
-            self._console.print(f"[yellow]warning:[/] {_escape(str(event.data.get('text')))}")
+            self._console.print(f"[yellow]warning:[/] {_escape(shown(event.data.get('text')))}")
         elif event.kind in ENDS:
             self._close()
 

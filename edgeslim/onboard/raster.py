@@ -63,18 +63,22 @@ class Raster:
             name = str(path.resolve())
         self.virtual: bool = driver == "VRT"
         self.dataset = self._open(name, driver, image)
+        self.width: int = self.dataset.width
+        self.height: int = self.dataset.height
+        self._handles: list[Any] = []
+        self._palette: NDArray[np.uint8] | None = None
         if not self.dataset.count:
             self.close()
             raise InputError(f"{path}: found no band, expected a GeoTIFF with pixels")
-        local = [Path(f) for f in (name, *self.dataset.files) if Path(f).is_file()]
-        self.files: tuple[Path, ...] = tuple(dict.fromkeys(f.resolve() for f in (*local, *sources)))
-        """Every local file that decides its pixels, itself first."""
-        self.width: int = self.dataset.width
-        self.height: int = self.dataset.height
-        self.colours: list[str] = [c.name for c in self.dataset.colorinterp]
-        self.descriptions: list[str | None] = list(self.dataset.descriptions)
-        self._handles: list[Any] = []
-        self._palette: NDArray[np.uint8] | None = None
+        try:
+            local = [Path(f) for f in (name, *self.dataset.files) if Path(f).is_file()]
+            self.files: tuple[Path, ...] = tuple(dict.fromkeys(f.resolve() for f in (*local, *sources)))
+            """Every local file that decides its pixels, itself first."""
+            self.colours: list[str] = [c.name for c in self.dataset.colorinterp]
+            self.descriptions: list[str | None] = list(self.dataset.descriptions)
+        except (*GDAL_ERRORS, ValueError) as error:  # GDAL reports a bad side file at the first look, whatever that is
+            self.close()
+            raise InputError(f"{path}: not a GeoTIFF that can be used ({one_line(error)})") from None
 
     def _open(self, name: str, driver: str, image: int | None) -> Any:
         # Drivers are named, because GDAL would otherwise try every one it has; some of them talk to the network.
@@ -99,7 +103,7 @@ class Raster:
             elif not self.virtual:
                 self._header = check_header(self.path)
             return dataset
-        except GDAL_ERRORS as error:
+        except (*GDAL_ERRORS, ValueError) as error:  # ValueError: a name that is no UTF-8
             self.close()
             raise InputError(f"{self.path}: not a GeoTIFF that can be opened ({one_line(error)})") from None
         except InputError:

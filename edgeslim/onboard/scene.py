@@ -20,6 +20,7 @@ from edgeslim.onboard.grids import onto, resampled_grid
 from edgeslim.onboard.radiometry import SceneScale, ToRaw, check_range, scale_of
 from edgeslim.onboard.raster import Raster
 from edgeslim.onboard.regrid import Regrid
+from edgeslim.onboard.runtime import one_line
 from edgeslim.onboard.sample import sample
 from edgeslim.profile import Band, Radiometry
 
@@ -79,7 +80,10 @@ class Scene:
             raise InputError(f"{path}: the encoder names no bands or radiometry to hold it against; take another")
         self.radiometry: Radiometry = expected.radiometry
         with ExitStack() as self._stack:
-            self._inspect(expected, options)
+            try:
+                self._inspect(expected, options)
+            except GDAL_ERRORS as error:  # some damage is noticed at the first look at a tag
+                raise InputError(f"{path}: not a GeoTIFF that can be used ({one_line(error)})") from None
             self._stack = self._stack.pop_all()
 
     def _inspect(self, expected: Expected, options: SceneOptions) -> None:

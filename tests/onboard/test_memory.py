@@ -78,7 +78,10 @@ def test_what_fits_is_taken_and_what_does_not_names_a_figure_that_does(scene: Si
 def test_memory_does_not_grow_with_the_height(scene: Sizes, times: int) -> None:
     taller = Sizes(scene.height * times, scene.width, scene.block_px, len(scene.bands), scene.dtype)
     if scene.height >= max(1024, scene.block_px[0]):
-        assert fitted(taller, None).memory.total == fitted(scene, None).memory.total
+        # Where the last window is pulled back decides whether a tile's rows, at most, have to be carried over.
+        row = (scene.width + 64) * len(scene.bands) * np.dtype(scene.dtype).itemsize
+        difference = fitted(taller, None).memory.total - fitted(scene, None).memory.total
+        assert abs(difference) <= 3 * 63 * row
 
 
 RUN = """
