@@ -153,7 +153,7 @@ def _ops(arch: Architecture, classes: int, batch: int, value_bytes: int) -> Iter
         yield product("head", "gemm", 1, batch, d, classes, 3 * rows * d)
 
 
-SLACK_BYTES = 6 << 20
+SLACK_BYTES = 8 << 20
 """Stacks of threads, queues, and what the allocator cannot hand out again."""
 
 
