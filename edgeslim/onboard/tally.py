@@ -9,6 +9,10 @@ import numpy as np
 from edgeslim.onboard.maps import NODATA, MapRows
 
 
+_PIECE = 1 << 17
+"""Pixels counted at once: numpy makes eight bytes of each."""
+
+
 class Tally:
     """Counts of one map."""
 
@@ -28,7 +32,11 @@ class Tally:
         height = rows.classes.shape[0]
         same = rows.classes.strides[0] == 0  # a view of one row
         classes, confidence = (a[:1] if same else a for a in (rows.classes, rows.confidence))
-        counts = np.bincount(classes.ravel(), minlength=NODATA + 1) * (height if same else 1)
+        flat = classes.reshape(-1)
+        counts = np.zeros(NODATA + 1, np.int64)
+        for start in range(0, flat.size, _PIECE):
+            counts += np.bincount(flat[start : start + _PIECE], minlength=NODATA + 1)
+        counts *= height if same else 1
         known = counts[: self.pixels.size]
         self.pixels += known
         self.nodata += int(counts[NODATA])
