@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import tokenize
 import zipfile
 import zlib
 from dataclasses import asdict, dataclass
@@ -18,6 +19,8 @@ from edgeslim.onboard.runtime import Runtime, available_threads, one_line, open_
 from edgeslim.parity import Parity, compare
 
 F32 = NDArray[np.float32]
+_BAD_HEADER = (tokenize.TokenError, SyntaxError, RecursionError, MemoryError)
+"""What NumPy's reader raises, beside ValueError, for a header that is no Python literal."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -88,7 +91,7 @@ def read_golden(folder: Path, manifest: Manifest) -> tuple[F32, F32]:
         with zipfile.ZipFile(path) as archive:
             tiles = _array(archive, "tiles", (count, len(manifest.bands), side, side))
             logits = _array(archive, "logits", (count, len(manifest.classes)))
-    except (OSError, KeyError, ValueError, EOFError, zlib.error, zipfile.BadZipFile) as error:
+    except (OSError, KeyError, ValueError, EOFError, zlib.error, zipfile.BadZipFile, *_BAD_HEADER) as error:
         raise InputError(f"{path}: no golden tiles ({one_line(error)}); export the artifact again") from None
     return tiles, logits
 

@@ -22,6 +22,8 @@ from edgeslim.onboard.scene import Scene, SceneOptions, gdal_environment
 from edgeslim.onboard.summary import Summary
 from edgeslim.onboard.unfinished import Unfinished
 
+MOST_TILES = 1024
+"""A batch: no network gains from more, and each is held in memory."""
 MOST_THREADS = 1024
 """More are a slip of the keyboard."""
 CHECK_EVERY_S = 300.0
@@ -61,8 +63,9 @@ class ClassifyOptions:
         for flag, value in (("--stride", self.stride_px), ("--batch", self.batch), ("--threads", self.threads)):
             if value is not None and value < 1:
                 raise UsageError(f"{flag}: found {value}, expected a whole number of at least 1")
-        if self.threads is not None and self.threads > MOST_THREADS:
-            raise UsageError(f"--threads: found {self.threads}, expected at most {MOST_THREADS}")
+        for flag, value, most in (("--threads", self.threads, MOST_THREADS), ("--batch", self.batch, MOST_TILES)):
+            if value is not None and value > most:
+                raise UsageError(f"{flag}: found {value}, expected at most {most}")
         for flag, number in (("--max-ram", self.max_ram_mib), ("--check-every-s", self.check_every_s)):
             if number is not None and not number > 0:
                 raise UsageError(f"{flag}: found {number:g}, expected more than 0")

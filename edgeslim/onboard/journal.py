@@ -180,11 +180,20 @@ def read_records(folder: Path) -> Iterator[Record]:
                 if len(payload) != length or _sum(kind, number, payload) != checksum:
                     return
                 number, end = number + 1, end + _FRAME.size + length
+                if kind != Kind.CHUNK and not _is_object(payload):
+                    return
                 yield Record(Kind(kind), payload, end)
     except FileNotFoundError:
         return
     except OSError as error:
         raise InputError(f"{folder / JOURNAL_NAME}: cannot be read ({error.strerror})") from None
+
+
+def _is_object(payload: bytes) -> bool:
+    try:
+        return isinstance(json.loads(payload), dict)
+    except (ValueError, RecursionError):
+        return False
 
 
 def _sum(kind: int, number: int, payload: bytes) -> int:

@@ -67,7 +67,10 @@ class RunFolder:
         return next(read_records(self.path), None) is not None
 
     def past(self) -> Past | None:
-        """What an earlier run left, without what it marked as not to be trusted; None: nothing that lasts."""
+        """What an earlier run left, without what it marked as not to be trusted; None: nothing that lasts.
+
+        Raises InputError where another edgeslim wrote it.
+        """
         run: dict[str, Any] | None = None
         scene: dict[str, Any] | None = None
         chunks = end = records = 0
@@ -85,7 +88,14 @@ class RunFolder:
             end, records = record.end, number
             if record.kind in (Kind.CHECK, Kind.RUN):
                 trusted = (chunks, end, records)
-        return None if run is None else Past(run, scene, chunks, end, records)
+        if run is None:
+            return None
+        if not _is_whole(run, scene):
+            raise InputError(
+                f"{self.path / JOURNAL_NAME}: found a run that this edgeslim does not know how to go on with; start "
+                "anew with --overwrite"
+            )
+        return Past(run, scene, chunks, end, records)
 
     def chunks(self, past: Past) -> Iterator[bytes]:
         """Payloads of the finished chunks, in order."""
@@ -173,6 +183,16 @@ def read_json(path: Path) -> dict[str, Any] | None:
     except (OSError, ValueError):
         return None
     return data if isinstance(data, dict) else None
+
+
+def _is_whole(run: dict[str, Any], scene: dict[str, Any] | None) -> bool:
+    """Whether the records that say what was computed from what have what a resumed run asks of them."""
+    cut = run.get("cut")
+    if not isinstance(cut, list) or len(cut) != 2 or not isinstance(run.get("inputs"), dict):
+        return False
+    if not all(type(n) is int and 0 < n < 1 << 31 for n in (run.get("batch"), *cut)) or cut[1] % 8:
+        return False
+    return scene is None or isinstance(scene.get("files"), dict)
 
 
 def differences(earlier: dict[str, Any], now: dict[str, Any], prefix: str = "") -> list[str]:
