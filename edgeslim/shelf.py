@@ -79,7 +79,7 @@ def read_toml(path: Path) -> dict[str, Any]:
     data = read_small_file(path, CARD_BYTES)
     try:
         return tomllib.loads(data.decode().replace("\r\n", "\n"))
-    except RecursionError:
+    except (RecursionError, MemoryError):
         raise InputError(f"{path}: nested too deep for a card; mend it") from None
     except ValueError as error:  # not UTF-8, not TOML, a number of thousands of digits
         raise InputError(f"{path}: not valid TOML ({_first_words(error)}); mend that line") from None

@@ -9,11 +9,11 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 from rasterio.control import GroundControlPoint
-from rasterio.errors import RasterioError
 from rasterio.transform import Affine, from_gcps
 from rasterio.warp import transform as warp_points
 
 from edgeslim.errors import InputError
+from edgeslim.onboard.gdal import GDAL_ERRORS
 
 GSD_TOLERANCE = 0.25
 """Largest relative difference from the encoder's ground sample distance that passes unasked."""
@@ -99,18 +99,19 @@ def _pixel_sizes(crs: Any, transform: Any, column: float, rows: NDArray[np.float
     offsets = ((0.0, 0.0), (1.0, 0.0), (0.0, 1.0))
     columns = np.concatenate([np.full(rows.size, column + dc) for dc, _ in offsets])
     lines = np.concatenate([rows + dr for _, dr in offsets])
-    xs = transform.a * columns + transform.b * lines + transform.c
-    ys = transform.d * columns + transform.e * lines + transform.f
+    with np.errstate(all="ignore"):  # a damaged transform may be as large as a float gets
+        xs = transform.a * columns + transform.b * lines + transform.c
+        ys = transform.d * columns + transform.e * lines + transform.f
     flat = None
     if not crs.is_geographic:
         try:
             unit_m = float(crs.linear_units_factor[1])
             flat = _lengths(xs * unit_m, ys * unit_m)
-        except (RasterioError, ValueError):
+        except (*GDAL_ERRORS, ValueError):
             flat = None
     try:
         longitude, latitude = (np.asarray(v, np.float64) for v in warp_points(crs, "EPSG:4326", xs, ys))
-    except (RasterioError, ValueError, OSError):
+    except (*GDAL_ERRORS, ValueError):  # a local system, say, from which nothing leads to longitude and latitude
         return flat
     # A pixel is small: on the ellipsoid it is a parallelogram in the local radii of curvature.
     phi = np.radians(np.tile(latitude[: rows.size], 3))

@@ -66,17 +66,22 @@ class ToRaw:
             return out
 
 
+LARGEST = 1e9
+"""Of a scale or offset, and of 1 / scale: float64 values of any scene stay in the range of float32 with it."""
+
+
 def scale_of(
     tags: Sequence[tuple[float, float]], radiometry: Radiometry, scale: float | None, offset: float | None
 ) -> SceneScale:
     """What a scene's numbers mean: the flags, else its own tags, else what the manifest expects.
 
-    `tags` are (scale, offset) of each used band. Raises UsageError for a scale that is not a positive number.
+    `tags` are (scale, offset) of each used band. Raises UsageError for a scale that is not a positive number,
+    InputError for such a tag.
     """
     for flag, value in (("--scale", scale), ("--offset", offset)):
-        if value is not None and not np.isfinite(value):
-            raise UsageError(f"{flag} {value}: expected a number")
-    if scale is not None and scale <= 0:
+        if value is not None and not abs(value) <= LARGEST:
+            raise UsageError(f"{flag} {value}: expected a number of at most {LARGEST:g}")
+    if scale is not None and scale < 1 / LARGEST:
         raise UsageError(f"--scale {scale:g}: expected reflectance per unit above 0, e.g. 0.0001")
     bands = len(tags)
     tagged = any(tag != (1.0, 0.0) for tag in tags)
@@ -84,6 +89,12 @@ def scale_of(
         return SceneScale((scale,) * bands, (offset or 0.0,) * bands, "flag")
     scales = tuple(t[0] for t in tags) if tagged else (radiometry.scale,) * bands
     offsets = tuple(t[1] for t in tags) if tagged else (radiometry.offset,) * bands
+    for gain, bias in zip(scales, offsets, strict=True):
+        if not (1 / LARGEST <= gain <= LARGEST and abs(bias) <= LARGEST):
+            raise InputError(
+                f"found scale {gain:g} and offset {bias:g} in the scene's own tags, expected a scale above 0; say what "
+                "one unit is with --scale"
+            )
     if offset is not None:
         return SceneScale(scales, (offset,) * bands, "flag")
     return SceneScale(scales, offsets, "tags" if tagged else "manifest")

@@ -265,6 +265,10 @@ class Raster:
                     values = np.empty((len(self._read_bands), *shape), self._stored_dtype)
                     for handle, band, plane in zip(self._handles, self._read_bands, values, strict=True):
                         handle.read(band, window=window, out=plane)
+                elif len({self.dataset.dtypes[band - 1] for band in self._read_bands}) > 1:
+                    values = np.empty((len(self._read_bands), *shape), self._stored_dtype)
+                    for band, plane in zip(self._read_bands, values, strict=True):  # rasterio reads no mixture at once
+                        self.dataset.read(band, window=window, out=plane)
                 else:
                     values = self.dataset.read(
                         self._read_bands,

@@ -8,7 +8,6 @@ import numpy as np
 
 from edgeslim.onboard.maps import NODATA, MapRows
 
-
 _PIECE = 1 << 17
 """Pixels counted at once: numpy makes eight bytes of each."""
 

@@ -54,7 +54,8 @@ class Wgs84:
     def _placed(self, columns: F64, rows: F64) -> tuple[F64, F64]:
         t: Any = self._ground.transform
         if not uses_gcps(self._ground):
-            return t.a * columns + t.b * rows + t.c, t.d * columns + t.e * rows + t.f
+            with np.errstate(all="ignore"):  # a damaged transform may be as large as a float gets
+                return t.a * columns + t.b * rows + t.c, t.d * columns + t.e * rows + t.f
         try:
             with GCPTransformer(list(self._ground.gcps)) as transformer:
                 xs, ys = transformer.xy(rows, columns, offset="ul")
