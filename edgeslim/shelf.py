@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import re
 import stat
 import sys
 from collections.abc import Callable, Sequence
@@ -74,9 +75,15 @@ def read_small_file(path: Path, limit_bytes: int) -> bytes:
     return data
 
 
+_DEEP_KEY = re.compile(rb"(?:[A-Za-z0-9_-]+[ \t]*\.[ \t]*){64}")
+"""The parser's time grows with the square of a key's parts."""
+
+
 def read_toml(path: Path) -> dict[str, Any]:
     """Parse one TOML file. Raises InputError naming the file and the line that is wrong."""
     data = read_small_file(path, CARD_BYTES)
+    if _DEEP_KEY.search(data):
+        raise InputError(f"{path}: nested too deep for a card; mend it")
     try:
         return tomllib.loads(data.decode().replace("\r\n", "\n"))
     except (RecursionError, MemoryError):
