@@ -1,8 +1,10 @@
 # `make demo` and `make test` need nothing but Python: they make .venv and install all they use, inside this folder.
 PYTHON ?= python3
-# The on-board side is tested on Python 3.10 (JetPack 6) where the machine has one, otherwise on $(PYTHON).
-PYTHON_ONBOARD ?= $(shell for p in python3.10 $$HOME/.pyenv/versions/3.10*/bin/python3.10; do \
-	"$$p" -c 'import venv' 2>/dev/null && echo "$$p" && exit; done; echo $(PYTHON))
+# What flies is tested on each of these that the machine has; the first is JetPack 6's.
+PYTHONS_ONBOARD ?= 3.10 3.11 3.12 3.13
+python_of = $(shell for p in python$(1) $(PYTHON) $$HOME/.pyenv/versions/$(1).*/bin/python$(1); do \
+	[ "$$("$$p" -c 'import sys, venv; print("%d.%d" % sys.version_info[:2])' 2>/dev/null)" = "$(1)" ] \
+	&& echo "$$p" && exit; done)
 BIN := .venv/bin
 PIP_FLAGS := --quiet --disable-pip-version-check --no-warn-script-location -c constraints.txt
 OUT ?= demo/out
@@ -10,6 +12,7 @@ SCENE ?=
 TRAIN_FLAGS := --epochs 46 --calm-epochs 7 --teacher-epochs 24 --random-widths 1 --optimizer muon --precision bf16 --seed 0
 
 .PHONY: demo test lint unit onboard train clean
+.PRECIOUS: .venv-onboard/%/.installed
 
 demo: .venv/.installed
 	$(BIN)/edgeslim demo $(SCENE) -o $(OUT)
@@ -25,12 +28,22 @@ lint: .venv/.installed
 unit: .venv/.installed
 	$(BIN)/python -m pytest
 
-# A second environment without torch and onnx: what flies must run there, a real artifact of the ground's included.
-onboard: .venv/.installed .venv-onboard/.installed
-	.venv-onboard/bin/python tests/onboard/environment.py
+# Environments without torch and onnx: what flies must run there, a real artifact of the ground's included.
+HERE = $(foreach v,$(PYTHONS_ONBOARD),$(if $(call python_of,$(v)),$(v)))
+onboard: .venv/.installed
+	$(eval FOUND := $(HERE))
+	@for v in $(filter-out $(FOUND),$(PYTHONS_ONBOARD)); do echo "on board: no Python $$v on this machine: not tested on it"; done
+	$(if $(FOUND),,$(error on board: found none of Python $(PYTHONS_ONBOARD), expected one))
+	rm -rf .venv-onboard/artifact
 	$(BIN)/edgeslim export --encoder eurosat-rgb -w 0.25 -o .venv-onboard/artifact
-	.venv-onboard/bin/edgeslim check .venv-onboard/artifact
-	.venv-onboard/bin/python -m pytest tests --ignore tests/ground
+	$(MAKE) --no-print-directory $(addprefix onboard-,$(FOUND)) FULL="$(firstword $(FOUND))"
+
+# Fuzz and power cuts take most of the time: on the oldest Python, and by `make unit` on the ground's.
+LONG := tests/onboard/test_fuzz.py tests/onboard/test_power_cuts.py
+onboard-%: .venv-onboard/%/.installed
+	.venv-onboard/$*/bin/python tests/onboard/environment.py
+	.venv-onboard/$*/bin/edgeslim check .venv-onboard/artifact
+	.venv-onboard/$*/bin/python -m pytest tests --ignore tests/ground $(if $(filter $*,$(FULL)),,$(addprefix --ignore ,$(LONG)))
 
 # Remakes the embedded encoder from EuroSAT's RGB tiles (TILES=folder or zip); hours on two cores.
 train: .venv/.installed
@@ -43,10 +56,10 @@ train: .venv/.installed
 	touch $@
 
 # Installed as a wheel, not in place: the cards and weights must travel in it.
-.venv-onboard/.installed: pyproject.toml constraints.txt $(shell git ls-files edgeslim devices profiles export)
-	$(PYTHON_ONBOARD) -m venv .venv-onboard
-	.venv-onboard/bin/python -m pip install $(PIP_FLAGS) --upgrade pip
-	.venv-onboard/bin/python -m pip install $(PIP_FLAGS) '.[onnx]' pytest hypothesis
+.venv-onboard/%/.installed: pyproject.toml constraints.txt $(shell git ls-files edgeslim devices profiles export)
+	$(or $(call python_of,$*),$(error on board: found no Python $*)) -m venv .venv-onboard/$*
+	.venv-onboard/$*/bin/python -m pip install $(PIP_FLAGS) --upgrade pip
+	.venv-onboard/$*/bin/python -m pip install $(PIP_FLAGS) '.[onnx]' pytest hypothesis
 	touch $@
 
 clean:
