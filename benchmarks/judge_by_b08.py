@@ -19,7 +19,7 @@ from rasterio.errors import NotGeoreferencedWarning
 from rich.console import Console
 from rich.table import Table
 
-from edgeslim.onboard.bands import band_names
+from edgeslim.onboard.reading.bands import band_names
 
 DENSE_NDVI, WATER_NDWI = 0.6, 0.2
 WATER, BUILT = ("River", "SeaLake"), ("Residential", "Industrial", "Highway")

@@ -89,7 +89,7 @@ def classify(
         check_every_s=check_every_s,
     )
     if parent is not None:
-        from edgeslim.onboard.scene_process import end_with
+        from edgeslim.onboard.watching.scene_process import end_with
 
         end_with(parent)
     if scene.is_dir():

@@ -17,11 +17,11 @@ from edgeslim.cli import flags as f
 from edgeslim.cli.stopping import DEADLINE, Stopping
 from edgeslim.errors import InputError, shown
 from edgeslim.manifest import read_manifest
-from edgeslim.onboard.finished import SUMMARY_NAME
-from edgeslim.onboard.inbox import is_ignored
 from edgeslim.onboard.progress import Bar, Event, Lines, Silence
-from edgeslim.onboard.scene_process import Outcome, SceneProcess
 from edgeslim.onboard.unfinished import read_json
+from edgeslim.onboard.watching.finished import SUMMARY_NAME
+from edgeslim.onboard.watching.inbox import is_ignored
+from edgeslim.onboard.watching.scene_process import Outcome, SceneProcess
 
 SUFFIXES = (".tif", ".tiff", ".vrt")
 """Of what a folder is searched for."""

@@ -89,8 +89,8 @@ def watch(
 
     Done scenes move to INBOX/done, bad ones to INBOX/quarantine with the reason beside them. See docs/operations.md.
     """
-    from edgeslim.onboard.watch import Watch
-    from edgeslim.onboard.watch_options import WatchOptions
+    from edgeslim.onboard.watching.watch import Watch
+    from edgeslim.onboard.watching.watch_options import WatchOptions
 
     asked = f.SceneFlags(
         stride=stride,

@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 from edgeslim.errors import InputError
 from edgeslim.ground.flight import radiometry_of
 from edgeslim.ground.labelled import image_files, read_image
-from edgeslim.onboard.scene import Scene, SceneOptions, gdal_environment
+from edgeslim.onboard.reading.scene import Scene, SceneOptions, gdal_environment
 from edgeslim.profile import Profile
 
 COUNT = 16

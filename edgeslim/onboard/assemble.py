@@ -14,8 +14,8 @@ from numpy.typing import NDArray
 from edgeslim.errors import InputError
 from edgeslim.onboard.blend import Blender, CellRows, softmax
 from edgeslim.onboard.chunks import Chunk, ChunkPlan
-from edgeslim.onboard.maps import MapRows
-from edgeslim.onboard.thumbnail import Thumbnail
+from edgeslim.onboard.writing.maps import MapRows
+from edgeslim.onboard.writing.thumbnail import Thumbnail
 
 F32 = NDArray[np.float32]
 _HEAD = struct.Struct("<IIII")

@@ -16,7 +16,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from edgeslim.grid import Axis
-from edgeslim.onboard.maps import NODATA, PROBABILITY_ONE, MapRows
+from edgeslim.onboard.writing.maps import NODATA, PROBABILITY_ONE, MapRows
 
 F32 = NDArray[np.float32]
 U8 = NDArray[np.uint8]

@@ -15,7 +15,7 @@ from numpy.typing import NDArray
 
 from edgeslim.errors import InputError
 from edgeslim.grid import Axis, Span
-from edgeslim.onboard.scene import Scene
+from edgeslim.onboard.reading.scene import Scene
 
 F32 = NDArray[np.float32]
 LEAST_VALID = 0.5

@@ -13,14 +13,14 @@ from edgeslim.grid import plan_axis
 from edgeslim.manifest import read_manifest
 from edgeslim.onboard.disk import Disk
 from edgeslim.onboard.integrity import Guard
-from edgeslim.onboard.maps import OutputOptions
 from edgeslim.onboard.memory import LOADING_BLOCK_BYTES, RUNNING_BLOCK_BYTES, give_back, map_blocks_from
 from edgeslim.onboard.progress import Observer
+from edgeslim.onboard.reading.scene import Scene, SceneOptions, gdal_environment
 from edgeslim.onboard.run import Run
 from edgeslim.onboard.runtime import available_threads, open_runtime
-from edgeslim.onboard.scene import Scene, SceneOptions, gdal_environment
-from edgeslim.onboard.summary import Summary
 from edgeslim.onboard.unfinished import Unfinished
+from edgeslim.onboard.writing.maps import OutputOptions
+from edgeslim.onboard.writing.summary import Summary
 
 MOST_TILES = 1024
 """A batch: no network gains from more, and each is held in memory."""

@@ -15,10 +15,10 @@ from edgeslim import __version__
 from edgeslim.grid import Axis
 from edgeslim.manifest import MANIFEST_NAME, Manifest, sha256_of
 from edgeslim.onboard.journal import as_json
+from edgeslim.onboard.reading.scene import Scene
 from edgeslim.onboard.recorder import Recorder
 from edgeslim.onboard.runtime import Runtime
-from edgeslim.onboard.scene import Scene
-from edgeslim.onboard.summary import ClassArea, Summary
+from edgeslim.onboard.writing.summary import ClassArea, Summary
 
 if TYPE_CHECKING:
     from edgeslim.onboard.classify import ClassifyOptions

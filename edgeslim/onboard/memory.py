@@ -16,7 +16,7 @@ from edgeslim.architecture import Architecture
 from edgeslim.errors import InputError
 from edgeslim.grid import Axis
 from edgeslim.onboard.chunks import ChunkPlan
-from edgeslim.onboard.scene import Scene
+from edgeslim.onboard.reading.scene import Scene
 from edgeslim.units import mib
 
 _CHUNK_BYTES = 4 << 20

@@ -13,11 +13,11 @@ from edgeslim.onboard.assemble import Assembler, ChunkResult
 from edgeslim.onboard.blend import CellRows, decide
 from edgeslim.onboard.chunks import ChunkPlan
 from edgeslim.onboard.journal import Journal, Kind, as_json
-from edgeslim.onboard.maps import PROBABILITY_ONE, CellRow, MapPlan, MapRows, OutputOptions
 from edgeslim.onboard.prior import land_log_odds
-from edgeslim.onboard.results import Results
 from edgeslim.onboard.tally import Tally
-from edgeslim.onboard.thumbnail import Thumbnail
+from edgeslim.onboard.writing.maps import PROBABILITY_ONE, CellRow, MapPlan, MapRows, OutputOptions
+from edgeslim.onboard.writing.results import Results
+from edgeslim.onboard.writing.thumbnail import Thumbnail
 from edgeslim.profile import Band
 
 _SYNC_EVERY_S = 2.0

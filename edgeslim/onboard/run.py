@@ -19,15 +19,15 @@ from edgeslim.onboard.disk import Disk
 from edgeslim.onboard.hashes import Unchanged, hashes_of
 from edgeslim.onboard.integrity import Guard
 from edgeslim.onboard.journal import Kind, as_json
-from edgeslim.onboard.maps import MapPlan
 from edgeslim.onboard.memory import Fit, batch_within, fit, highest_bytes
 from edgeslim.onboard.progress import Event, Observer, resident_mib
+from edgeslim.onboard.reading.scene import Scene
 from edgeslim.onboard.recorder import Recorder
-from edgeslim.onboard.results import SUMMARY_NAME, appending_bytes, every_result_name, finishing_bytes
-from edgeslim.onboard.scene import Scene
 from edgeslim.onboard.stream import Stream
-from edgeslim.onboard.summary import Summary
 from edgeslim.onboard.unfinished import Past, RunFolder, Unfinished, differences, read_json
+from edgeslim.onboard.writing.maps import MapPlan
+from edgeslim.onboard.writing.results import SUMMARY_NAME, appending_bytes, every_result_name, finishing_bytes
+from edgeslim.onboard.writing.summary import Summary
 from edgeslim.units import MIB, mib
 
 if TYPE_CHECKING:

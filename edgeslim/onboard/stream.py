@@ -16,8 +16,8 @@ from numpy.typing import NDArray
 from edgeslim.errors import EdgeslimError
 from edgeslim.onboard.assemble import ChunkResult, result_of
 from edgeslim.onboard.chunks import Chunk, ChunkPlan, ChunkReader
-from edgeslim.onboard.scene import Scene
-from edgeslim.onboard.thumbnail import Thumbnail
+from edgeslim.onboard.reading.scene import Scene
+from edgeslim.onboard.writing.thumbnail import Thumbnail
 
 F32 = NDArray[np.float32]
 _SHARES = 4

@@ -6,7 +6,7 @@ from collections.abc import Callable
 
 import numpy as np
 
-from edgeslim.onboard.maps import NODATA, MapRows
+from edgeslim.onboard.writing.maps import NODATA, MapRows
 
 _PIECE = 1 << 17
 """Pixels counted at once: numpy makes eight bytes of each."""

@@ -9,8 +9,8 @@ from rasterio.control import GroundControlPoint
 from rasterio.crs import CRS
 from rasterio.transform import Affine
 
-from edgeslim.onboard.georeference import Georeference
-from edgeslim.onboard.maps import MapPlan
+from edgeslim.onboard.reading.georeference import Georeference
+from edgeslim.onboard.writing.maps import MapPlan
 from edgeslim.profile import ClassLabel
 from tests.onboard.artifacts import LABELS, UTM
 

@@ -8,7 +8,7 @@ from hypothesis import strategies as st
 
 from edgeslim.grid import plan_axis
 from edgeslim.onboard.blend import Blender, CellRows
-from edgeslim.onboard.maps import NODATA, PROBABILITY_ONE, MapRows
+from edgeslim.onboard.writing.maps import NODATA, PROBABILITY_ONE, MapRows
 from tests.onboard.artifacts import slow_axis
 
 CLASSES = 4

@@ -1,0 +1,1 @@
+"""Reading: rasters of every make as rectangles of values and validity."""

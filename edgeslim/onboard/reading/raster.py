@@ -1,0 +1,312 @@
+"""Raster: one open file, read natively: the bands asked for, and where they hold pixels at all."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Sequence
+from contextlib import ExitStack
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import rasterio
+from numpy.typing import NDArray
+from rasterio.enums import MaskFlags
+from rasterio.windows import Window
+
+from edgeslim.errors import InputError, UsageError
+from edgeslim.onboard.reading.decoding import decoding_of
+from edgeslim.onboard.reading.gdal import GDAL_ERRORS, DamageLog
+from edgeslim.onboard.reading.header import Header, check_header
+from edgeslim.onboard.reading.nodata import Mark, mark_of, strike
+from edgeslim.onboard.reading.vrt import is_remote, is_vrt, vrt_sources
+from edgeslim.onboard.runtime import one_line
+
+_URL = re.compile(r"^([A-Za-z][A-Za-z0-9+.-]+):/+")
+_COLOURS = ("red", "green", "blue")
+
+
+class Raster:
+    """An open local file. Use `select` before `read`; close it when done."""
+
+    def __init__(self, path: Path, image: int | None = None, allow_network: bool = False) -> None:
+        """Open `path`, image number `image` (from 1) of it.
+
+        Raises InputError for what is missing, remote unasked, no TIFF or VRT, or claims what it cannot hold, UsageError
+        for an image that it does not have.
+        """
+        self.path = path
+        self.warnings: list[str] = []
+        self._stack = ExitStack()
+        self._header: Header | None = None
+        self._sources: list[Header] = []
+        sources: list[Path] = []
+        name, driver = str(path), "GTiff"
+        if is_remote(name):
+            if not allow_network:
+                raise InputError(
+                    f"{name}: found a network or virtual path, expected a local file; copy it here first, or ask "
+                    "for it with --allow-network"
+                )
+            name = _URL.sub(r"\1://", name)  # a Path joins the slashes of a URL
+        else:
+            _look(path)
+            try:
+                virtual = is_vrt(path)
+            except OSError as error:
+                raise InputError(f"{path}: cannot be read ({error.strerror})") from None
+            if virtual:
+                driver, sources = "VRT", vrt_sources(path, allow_network)
+                self._sources = [h for h in map(check_header, sources) if h is not None]
+            elif image is None:
+                self._header = check_header(path)
+            name = str(path.resolve())
+        self.virtual: bool = driver == "VRT"
+        self.dataset = self._open(name, driver, image)
+        self.width: int = self.dataset.width
+        self.height: int = self.dataset.height
+        self._handles: list[Any] = []
+        self._palette: NDArray[np.uint8] | None = None
+        if not self.dataset.count:
+            self.close()
+            raise InputError(f"{path}: found no band, expected a GeoTIFF with pixels")
+        try:
+            local = [Path(f) for f in (name, *self.dataset.files) if Path(f).is_file()]
+            self.files: tuple[Path, ...] = tuple(dict.fromkeys(f.resolve() for f in (*local, *sources)))
+            """Every local file that decides its pixels, itself first."""
+            self.colours: list[str] = [c.name for c in self.dataset.colorinterp]
+            self.descriptions: list[str | None] = list(self.dataset.descriptions)
+        except (*GDAL_ERRORS, ValueError) as error:  # GDAL reports a bad side file at the first look, whatever that is
+            self.close()
+            raise InputError(f"{path}: not a GeoTIFF that can be used ({one_line(error)})") from None
+
+    def _open(self, name: str, driver: str, image: int | None) -> Any:
+        # Drivers are named, because GDAL would otherwise try every one it has; some of them talk to the network.
+        try:
+            dataset = self._stack.enter_context(rasterio.open(name, driver=driver))
+            images = dataset.subdatasets
+            if image is None:
+                if len(images) > 1:
+                    self.warnings.append(
+                        f"found {len(images)} images in the file: the first is used; choose with --image"
+                    )
+                return dataset
+            if not 1 <= image <= max(1, len(images)):
+                many = f"{len(images)} images" if len(images) > 1 else "one image"
+                raise UsageError(f"--image {image}: found {many} in {self.path}")
+            if image > 1:
+                number = images[image - 1].split(":")[1]
+                check = check_header(self.path, int(number))
+                self._header = check
+                dataset.close()
+                dataset = self._stack.enter_context(rasterio.open(images[image - 1], driver=driver))
+            elif not self.virtual:
+                self._header = check_header(self.path)
+            return dataset
+        except (*GDAL_ERRORS, ValueError) as error:  # ValueError: a name that is no UTF-8
+            self.close()
+            raise InputError(f"{self.path}: not a GeoTIFF that can be opened ({one_line(error)})") from None
+        except InputError:
+            self.close()
+            raise
+
+    def close(self) -> None:
+        """Close it."""
+        self._stack.close()
+
+    @property
+    def has_palette(self) -> bool:
+        """Whether its one band (alpha aside) holds indices of colours."""
+        return [c for c in self.colours if c != "alpha"] == ["palette"]
+
+    def expand_palette(self) -> None:
+        """Show the palette's red, green and blue as bands 1, 2 and 3, and no other band.
+
+        Raises InputError where the colour table cannot be read.
+        """
+        self._palette_band = self.colours.index("palette") + 1
+        try:
+            table = self.dataset.colormap(self._palette_band)
+        except (*GDAL_ERRORS, ValueError) as error:
+            raise InputError(f"{self.path}: found a palette band without a colour table ({one_line(error)})") from None
+        entries = 1 << 8 * np.dtype(self.dataset.dtypes[self._palette_band - 1]).itemsize
+        palette = np.zeros((4, min(entries, 1 << 16)), np.uint8)
+        for index, colour in table.items():
+            if 0 <= index < palette.shape[1]:
+                palette[:, index] = colour
+        self._palette = palette
+        self.descriptions, self.colours = list(_COLOURS), list(_COLOURS)
+
+    def scale_tags(self, band: int) -> tuple[float, float]:
+        """(scale, offset) that the file states of a band."""
+        if self._palette is not None:
+            return 1.0, 0.0
+        return float(self.dataset.scales[band - 1]), float(self.dataset.offsets[band - 1])
+
+    def select(self, bands: Sequence[int]) -> None:
+        """Choose the bands (from 1) that `read` returns, in that order, and what marks their invalid pixels.
+
+        Raises InputError for complex pixels.
+        """
+        dataset = self.dataset
+        self.bands = tuple(bands)
+        stored = (self._palette_band,) if self._palette is not None else tuple(dict.fromkeys(bands))
+        dtypes = [dataset.dtypes[b - 1] for b in stored]
+        for dtype in dtypes:
+            if dtype.startswith("complex"):
+                raise InputError(f"{self.path}: found {dtype} pixels, expected real numbers; detect the signal first")
+        self._stored_dtype = np.result_type(*dtypes)
+        self.dtype = np.dtype(np.uint8) if self._palette is not None else self._stored_dtype
+        self._marks: list[Mark | None] = [
+            mark_of(dataset.nodatavals[b - 1], np.dtype(t), self._stored_dtype)
+            for b, t in zip(stored, dtypes, strict=True)
+        ]
+        alpha = [i for i, c in enumerate(dataset.colorinterp, 1) if c.name == "alpha" and i not in stored]
+        self._alpha = len(alpha)
+        self._read_bands = [*stored, *alpha]
+        self._planes = None if stored == self.bands or self._palette is not None else [stored.index(b) for b in bands]
+        self._masks = self._mask_bands(stored)
+        self.decoding = decoding_of(dataset, self._read_bands, len(self._masks), self._header, self._sources)
+        """How its blocks are decoded, and what that costs."""
+        if self.decoding.handles > 1:
+            self._handles = [dataset, *(self._reopen() for _ in self._read_bands[1:])]
+        self.always_valid = (
+            not self._alpha
+            and not self._masks
+            and not any(self._marks)
+            and not np.issubdtype(self._stored_dtype, np.floating)
+            and (self._palette is None or bool(self._palette[3].all()))
+        )
+        """True: no pixel can be invalid."""
+        self.zero_is_nodata: bool = any(dataset.nodatavals[b - 1] == 0 for b in stored)
+        """Whether 0 marks empty pixels."""
+        if dataset.tags(ns="IMAGE_STRUCTURE").get("MINISWHITE") == "YES":
+            self.warnings.append("found values that count from white (MinIsWhite): taken as stored, large is dark")
+
+    def _mask_bands(self, stored: Sequence[int]) -> list[int]:
+        """Bands whose mask must be read. Nodata is compared here: GDAL's mask would decode the band twice."""
+        masks: list[int] = []
+        shared = False
+        for band in stored:
+            flags = self.dataset.mask_flag_enums[band - 1]
+            if MaskFlags.all_valid in flags or MaskFlags.alpha in flags:
+                continue
+            if MaskFlags.nodata in flags and MaskFlags.per_dataset not in flags:
+                continue
+            if MaskFlags.per_dataset not in flags:
+                masks.append(band)
+            elif not shared:
+                masks.append(band)
+                shared = True
+        return masks
+
+    def _reopen(self) -> Any:
+        """Another handle: each band of a planar strip is walked along by its own, or all would start anew in turn."""
+        try:
+            return self._stack.enter_context(rasterio.open(self.dataset.name, driver="GTiff"))
+        except GDAL_ERRORS as error:
+            raise InputError(f"{self.path}: cannot be opened once more ({one_line(error)})") from None
+
+    def read_bytes(self, rows: int, columns: int) -> int:
+        """Bytes that one `read` of this size needs at most beyond the arrays that it returns, GDAL's included."""
+        pixels = min(rows, self.height) * min(columns, self.width)
+        cache = max(self.decoding.cache_bytes(0, 0, rows, columns), self.decoding.band_block_bytes)
+        ours = pixels * self._alpha * self._stored_dtype.itemsize
+        ours += pixels * (1 if any(self._marks) or self._alpha else 0) + 2 * pixels * bool(self._masks)
+        if np.issubdtype(self._stored_dtype, np.floating):
+            ours += 2 * pixels
+        if self._palette is not None or self._planes is not None:
+            ours += pixels * len(self._read_bands) * self._stored_dtype.itemsize
+        return self.decoding.working_bytes + cache + ours
+
+    def read(self, row: int, column: int, rows: int, columns: int) -> tuple[NDArray[Any], NDArray[np.bool_]]:
+        """Values (bands, rows, columns) and validity (rows, columns) of a rectangle inside the raster.
+
+        Where every pixel is valid, validity is a broadcast of one True: its strides are 0. Invalid pixels keep what
+        the file holds there. Raises InputError where the file is damaged.
+        """
+        return self._load(Window(column, row, columns, rows), (rows, columns))
+
+    @property
+    def block_px(self) -> tuple[int, int]:
+        """(rows, columns) of what is decoded at once."""
+        return self.decoding.block_px
+
+    @property
+    def has_overviews(self) -> bool:
+        """Whether GDAL would answer thinned reads from smaller copies."""
+        return bool(self.dataset.overviews(self._read_bands[0]))
+
+    def read_thinned(
+        self, row: int, column: int, rows: int, columns: int, shape: tuple[int, int]
+    ) -> tuple[NDArray[Any], NDArray[np.bool_]]:
+        """As `read`, of fewer pixels spread over the rectangle; each of its blocks is decoded once."""
+        return self._load(Window(column, row, columns, rows), shape)
+
+    def read_overview(self, most_px: int) -> tuple[NDArray[Any], NDArray[np.bool_]] | None:
+        """As `read`, the whole raster through its largest overview of at most `most_px`; None where it has none."""
+        fitting = [
+            f
+            for f in self.dataset.overviews(self._read_bands[0])
+            if f > 1 and self.width * self.height <= most_px * f * f
+        ]
+        if not fitting:
+            return None
+        factor = min(fitting)
+        shape = -(-self.height // factor), -(-self.width // factor)
+        return self._load(Window(0, 0, self.width, self.height), shape)
+
+    def _load(self, window: Window, shape: tuple[int, int]) -> tuple[NDArray[Any], NDArray[np.bool_]]:
+        masks: list[NDArray[np.uint8]] = []
+        size = {} if shape == (window.height, window.width) else {"out_shape": shape}
+        try:
+            with DamageLog() as log:
+                if self._handles:
+                    values = np.empty((len(self._read_bands), *shape), self._stored_dtype)
+                    for handle, band, plane in zip(self._handles, self._read_bands, values, strict=True):
+                        handle.read(band, window=window, out=plane)
+                elif len({self.dataset.dtypes[band - 1] for band in self._read_bands}) > 1:
+                    values = np.empty((len(self._read_bands), *shape), self._stored_dtype)
+                    for band, plane in zip(self._read_bands, values, strict=True):  # rasterio reads no mixture at once
+                        self.dataset.read(band, window=window, out=plane)
+                else:
+                    values = self.dataset.read(
+                        self._read_bands,
+                        window=window,
+                        out_dtype=self._stored_dtype,
+                        **({"out_shape": (len(self._read_bands), *shape)} if size else {}),
+                    )
+                masks = [self.dataset.read_masks(band, window=window, **size) for band in self._masks]
+        except (*GDAL_ERRORS, MemoryError) as error:
+            raise self._damaged(window, error.__cause__ or error) from None
+        if log.found is not None:
+            raise self._damaged(window, log.found)
+        stored = values[: len(self._marks)]
+        valid = None if self.always_valid else strike(stored, self._marks, values[len(self._marks) :], masks)
+        if self._palette is not None:
+            index = np.clip(stored[0], 0, self._palette.shape[1] - 1)
+            if not self._palette[3].all():
+                opaque = self._palette[3][index] != 0
+                valid = opaque if valid is None else valid & opaque
+            picked: NDArray[Any] = np.stack([self._palette[b - 1][index] for b in self.bands])
+        else:
+            picked = stored if self._planes is None else stored[self._planes]
+        if valid is None or bool(valid.all()):
+            valid = np.broadcast_to(np.True_, shape)
+        return picked, valid
+
+    def _damaged(self, window: Window, reason: BaseException | str) -> InputError:
+        rows = f"{window.row_off} to {window.row_off + window.height}"
+        return InputError(
+            f"{self.path}: cannot be read at rows {rows} ({one_line(reason)}); the file is damaged or incomplete, copy "
+            "it again"
+        )
+
+
+def _look(path: Path) -> None:
+    if path.is_dir():
+        raise InputError(f"{path}: found a folder, expected a GeoTIFF")
+    if not path.exists():
+        raise InputError(f"{path}: found no such file, expected a GeoTIFF")
+    if not path.is_file():
+        raise InputError(f"{path}: found no regular file, expected a GeoTIFF")

@@ -1,0 +1,1 @@
+"""Writing: finished rows and cells as maps, polygons, summaries and pictures."""
