@@ -128,7 +128,8 @@ def test_the_service_manager_hears_the_watch_only(script: Script, monkeypatch: p
 def test_it_dies_with_its_parent() -> None:
     """The parent is killed; its child must not live on."""
     child = (
-        "import os, sys, time; from edgeslim.onboard.watching.scene_process import end_with as end; end(int(sys.argv[1]));"
+        "import os, sys, time; from edgeslim.onboard.watching.scene_process import end_with;"
+        "end_with(int(sys.argv[1]));"
         "print(os.getpid(), open('/proc/self/oom_score_adj').read().strip(), flush=True); time.sleep(60)"
     )
     parent = f"import os, subprocess, sys; subprocess.run([sys.executable, '-c', {child!r}, str(os.getpid())])"
