@@ -38,8 +38,9 @@ onboard: .venv/.installed
 	$(BIN)/edgeslim export --encoder eurosat-rgb -w 0.25 -o .venv-onboard/artifact
 	$(MAKE) --no-print-directory $(addprefix onboard-,$(FOUND)) FULL="$(firstword $(FOUND))"
 
-# Fuzz and power cuts take most of the time: on the oldest Python, and by `make unit` on the ground's.
-LONG := tests/onboard/test_fuzz.py tests/onboard/test_power_cuts.py
+# What takes most of the time runs on the oldest Python, and by `make unit` on the ground's.
+LONG := tests/cli/test_watch.py tests/onboard/odd tests/onboard/reading/test_reading_memory.py \
+	tests/onboard/test_fuzz.py tests/onboard/test_memory.py tests/onboard/test_power_cuts.py
 onboard-%: .venv-onboard/%/.installed
 	.venv-onboard/$*/bin/python tests/onboard/environment.py
 	.venv-onboard/$*/bin/edgeslim check .venv-onboard/artifact

@@ -75,8 +75,8 @@ def read_small_file(path: Path, limit_bytes: int) -> bytes:
     return data
 
 
-_DEEP_KEY = re.compile(rb"(?:[A-Za-z0-9_-]+[ \t]*\.[ \t]*){64}")
-"""The parser's time grows with the square of a key's parts."""
+_DEEP_KEY = re.compile(rb"""(?<![\w"'-])(?:(?:[\w-]+|"[^"\n]*"|'[^'\n]*')[ \t]*\.[ \t]*){64}""")
+"""The parser's time grows with the square of a key's parts. Begun inside a word, this search's would with its length."""
 
 
 def read_toml(path: Path) -> dict[str, Any]:
