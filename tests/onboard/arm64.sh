@@ -19,8 +19,8 @@ cd "$(dirname "$0")/../.."
 ROOT=$(realpath -m "${1:-.venv-arm64}")
 HOST=${HOST:-.venv/bin}
 PYTHON=python3.11
-LEFT_OUT=(fuzz power_cuts memory reading_memory scene_process)
-TESTS=${TESTS:-tests --ignore tests/ground $(printf -- '--ignore tests/onboard/test_%s.py ' "${LEFT_OUT[@]}")}
+LEFT_OUT=(test_fuzz test_power_cuts test_memory reading/test_reading_memory watching/test_scene_process)
+TESTS=${TESTS:-tests --ignore tests/ground $(printf -- '--ignore tests/onboard/%s.py ' "${LEFT_OUT[@]}")}
 
 say() { printf '\narm64: %s\n' "$*"; }
 
