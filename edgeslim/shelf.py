@@ -76,7 +76,7 @@ def read_small_file(path: Path, limit_bytes: int) -> bytes:
 
 
 _DEEP_KEY = re.compile(rb"""(?<![\w"'-])(?:(?:[\w-]+|"[^"\n]*"|'[^'\n]*')[ \t]*\.[ \t]*){64}""")
-"""The parser's time grows with the square of a key's parts. Begun inside a word, this search's would with its length."""
+"""The parser's time grows with the square of a key's parts. Begun inside a word, this search's would, too."""
 
 
 def read_toml(path: Path) -> dict[str, Any]:
