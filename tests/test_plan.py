@@ -251,20 +251,6 @@ def test_start_up_is_the_written_sum() -> None:
     assert (found.low_ms, found.high_ms) == pytest.approx((found.total_ms / 2, found.total_ms * 2))
 
 
-def test_start_up_counts_what_the_runner_does() -> None:
-    from edgeslim import cost
-    from edgeslim.estimate import GOLDEN_BATCH, GOLDEN_TILES
-    from edgeslim.ground.golden import COUNT
-    from edgeslim.onboard.integrity import KEPT_TILES
-    from edgeslim.onboard.memory import batch_within
-
-    assert (GOLDEN_TILES, GOLDEN_BATCH) == (COUNT, KEPT_TILES)
-    for profile in (EMBEDDED, take_profile("vit-s-16"), VIT_L):
-        full = profile.architecture
-        batches = [batch_within(full.at(w), 10, None, 4, 2**62) for w in full.width_steps()]
-        assert max(batches) == cost.default_batch(full.at(full.width_steps()[0]))
-
-
 def test_a_start_up_budget_is_held_against_the_upper_end() -> None:
     whole = make_plan(EMBEDDED, PI4, TARGET)
     assert (whole.width_multiplier, whole.budget.startup_s) == (1.0, None)
