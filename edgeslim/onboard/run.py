@@ -125,7 +125,7 @@ class Run:
 
     def _finished_before(self) -> Summary | None:
         """The summary in OUT where it is of the same inputs. Raises InputError where it is of others."""
-        if SUMMARY_NAME not in self._held:
+        if not self._held:
             return None
         found = read_json(self._folder.out / SUMMARY_NAME)
         self._hashes = hashes_of(self._scene.files)

@@ -257,6 +257,15 @@ def test_foreign_files_in_the_folder_are_kept(artifact: Path, tmp_path: Path) ->
     assert sorted(p.name for p in tmp_path.iterdir()) == ["out", "scene.tif"]
 
 
+def test_resume_does_not_replace_what_no_run_left(artifact: Path, tmp_path: Path) -> None:
+    scene, out = make_scene(tmp_path / "scene.tif", smooth(20, 20)), tmp_path / "out"
+    out.mkdir()
+    (out / "classes.tif").write_text("mine", encoding="utf-8")
+    with pytest.raises(InputError, match="--overwrite"):
+        classify_scene(scene, artifact, out, ClassifyOptions(resume=True))
+    assert (out / "classes.tif").read_text(encoding="utf-8") == "mine"
+
+
 def test_an_early_end_leaves_nothing_and_a_late_one_what_is_done(artifact: Path, tmp_path: Path) -> None:
     scene = make_scene(tmp_path / "scene.tif", smooth(80, 20), blockysize=8)
     out = tmp_path / "deep" / "out"
