@@ -103,17 +103,22 @@ def footprint(arch: Architecture, classes: int = 0, batch: int = 1, value_bytes:
     )
 
 
-_BATCH_BYTES = 8 << 20
-"""Activations of a batch: more than a few times the processor's second cache only makes it slower."""
-_MOST_TILES = 8
+_BATCH_BYTES = {8: 2 << 20, 4: 2 << 20, 2: 8 << 20}
+"""Tiles a batch -> largest activations. Beyond the processor's second cache a larger batch is slower; a second tile
+makes up for that longest, because it halves how often the weights are fetched."""
+_CUT_BYTES = 1 << 20
+"""Tiles cut out of a chunk at once. A network between two cuts leaves nothing of them in the processor's caches."""
 
 
 def default_batch(arch: Architecture) -> int:
     """Tiles a batch on board: a power of two whose activations stay near the processor."""
-    batch = _MOST_TILES
-    while batch > 1 and footprint(arch, 0, batch).activations_bytes > _BATCH_BYTES:
-        batch //= 2
-    return batch
+    fitting = (b for b, limit in _BATCH_BYTES.items() if footprint(arch, 0, b).activations_bytes <= limit)
+    return next(fitting, 1)
+
+
+def tiles_at_once(batch: int, bands: int, tile_px: int) -> int:
+    """Tiles that a worker cuts out of a chunk at once: whole batches."""
+    return batch * max(1, _CUT_BYTES // (batch * bands * tile_px**2 * 4))
 
 
 def _ops(arch: Architecture, classes: int, batch: int, value_bytes: int) -> Iterator[Op]:
@@ -164,7 +169,7 @@ class RunMemory:
     process: int
     """Interpreter, libraries and network, after one batch on every worker: measured, where it runs."""
     tiles: int
-    """Batches being cut, one a worker."""
+    """Tiles being cut, by every worker."""
     chunks: int
     """Two chunks of pixels, the one being read, and what is carried over from one to the next."""
     reading: int
@@ -192,6 +197,7 @@ def run_memory(
     bands: int,
     value_bytes: int,
     masked: bool,
+    in_place: bool,
     tile_px: int,
     stride_px: int,
     classes: int,
@@ -205,7 +211,8 @@ def run_memory(
     """Peak resident memory of classifying a scene of `size_px` (height, width) in chunks of `chunk_px`.
 
     `process`, `reading`, `writing` and `finishing` are bytes as RunMemory says, `value_bytes` one value as the scene
-    holds it, `masked` whether validity is kept beside it, and `kept_px` the rows and columns that a chunk keeps of
+    holds it, `masked` whether validity is kept beside it, `in_place` whether pixels are decoded to where they are
+    kept, and `kept_px` the rows and columns that a chunk keeps of
     earlier ones. Follows the buffers of edgeslim/onboard/{chunks,stream,blend}.py.
     """
     height, width = size_px
@@ -213,10 +220,11 @@ def run_memory(
     tall, wide = min(chunk_px[0] + kept_px[0], height), min(chunk_px[1] + kept_px[1], width)
     pixel = bands * value_bytes + (1 if masked else 0)
     carried = kept_px[0] * width + tall * kept_px[1]
-    # Two buffers and the strips carried over; the chunk as it comes from the reader, before it is put in place.
-    chunks = (2 * tall * wide + carried + new) * pixel + (2 * new if masked else 0)
-    # A batch as fed to the network and one tile on its way there.
-    tiles = workers * (batch + 2) * bands * tile_px**2 * 4
+    # Two buffers and the strips carried over; where it must be, the chunk before it is put in place.
+    chunks = (2 * tall * wide + carried) * pixel + (3 * new if masked else 0)
+    chunks += 0 if in_place else new * bands * value_bytes
+    # What each worker cuts at once, and two tiles on their way there.
+    tiles = workers * (tiles_at_once(batch, bands, tile_px) + 2) * bands * tile_px**2 * 4
     lines = -(-tile_px // stride_px) + 1
     rows = min(stride_px, height)
     blending = lines * (classes + 1) * (width + tile_px) * 4 + 2 * rows * width

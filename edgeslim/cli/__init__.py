@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import signal
 import sys
 from collections.abc import Sequence
@@ -20,6 +21,7 @@ _click_exception: type[Exception] = _usage_error.__bases__[0]
 
 VERBS = ("plan", "slim", "export", "classify", "watch", "check", "train", "demo")
 """In the order of a mission. Each is a function in the module of its name."""
+_ON_BOARD = ("classify", "watch", "check")
 
 
 def _version(value: bool) -> None:
@@ -40,6 +42,9 @@ def app_for(argv: Sequence[str]) -> typer.Typer:
     A verb's flags cost time and memory to build, and a scene in flight pays for every one that it does not use.
     """
     asked = next((word for word in argv if not word.startswith("-")), None)
+    if asked in _ON_BOARD:
+        # Nothing there multiplies matrices in NumPy, whose library would start threads that wait busily for it.
+        os.environ.setdefault("OPENBLAS_NUM_THREADS", "1")
     app = typer.Typer(
         name="edgeslim",
         help="Puts pretrained remote-sensing encoders on the computers that fly.",

@@ -7,10 +7,12 @@ one strip of rows and one of columns, whatever the height of the scene.
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
+from numpy.lib.stride_tricks import sliding_window_view
 from numpy.typing import NDArray
 
 from edgeslim.errors import InputError
@@ -94,13 +96,18 @@ class Chunk:
         self._full = np.ones(shape, bool)
         self.taken = np.ones(shape, bool)
         """(window rows, window columns): whether to classify."""
-        if valid is not None and self.taken.size:
+        self._seen_px = min(plan.rows.tile_px, plan.rows.size), min(plan.columns.tile_px, plan.columns.size)
+        if not self.taken.size:
+            return
+        self._under = sliding_window_view(values, self._seen_px, axis=(1, 2))
+        """(bands, tops, lefts, h, w): the pixels under a window at every place, nothing copied."""
+        if valid is not None:
             share = self._valid_shares(valid)
             self._full, self.taken = share == 1, share >= LEAST_VALID
 
     def _valid_shares(self, valid: NDArray[np.bool_]) -> NDArray[np.float64]:
         """Share of valid pixels of each window, summed one axis at a time."""
-        height, width = (min(axis.tile_px, axis.size) for axis in (self._plan.rows, self._plan.columns))
+        height, width = self._seen_px
         by_row = np.stack([valid[top : top + height].sum(axis=0, dtype=np.int64) for top in self._tops])
         total = np.concatenate([np.zeros((len(by_row), 1), np.int64), by_row.cumsum(axis=1)], axis=1)
         lefts = np.array(self._lefts)
@@ -111,29 +118,47 @@ class Chunk:
     def _starts(axis: Axis, span: Span) -> list[int]:
         return [axis.windows[i].start - span.keep for i in range(span.first, span.last)]
 
-    def tiles(self, numbers: NDArray[np.intp]) -> F32:
-        """Raw band values (n, bands, tile, tile) of windows, numbered row by row within the chunk."""
-        side = self._plan.rows.tile_px
-        tiles = np.empty((len(numbers), self.values.shape[0], side, side), np.float32)
-        for tile, number in zip(tiles, numbers, strict=True):
-            i, j = divmod(int(number), self.across)
-            self._cut(i, j, tile)
+    def tiles(self, numbers: NDArray[np.intp], room: F32) -> F32:
+        """Raw band values (n, bands, tile, tile) of windows, numbered row by row within the chunk.
+
+        They are put into the first n of `room` (at least n, bands, tile, tile).
+        """
+        rows, columns = self._plan.rows, self._plan.columns
+        height, width = self._seen_px
+        tiles, at = room[: len(numbers)], 0
+        for i, j, count in self._side_by_side(numbers.tolist()):
+            left, last = self._lefts[j], self._lefts[j + count - 1]
+            under = self._under[:, self._tops[i], left : last + 1 : columns.stride_px].swapaxes(0, 1)
+            some = tiles[at : at + count, :, :height, :width]
+            self._scene.to_raw(under, some)
+            for k in np.flatnonzero(~self._full[i, j : j + count]).tolist():
+                self._fill(i, j + k, some[k])
+            at += count
+        if rows.missing_px or columns.missing_px:
+            pad = ((0, 0), (0, 0), (0, rows.missing_px), (0, columns.missing_px))
+            tiles[:] = np.pad(tiles[:, :, :height, :width], pad, mode="reflect")
         return tiles
 
-    def _cut(self, i: int, j: int, tile: F32) -> None:
-        rows, columns = self._plan.rows, self._plan.columns
-        top, left = self._tops[i], self._lefts[j]
-        height, width = min(rows.tile_px, rows.size), min(columns.tile_px, columns.size)
-        values = self.values[:, top : top + height, left : left + width]
-        raw = self._scene.to_raw(values, tile[:, :height, :width])
-        if not self._full[i, j]:
-            valid = self.valid[top : top + height, left : left + width]
-            # The band's own mean is the least remarkable value to put where nothing was seen.
-            means = raw[:, valid].mean(axis=1, dtype=np.float64).astype(np.float32)
-            np.copyto(raw, means[:, None, None], where=~valid)
-        if rows.missing_px or columns.missing_px:
-            pad = ((0, 0), (0, rows.missing_px), (0, columns.missing_px))
-            tile[:] = np.pad(raw, pad, mode="reflect")
+    def _side_by_side(self, numbers: list[int]) -> Iterator[tuple[int, int, int]]:
+        """Windows one stride apart in a row are cut in one step: (window row, first window column, how many)."""
+        stride, start = self._plan.columns.stride_px, 0
+        for at in range(1, len(numbers) + 1):
+            i, j = divmod(numbers[at - 1], self.across)
+            if (
+                at == len(numbers)
+                or numbers[at] != numbers[at - 1] + 1
+                or j + 1 == self.across
+                or self._lefts[j + 1] - self._lefts[j] != stride
+            ):
+                yield i, j - (at - 1 - start), at - start
+                start = at
+
+    def _fill(self, i: int, j: int, raw: F32) -> None:
+        """Put the band's own mean where nothing was seen: the least remarkable value there is."""
+        (height, width), top, left = self._seen_px, self._tops[i], self._lefts[j]
+        valid = self.valid[top : top + height, left : left + width]
+        means = raw[:, valid].mean(axis=1, dtype=np.float64).astype(np.float32)
+        np.copyto(raw, means[:, None, None], where=~valid)
 
     def raw(self, rows: slice, columns: slice) -> tuple[F32, NDArray[np.bool_] | None]:
         """Raw band values (bands, h, w) and validity (h, w), or None where all are valid, of pixels of the scene."""
@@ -187,8 +212,8 @@ class ChunkReader:
         fresh_left = left > 0 and number == self._first
         row, column = rows.keep if fresh_top else rows.start, columns.keep if fresh_left else columns.start
         inner = np.s_[row - rows.keep :, column - columns.keep :]
-        found, seen = self._scene.read(row, column, rows.stop - row, columns.stop - column)
-        values[:, inner[0], inner[1]] = found
+        new = values[:, inner[0], inner[1]]
+        _, seen = self._scene.read(row, column, rows.stop - row, columns.stop - column, new)
         if not fresh_top:
             values[:, :top, column - columns.keep :] = self._above[:, :top, column : columns.stop]
         if not fresh_left:

@@ -49,23 +49,28 @@ class Guard:
         self.run(np.resize(self._tiles, (batch, *self._tiles.shape[1:])))
 
     def run(self, tiles: F32) -> F32:
-        """Logits (n, classes). Raises UntrustedResult where they are not finite or far out of range."""
+        """Logits (n, classes), not looked at yet: see `require`. Raises InputError where they have another shape."""
         logits = self.runtime.run(tiles)
         if logits.shape != (len(tiles), self._classes):
             raise InputError(
                 f"{self._name}: found logits of shape {logits.shape}, expected {(len(tiles), self._classes)}; "
                 "export it again"
             )
+        return logits
+
+    def require(self, logits: F32) -> None:
+        """Raise UntrustedResult where logits (n, classes) are not finite or far out of range."""
         largest = float(np.abs(logits).max(initial=0.0))
         if not largest <= self._limit:  # a NaN is not less than anything
             found = f"a logit of {largest:.3g}" if np.isfinite(largest) else "logits that are not finite"
             raise UntrustedResult(
                 f"{self._name}: found {found}, expected at most {self._limit:.3g}; run `edgeslim check`"
             )
-        return logits
 
     def _compare(self, tiles: F32, logits: F32) -> float:
-        parity = compare(self.run(tiles), logits)
+        found = self.run(tiles)
+        self.require(found)
+        parity = compare(found, logits)
         try:
             parity.require(self._tolerance, f"{self._name}: golden tiles on {self.runtime.version}")
         except ParityError as error:

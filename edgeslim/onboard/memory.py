@@ -44,12 +44,14 @@ class Fit:
 def map_blocks_from(count_bytes: int) -> None:
     """Make glibc map blocks of at least so many bytes by themselves and give them back when they are freed.
 
-    Its own rule raises that size whenever such a block is freed, so copies of weights and buffers of megabytes end up
+    Of what it does not map it keeps as much free at the end of a heap: the system would clear it each time anew. Its
+    own rule raises that size whenever such a block is freed, so copies of weights and buffers of megabytes end up
     scattered over the heaps of all threads, and the peak differs from run to run. Does nothing with another allocator.
     """
     if (library := _glibc()) is not None:
-        mmap_threshold, arena_max = -3, -8  # malloc.h
+        trim_threshold, mmap_threshold, arena_max = -1, -3, -8  # malloc.h
         library.mallopt(mmap_threshold, count_bytes)
+        library.mallopt(trim_threshold, count_bytes)
         library.mallopt(arena_max, 2)
 
 
@@ -124,6 +126,7 @@ def fit(
             bands=len(scene.bands),
             value_bytes=np.dtype(scene.dtype).itemsize,
             masked=not scene.always_valid,
+            in_place=scene.fills,
             tile_px=rows.tile_px,
             stride_px=rows.stride_px,
             classes=classes,

@@ -257,7 +257,7 @@ class Run:
         """Classify what is left and record it. Returns the reason why it was asked to stop early."""
         plan = recorder.plan
         stream = Stream(
-            self._scene, plan, self._guard.run, recorder.thumbnail, len(self._manifest.classes), self._batch, workers
+            self._scene, plan, self._guard, recorder.thumbnail, len(self._manifest.classes), self._batch, workers
         )
         self._resumed_tiles, self._streaming = sum(recorder.tiles.values()), time.monotonic()
         checked, reason = time.monotonic(), None

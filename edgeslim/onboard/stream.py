@@ -6,16 +6,19 @@ workers there are.
 
 from __future__ import annotations
 
+import threading
 from collections import deque
-from collections.abc import Callable, Generator
+from collections.abc import Generator
 from concurrent.futures import Future, ThreadPoolExecutor
 
 import numpy as np
 from numpy.typing import NDArray
 
+from edgeslim import cost
 from edgeslim.errors import EdgeslimError
 from edgeslim.onboard.assemble import ChunkResult, result_of
 from edgeslim.onboard.chunks import Chunk, ChunkPlan, ChunkReader
+from edgeslim.onboard.integrity import Guard
 from edgeslim.onboard.reading.scene import Scene
 from edgeslim.onboard.writing.thumbnail import Thumbnail
 
@@ -31,15 +34,18 @@ class Stream:
         self,
         scene: Scene,
         plan: ChunkPlan,
-        infer: Callable[[F32], F32],
+        guard: Guard,
         thumbnail: Thumbnail,
         classes: int,
         batch: int,
         workers: int,
     ) -> None:
-        """`infer` gives logits (n, classes) of tiles (n, bands, tile, tile) and is called from `workers` threads."""
-        self._scene, self._plan, self._infer, self._thumbnail = scene, plan, infer, thumbnail
+        """`guard` runs the network, from `workers` threads at once."""
+        self._scene, self._plan, self._guard, self._thumbnail = scene, plan, guard, thumbnail
         self._classes, self._batch, self._workers = classes, batch, workers
+        side = plan.rows.tile_px
+        self._tiles = (cost.tiles_at_once(batch, len(scene.bands), side), len(scene.bands), side, side)
+        self._room = threading.local()
         self._stopping = False
 
     def stop(self) -> None:
@@ -93,9 +99,14 @@ class Stream:
     def _classify(self, chunk: Chunk, numbers: NDArray[np.intp]) -> F32:
         """In a worker's thread. Batches are cut the same way however they are shared out."""
         logits = np.empty((len(numbers), self._classes), np.float32)
-        for start in range(0, len(numbers), self._batch):
-            batch = numbers[start : start + self._batch]
-            logits[start : start + len(batch)] = self._infer(chunk.tiles(batch))
+        if not hasattr(self._room, "tiles"):
+            self._room.tiles = np.empty(self._tiles, np.float32)
+        for start in range(0, len(numbers), self._tiles[0]):
+            tiles = chunk.tiles(numbers[start : start + self._tiles[0]], self._room.tiles)
+            for first in range(0, len(tiles), self._batch):
+                found = self._guard.run(tiles[first : first + self._batch])
+                logits[start + first : start + first + len(found)] = found
+        self._guard.require(logits)
         return logits
 
     def _collect(self, chunk: Chunk, parts: list[Future[F32]]) -> ChunkResult:

@@ -22,11 +22,12 @@ class Pixels:
         self.bands, self.dtype, self.always_valid = tuple(range(len(values))), str(values.dtype), valid is None
         self.reads = np.zeros(values.shape[1:], int)
 
-    def read(self, row: int, column: int, rows: int, columns: int) -> tuple[np.ndarray, np.ndarray]:
+    def read(self, row: int, column: int, rows: int, columns: int, out: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
         here = np.s_[row : row + rows, column : column + columns]
         self.reads[here] += 1
         valid = np.broadcast_to(np.True_, (rows, columns)) if self._valid is None else self._valid[here].copy()
-        return self._values[:, here[0], here[1]].copy(), valid
+        out[:] = self._values[:, here[0], here[1]]
+        return out, valid
 
     def to_raw(self, values: np.ndarray, out: np.ndarray | None = None) -> np.ndarray:
         out = np.empty(values.shape, np.float32) if out is None else out
@@ -68,7 +69,8 @@ def test_windows_see_their_pixels_and_pixels_are_read_once(cut: dict[str, Any]) 
             np.ones_like(values[0][new], bool) if found is None else found,
             (valid if valid is not None else values[0] >= 0)[new],
         )
-        tiles = chunk.tiles(np.flatnonzero(chunk.taken))
+        numbers = np.flatnonzero(chunk.taken)
+        tiles = chunk.tiles(numbers, np.full((len(numbers) + 1, 2, tile, tile), np.nan, np.float32))
         at = iter(tiles)
         for i in range(chunk.rows.first, chunk.rows.last):
             for j in range(chunk.columns.first, chunk.columns.last):

@@ -51,7 +51,7 @@ def strike(
 ) -> NDArray[np.bool_] | None:
     """Validity (h, w) of values (bands, h, w): False where any band, the alpha (n, h, w) or a mask (h, w) says so.
 
-    None: every pixel is valid, and nothing had to be looked at.
+    None: every pixel is valid.
     """
     valid: NDArray[np.bool_] | None = None
 
@@ -65,6 +65,9 @@ def strike(
         if mark is None:
             continue
         if mark.low == mark.high:
+            # Nearly every mark is the least value of its type, and a minimum is found in a fraction of the time.
+            if plane.dtype.kind in "iu" and mark.low == np.iinfo(plane.dtype).min and plane.min() > mark.low:
+                continue
             keep(plane != mark.low)
         else:
             good = plane < mark.low

@@ -50,7 +50,10 @@ class ToRaw:
         }
 
     def __call__(self, values: NDArray[np.generic], out: NDArray[np.float32]) -> NDArray[np.float32]:
-        """Raw band values of scene values (bands, height, width) of any real type, written into `out` float32."""
+        """Raw band values of scene values (..., bands, height, width) of any real type, written into `out` float32."""
+        if self._same and values.dtype.kind in "iu":
+            out[...] = values
+            return out
         with np.errstate(over="ignore", invalid="ignore"):  # what invalid pixels hold means nothing
             if self._same:
                 np.copyto(out, values, casting="unsafe")

@@ -219,13 +219,21 @@ class Raster:
             ours += pixels * len(self._read_bands) * self._stored_dtype.itemsize
         return self.decoding.working_bytes + cache + ours
 
-    def read(self, row: int, column: int, rows: int, columns: int) -> tuple[NDArray[Any], NDArray[np.bool_]]:
+    @property
+    def fills(self) -> bool:
+        """Whether `read` needs no array of its own beside the one that it is given."""
+        return self._palette is None and self._planes is None and not self._alpha
+
+    def read(
+        self, row: int, column: int, rows: int, columns: int, out: NDArray[Any] | None = None
+    ) -> tuple[NDArray[Any], NDArray[np.bool_]]:
         """Values (bands, rows, columns) and validity (rows, columns) of a rectangle inside the raster.
 
         Where every pixel is valid, validity is a broadcast of one True: its strides are 0. Invalid pixels keep what
-        the file holds there. Raises InputError where the file is damaged.
+        the file holds there. Values are in `out` where it is given and `fills` is true. Raises InputError where the
+        file is damaged.
         """
-        return self._load(Window(column, row, columns, rows), (rows, columns))
+        return self._load(Window(column, row, columns, rows), (rows, columns), out if self.fills else None)
 
     @property
     def block_px(self) -> tuple[int, int]:
@@ -256,26 +264,22 @@ class Raster:
         shape = -(-self.height // factor), -(-self.width // factor)
         return self._load(Window(0, 0, self.width, self.height), shape)
 
-    def _load(self, window: Window, shape: tuple[int, int]) -> tuple[NDArray[Any], NDArray[np.bool_]]:
+    def _load(
+        self, window: Window, shape: tuple[int, int], out: NDArray[Any] | None = None
+    ) -> tuple[NDArray[Any], NDArray[np.bool_]]:
         masks: list[NDArray[np.uint8]] = []
         size = {} if shape == (window.height, window.width) else {"out_shape": shape}
+        values = np.empty((len(self._read_bands), *shape), self._stored_dtype) if out is None else out
         try:
             with DamageLog() as log:
                 if self._handles:
-                    values = np.empty((len(self._read_bands), *shape), self._stored_dtype)
                     for handle, band, plane in zip(self._handles, self._read_bands, values, strict=True):
                         handle.read(band, window=window, out=plane)
                 elif len({self.dataset.dtypes[band - 1] for band in self._read_bands}) > 1:
-                    values = np.empty((len(self._read_bands), *shape), self._stored_dtype)
                     for band, plane in zip(self._read_bands, values, strict=True):  # rasterio reads no mixture at once
                         self.dataset.read(band, window=window, out=plane)
                 else:
-                    values = self.dataset.read(
-                        self._read_bands,
-                        window=window,
-                        out_dtype=self._stored_dtype,
-                        **({"out_shape": (len(self._read_bands), *shape)} if size else {}),
-                    )
+                    self.dataset.read(self._read_bands, window=window, out=values)
                 masks = [self.dataset.read_masks(band, window=window, **size) for band in self._masks]
         except (*GDAL_ERRORS, MemoryError) as error:
             raise self._damaged(window, error.__cause__ or error) from None

@@ -141,10 +141,17 @@ class Regrid:
         base = self.raster.read_bytes(high, wide) - self.raster.decoding.cache_bytes(0, 0, high, wide)
         return base + self.cache_bytes(0, 0, rows, columns) + source + work
 
-    def read(self, row: int, column: int, rows: int, columns: int) -> tuple[NDArray[Any], NDArray[np.bool_]]:
+    @property
+    def fills(self) -> bool:
+        """As Raster.fills."""
+        return self.copies and self.raster.fills
+
+    def read(
+        self, row: int, column: int, rows: int, columns: int, out: NDArray[Any] | None = None
+    ) -> tuple[NDArray[Any], NDArray[np.bool_]]:
         """As Raster.read, of a rectangle of the new grid. Invalid pixels are 0 unless the grids coincide."""
         if self.copies:
-            return self.raster.read(row, column, rows, columns)
+            return self.raster.read(row, column, rows, columns, out)
         down, across = self._down.taps(row, row + rows), self._across.taps(column, column + columns)
         result = np.zeros((len(self.raster.bands), rows, columns), self.dtype)
         high, wide = down.stop - down.first, across.stop - across.first

@@ -168,20 +168,32 @@ class Scene:
             total += rows * columns * (widest + 2)
         return total
 
-    def read(self, row: int, column: int, rows: int, columns: int) -> tuple[NDArray[Any], NDArray[np.bool_]]:
+    @property
+    def fills(self) -> bool:
+        """Whether `read` needs no array of its own beside the one that it is given."""
+        return len(self._layers) == 1 and self._layers[0][0].fills
+
+    def read(
+        self, row: int, column: int, rows: int, columns: int, out: NDArray[Any] | None = None
+    ) -> tuple[NDArray[Any], NDArray[np.bool_]]:
         """Values (bands, rows, columns) of type `dtype` and validity (rows, columns) of a rectangle inside the scene.
 
-        Where every pixel is valid, validity is a broadcast of one True: its strides are 0. What invalid pixels hold
-        means nothing. Raises InputError where a file is damaged.
+        Values are written into `out` where it is given. Where every pixel is valid, validity is a broadcast of one
+        True: its strides are 0. What invalid pixels hold means nothing. Raises InputError where a file is damaged.
         """
         needed = sum(layer.cache_bytes(row, column, rows, columns) for layer, _ in self._layers)
         if needed > self._cache:
             set_cache_bytes(needed)
             self._cache = needed
         if len(self._layers) == 1:  # one file serves every band, in the encoder's order
-            return self._layers[0][0].read(row, column, rows, columns)
-        values = np.empty((len(self.bands), rows, columns), self.dtype)
-        valid: NDArray[np.bool_] = np.broadcast_to(np.True_, (rows, columns))
+            found, valid = self._layers[0][0].read(row, column, rows, columns, out)
+            if out is None:
+                return found, valid
+            if not self.fills:
+                out[...] = found
+            return out, valid
+        values = np.empty((len(self.bands), rows, columns), self.dtype) if out is None else out
+        valid = np.broadcast_to(np.True_, (rows, columns))
         for layer, planes in self._layers:
             part, seen = layer.read(row, column, rows, columns)
             for plane, source in zip(planes, part, strict=True):
@@ -191,7 +203,7 @@ class Scene:
         return values, valid
 
     def to_raw(self, values: NDArray[Any], out: NDArray[np.float32] | None = None) -> NDArray[np.float32]:
-        """Raw band values of the encoder, float32, of scene values (bands, height, width); into `out` where given."""
+        """Raw band values, float32, of scene values (..., bands, height, width); into `out` where it is given."""
         return self._to_raw(values, np.empty(values.shape, np.float32) if out is None else out)
 
     def _check_sample(self, where: str) -> None:

@@ -38,6 +38,14 @@ class PlacedCells:
     """(n,), to `SCORE_DIGITS` decimals."""
     known: F64
     """(n,), to `SCORE_DIGITS` decimals."""
+    lines: tuple[F64, F64]
+    """Longitude and latitude of the grid's corners above and below the row (cells + 1, 2)."""
+    turned: NDArray[np.bool_]
+    """(n,): `corners` begin at the upper right and run up the left side, not down."""
+
+
+_POINTS = 4096
+"""Corners of the grid that are brought to WGS 84 at once: each call costs as much as some hundred points."""
 
 
 class CellGrid:
@@ -47,22 +55,30 @@ class CellGrid:
         self._plan, self._wgs84 = plan, Wgs84(plan.georeference)
         edges = np.arange(plan.cells_across + 1, dtype=np.float64) * plan.cell_px
         self._edges = np.minimum(edges, plan.scene_width)
-        self._line = 0
-        self._upper = self._at(0)
+        self._line = self._computed = 0
+        self._lines: list[F64] = []
+        """Computed and not used yet, the next one last."""
+        self._upper = self._next_line()
         self.lost = 0
         """Known cells so far that have no place on Earth."""
 
-    def _at(self, line: int) -> F64:
-        row = min(line * self._plan.cell_px, self._plan.scene_height)
-        longitude, latitude = self._wgs84.at(self._edges, np.full(self._edges.shape, float(row)))
-        points: F64 = np.stack([longitude, latitude], axis=1).round(DIGITS)
-        return points + 0.0  # no minus zero
+    def _next_line(self) -> F64:
+        """Corners (cells + 1, 2) of the next line of the grid."""
+        if not self._lines:
+            first = self._computed
+            count = max(1, min(_POINTS // self._edges.size, self._plan.cells_down + 1 - first))
+            self._computed += count
+            rows = np.minimum((first + np.arange(count)) * self._plan.cell_px, self._plan.scene_height)
+            at = self._wgs84.at(np.tile(self._edges, count), rows.repeat(self._edges.size).astype(np.float64))
+            points: F64 = np.stack(at, axis=1).round(DIGITS) + 0.0  # no minus zero
+            self._lines = list(points.reshape(count, -1, 2)[::-1])
+        return self._lines.pop()
 
     def place(self, cells: CellRow) -> PlacedCells:
         """The cells of the next row."""
         if cells.row != self._line:
             raise ValueError(f"row {cells.row} of cells was given, expected row {self._line}")
-        upper, lower = self._upper, self._at(self._line + 1)
+        upper, lower = self._upper, self._next_line()
         self._upper, self._line = lower, self._line + 1
         corners = np.stack([upper[:-1], lower[:-1], lower[1:], upper[1:]], axis=1)
         known = cells.known > 0
@@ -83,6 +99,8 @@ class CellGrid:
             cells.classes[columns],
             cells.score[columns].astype(np.float64).round(SCORE_DIGITS),
             cells.known[columns].astype(np.float64).round(SCORE_DIGITS),
+            (upper, lower),
+            clockwise,
         )
 
 
@@ -110,6 +128,8 @@ class GeoJsonWriter:
             for index, label in enumerate(plan.classes)
         ]
         self._separator = "\n"
+        self._above: list[str] = []
+        """The corners of the line above the next row, as text: four cells share each."""
         try:
             self._file = path.open("x", encoding="utf-8", newline="\n")
             self._file.write('{"type":"FeatureCollection","features":[')
@@ -119,21 +139,24 @@ class GeoJsonWriter:
     def append(self, cells: CellRow) -> None:
         """Add the next row. Raises InputError if the disk does not take it."""
         placed = self._grid.place(cells)
+        above = self._above or _texts(placed.lines[0])
+        self._above = below = _texts(placed.lines[1])
         values = zip(
             placed.columns.tolist(),
-            placed.corners.tolist(),
+            placed.turned.tolist(),
             placed.classes.tolist(),
             placed.score.tolist(),
             placed.known.tolist(),
             strict=True,
         )
         lines = []
-        for index, (column, corners, label, score, known) in enumerate(values):
+        for index, (column, turned, label, score, known) in enumerate(values):
             if index in placed.torn:
                 geometry = json.dumps(geometry_of(placed.torn[index]), separators=(",", ":"))
             else:
-                a, b, c, d = corners
-                geometry = f'{{"type":"Polygon","coordinates":[[{a},{b},{c},{d},{a}]]}}'.replace(" ", "")
+                near, far = (column + 1, column) if turned else (column, column + 1)
+                ring = f"{above[near]},{below[near]},{below[far]},{above[far]},{above[near]}"
+                geometry = f'{{"type":"Polygon","coordinates":[[{ring}]]}}'
             lines.append(
                 f'{{"type":"Feature","properties":{{{self._properties[label]},"score":{score},"known":{known},'
                 f'"row":{placed.row},"column":{column}}},"geometry":{geometry}}}'
@@ -161,6 +184,11 @@ class GeoJsonWriter:
 
     def _failed(self, error: OSError) -> InputError:
         return InputError(f"{self._path}: cannot be written ({error.strerror}); free some space, or choose another -o")
+
+
+def _texts(points: F64) -> list[str]:
+    """Each of points (n, 2) as GeoJSON."""
+    return [f"[{x},{y}]" for x, y in points.tolist()]
 
 
 def geometry_of(rings: list[Ring]) -> dict[str, Any]:

@@ -165,11 +165,13 @@ class CogWriter:
         height, width = part.shape
         if part.shape != tile.shape:
             tile[:] = NODATA
+            tile[:height, :width] = part
+            part = tile.copy() if self._encoding.differences else tile
         if self._encoding.differences:
-            tile[:height, :width] = part
-            tile[:, 1:] = np.diff(tile, axis=1)
-        else:
-            tile[:height, :width] = part
+            tile[:, 0] = part[:, 0]
+            np.subtract(part[:, 1:], part[:, :-1], out=tile[:, 1:])
+        elif part is not tile:
+            tile[:] = part
         return zlib.compress(tile, _LEVEL)
 
     def finish(self, directory: Directory, overview: Directory) -> None:

@@ -10,6 +10,19 @@ from edgeslim.onboard.writing.maps import NODATA
 U8 = NDArray[np.uint8]
 
 
+def _all_known(rows: U8) -> U8 | None:
+    """Rows without nodata, odd edges filled up with themselves, which counts each of two pixels twice; or None."""
+    if int(rows.max(initial=0)) == NODATA:
+        return None
+    height, width = rows.shape[1:]
+    return np.pad(rows, ((0, 0), (0, height % 2), (0, width % 2)), "edge") if height % 2 or width % 2 else rows
+
+
+def _in_pairs(rows: U8) -> bool:
+    """Whether each row is the same as its neighbour: windows side by side make many such."""
+    return np.array_equal(rows[:, ::2], rows[:, 1::2])
+
+
 def _quarters(rows: U8) -> list[U8]:
     """The four pixels (each (bands, h, w)) under every overview pixel; odd edges are filled up with nodata."""
     height, width = rows.shape[1:]
@@ -23,8 +36,11 @@ def most_frequent(rows: U8) -> U8:
 
     Among equally frequent ones the first in reading order; 255 where none is known.
     """
-    a, b, c, d = _quarters(rows)
-    if not (rows == NODATA).any() and rows.shape[1] % 2 == rows.shape[2] % 2 == 0:
+    known = _all_known(rows)
+    if known is not None and _in_pairs(known):
+        return np.ascontiguousarray(known[:, ::2, ::2])  # two of each: the first wins
+    a, b, c, d = _quarters(rows if known is None else known)
+    if known is not None:
         # Either the first value has a twin, or a pair among the others outvotes it, or all are different.
         outvoted = ((b == c) | (b == d) | (c == d)) & (a != b) & (a != c) & (a != d)
         if not outvoted.any():
@@ -41,9 +57,13 @@ def most_frequent(rows: U8) -> U8:
 
 def mean_known(rows: U8) -> U8:
     """(bands, ceil(h / 2), ceil(w / 2)) of (bands, h, w): the mean of the known ones of each four, halves up."""
-    if not (rows == NODATA).any() and rows.shape[1] % 2 == rows.shape[2] % 2 == 0:
-        pairs = rows[:, ::2].astype(np.uint16)
-        pairs += rows[:, 1::2]
+    whole = _all_known(rows)
+    if whole is not None:
+        if _in_pairs(whole):
+            left, right = whole[:, ::2, ::2], whole[:, ::2, 1::2]
+            return (left | right) - ((left ^ right) >> 1)  # (left + right + 1) // 2 without a carry
+        pairs = whole[:, ::2].astype(np.uint16)
+        pairs += whole[:, 1::2]
         total = pairs[:, :, ::2] + pairs[:, :, 1::2]
         total += 2
         total >>= 2

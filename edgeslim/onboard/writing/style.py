@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from xml.sax.saxutils import quoteattr
+from html import escape  # xml.sax.saxutils would load an HTTP client with it
 
 from edgeslim.errors import UsageError
 from edgeslim.profile import ClassLabel
@@ -56,7 +56,7 @@ def rgb_of(color: str) -> tuple[int, int, int]:
 def class_style(classes: Sequence[ClassLabel]) -> str:
     """Of the class map: a palette with names. Nodata stays clear."""
     entries = "".join(
-        f'        <paletteEntry value="{index}" color="{_hex(label.color)}" label={quoteattr(label.title)} '
+        f'        <paletteEntry value="{index}" color="{_hex(label.color)}" label="{escape(label.title)}" '
         'alpha="255"/>\n'
         for index, label in enumerate(classes)
     )
@@ -95,7 +95,7 @@ def ramp_style(highest: float) -> str:
 def cell_style(classes: Sequence[ClassLabel]) -> str:
     """Of the cells: one fill a class, by the field "class"."""
     categories = "".join(
-        f'      <category type="long" value="{index}" symbol="{index}" label={quoteattr(label.title)} render="true"/>\n'
+        f'      <category type="long" value="{index}" symbol="{index}" label="{escape(label.title)}" render="true"/>\n'
         for index, label in enumerate(classes)
     )
     symbols = "".join(

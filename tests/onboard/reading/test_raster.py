@@ -237,7 +237,12 @@ def test_marks_strike_what_equals_them(dtype: str, nodata: float | None, data: s
     assert not strike(near[None, None], [mark], np.empty((0, 1, 2)), [])[0].any()  # type: ignore[index]
     if kind.kind != "f":
         other = data.draw(st.integers(int(np.iinfo(kind).min), int(np.iinfo(kind).max)).filter(lambda v: v != nodata))
-        assert strike(np.array([[[other]]], kind), [mark], np.empty((0, 1, 1)), [])[0].all()  # type: ignore[index]
+        found = strike(np.array([[[other]]], kind), [mark], np.empty((0, 1, 1)), [])
+        assert found is None or found.all()
+        mixed = np.array([[[other, nodata, other]]], kind)
+        found = strike(mixed, [mark], np.empty((0, 1, 3)), [])
+        assert found is not None
+        assert found.tolist() == [[True, False, True]]
 
 
 @pytest.mark.parametrize("internal", [True, False])

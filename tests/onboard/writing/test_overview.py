@@ -12,8 +12,11 @@ from hypothesis.extra.numpy import arrays
 from edgeslim.onboard.writing.maps import NODATA
 from edgeslim.onboard.writing.overview import mean_known, most_frequent
 
-maps = st.tuples(st.integers(1, 2), st.integers(1, 9), st.integers(1, 9)).flatmap(
-    lambda shape: arrays(np.uint8, shape, elements=st.sampled_from([0, 1, 2, 254, NODATA]))
+shapes = st.tuples(st.integers(1, 2), st.integers(1, 9), st.integers(1, 9))
+values_of = {"all known": [0, 1, 2, 253, 254], "with nodata": [0, 1, 2, 254, NODATA]}
+maps = st.tuples(shapes, st.sampled_from(list(values_of)), st.sampled_from([1, 2, 4])).flatmap(
+    # Rows of a window are often the same.
+    lambda how: arrays(np.uint8, how[0], elements=st.sampled_from(values_of[how[1]])).map(lambda m: m.repeat(how[2], 1))
 )
 
 
