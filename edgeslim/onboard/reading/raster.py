@@ -269,8 +269,8 @@ class Raster:
     ) -> tuple[NDArray[Any], NDArray[np.bool_]]:
         masks: list[NDArray[np.uint8]] = []
         size = {} if shape == (window.height, window.width) else {"out_shape": shape}
-        values = np.empty((len(self._read_bands), *shape), self._stored_dtype) if out is None else out
         try:
+            values = np.empty((len(self._read_bands), *shape), self._stored_dtype) if out is None else out
             with DamageLog() as log:
                 if self._handles:
                     for handle, band, plane in zip(self._handles, self._read_bands, values, strict=True):
