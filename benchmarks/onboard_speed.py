@@ -28,6 +28,7 @@ from __future__ import annotations
 
 import argparse
 import json
+import shlex
 import statistics
 import sys
 import tempfile
@@ -117,7 +118,8 @@ class Bench:
             for threads in (1, 2):
                 name = f"edgeslim, {threads} thread{'s' * (threads > 1)}, default stride"
                 found[name] = [*edgeslim, "-o", out / f"overlap{threads}", "--threads", threads]
-        return found
+        only = self.arguments.only
+        return {name: command for name, command in found.items() if not only or any(o in name for o in only)}
 
     def case(self, case: Case) -> dict[str, Any]:
         encoder, width, random, _ = ARTIFACTS[case.artifact]
@@ -290,6 +292,7 @@ def main() -> None:
     parser.add_argument("--geodeep-python", type=Path, help="interpreter of an environment that has GeoDeep")
     parser.add_argument("--torchgeo-python", type=Path, help="interpreter of an environment that has torchgeo")
     parser.add_argument("--flag", dest="flags", action="append", default=[], help="more for edgeslim: --flag=--batch=8")
+    parser.add_argument("--only", action="append", help="contenders whose name contains this; more than once: any")
     parser.add_argument("-o", "--out", type=Path, default=RESULT, help="OUT.json and OUT.md")
     arguments = parser.parse_args()
     cases, overlap = [], not arguments.no_default_stride
@@ -309,9 +312,11 @@ def main() -> None:
         for name in ("geodeep", "torchgeo")
         if getattr(arguments, f"{name}_python") is None
     ]
+    if arguments.only:
+        left_out.append("Contenders run: those whose name contains " + " or ".join(arguments.only) + ".")
     cores = keep_to_cores(2)
     record: dict[str, Any] = {
-        "command": " ".join(["python benchmarks/onboard_speed.py", *_public(sys.argv[1:])]),
+        "command": f"python benchmarks/onboard_speed.py {shlex.join(_public(sys.argv[1:]))}",
         "machine": machine(),
         "cores": cores,
         "versions": versions(),
