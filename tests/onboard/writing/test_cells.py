@@ -82,6 +82,18 @@ def test_cells_lie_where_rasterio_says(tmp_path: Path, name: str, size: tuple[in
             assert got == pytest.approx(want, abs=1.1e-7)
 
 
+@pytest.mark.parametrize("points", [1, 30])
+def test_lines_of_the_grid_computed_one_or_several_at_once_are_the_same(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, points: int
+) -> None:
+    """A scene wider than what is computed at once takes its lines one by one."""
+    maps = plan(25, 41, PLACES[PLACED[0]])
+    write(tmp_path / "all.geojson", maps)
+    monkeypatch.setattr("edgeslim.onboard.writing.cells._POINTS", points)
+    write(tmp_path / "few.geojson", maps)
+    assert (tmp_path / "few.geojson").read_bytes() == (tmp_path / "all.geojson").read_bytes()
+
+
 def test_the_file_is_as_rfc_7946_wants_it(tmp_path: Path) -> None:
     label = ClassLabel('Wald "dicht"', "ü", "00FF00")
     found, _ = write(tmp_path / "cells.geojson", plan(30, 30, classes=(label,)))
