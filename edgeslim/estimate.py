@@ -9,18 +9,19 @@ page cache (a board that has just booted):
     libraries   startup_ms: interpreter, libraries, opening the scene
     storage     (startup_read_mb + weights + golden tiles) / storage_mb_s
     weights     weights / weights_mb_s: hashed, loaded, packed
-    golden      16 golden tiles replayed before the flight on one core: 4 x t1(4 tiles)
+    golden      16 golden tiles replayed before the flight, 4 in a call, calls shared out over the cores
     batch       two warm-up batches on every core at the same time, then the first batch: 3 x t(batch)
 
-t1 and t are the sum above with one core's share of the peak, t also with its share of the bandwidth, as all cores run a
-batch. The batch is the largest that any width of the encoder takes: a narrower width, which may take larger ones, is so
-never foretold to start later. Follows edgeslim/onboard/classify.py and integrity.py.
+A call there is the sum above with one core's share of the peak and, of the bandwidth, the share of each core that is at
+work beside it. The batch is the largest that any width of the encoder takes: a narrower width, which may take larger
+ones, is so never foretold to start later. Follows edgeslim/onboard/classify.py and integrity.py.
 """
 
 from __future__ import annotations
 
 import math
 from dataclasses import dataclass
+from functools import partial
 
 from edgeslim import cost
 from edgeslim.architecture import Architecture
@@ -185,15 +186,16 @@ def _startup(
     batch = cost.default_batch(full.at(full.width_steps()[0]))
     weights_mb = cost.parameters(arch, classes) * VALUE_BYTES[precision] / MEGA
     golden_mb = GOLDEN_TILES * arch.bands * arch.tile_px**2 * 4 / MEGA
-    alone = _seconds(arch, classes, GOLDEN_BATCH, device, runtime, precision, compute_share=1 / cores.value)
-    together = _seconds(
-        arch, classes, batch, device, runtime, precision, compute_share=1 / cores.value, bandwidth_share=1 / cores.value
-    )
+    parts_of_golden = math.ceil(GOLDEN_TILES / GOLDEN_BATCH)
+    replaying = min(cores.value, parts_of_golden)
+    one_core = partial(_seconds, device=device, runtime=runtime, precision=precision, compute_share=1 / cores.value)
+    replay = one_core(arch, classes, GOLDEN_BATCH, bandwidth_share=1 / replaying)
+    together = one_core(arch, classes, batch, bandwidth_share=1 / cores.value)
     parts = {
         "libraries_ms": libraries.value,
         "storage_ms": (read.value + weights_mb + golden_mb) / storage.value * 1e3,
         "weights_ms": weights_mb / weights.value * 1e3,
-        "golden_ms": GOLDEN_TILES / GOLDEN_BATCH * sum(alone.values()) * 1e3,
+        "golden_ms": math.ceil(parts_of_golden / replaying) * sum(replay.values()) * 1e3,
         "batch_ms": (_WARM_UPS + 1) * sum(together.values()) * 1e3,
     }
     total, band = sum(parts.values()), 1 + runtime.error_band.value

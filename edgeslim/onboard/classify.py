@@ -106,10 +106,10 @@ def classify_scene(
     with gdal_environment(options.scene.allow_network), Scene(scene_path, manifest, options.scene) as scene:
         axes = (plan_axis(scene.height, manifest.tile_px, stride), plan_axis(scene.width, manifest.tile_px, stride))
         run = Run(scene, artifact, manifest, axes, out, options, observe, stop, disk or Disk())
-        guard = Guard(artifact, manifest, open_runtime(artifact, manifest, threads=1))
+        workers = options.threads or available_threads()
+        guard = Guard(artifact, manifest, open_runtime(artifact, manifest, threads=1), workers)
         if (finished := run.look_back(guard)) is not None:
             return finished
-        workers = options.threads or available_threads()
         _warm_up(guard, run.choose_batch(workers), workers)
         map_blocks_from(RUNNING_BLOCK_BYTES)
         give_back()

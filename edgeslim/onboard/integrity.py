@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import numpy as np
@@ -23,8 +24,8 @@ LOGIT_MARGIN = 100.0
 class Guard:
     """Knows what the network must answer."""
 
-    def __init__(self, folder: Path, manifest: Manifest, runtime: Runtime) -> None:
-        """Replay every golden tile once.
+    def __init__(self, folder: Path, manifest: Manifest, runtime: Runtime, workers: int) -> None:
+        """Replay every golden tile once, on `workers` threads at the same time.
 
         Raises UntrustedResult where it has none or its logits are not the golden ones, InputError for an unreadable
         file.
@@ -37,8 +38,11 @@ class Guard:
         self._limit = LOGIT_MARGIN * max(1.0, float(np.abs(logits).max()))
         self._tiles, self._logits = tiles[:KEPT_TILES].copy(), logits[:KEPT_TILES].copy()
         self.runtime = runtime
-        for start in range(0, len(tiles), KEPT_TILES):
-            self._compare(tiles[start : start + KEPT_TILES], logits[start : start + KEPT_TILES])
+        starts = range(0, len(tiles), KEPT_TILES)
+        parts = [(tiles[i : i + KEPT_TILES], logits[i : i + KEPT_TILES]) for i in starts]
+        with ThreadPoolExecutor(min(workers, len(parts)), "golden") as pool:
+            for _ in pool.map(self._compare, *zip(*parts, strict=True)):
+                pass
 
     def check(self) -> float:
         """Largest difference of a logit of the kept tiles. Raises UntrustedResult where it is too large."""
