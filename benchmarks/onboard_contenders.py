@@ -11,6 +11,7 @@ Each prints one JSON line: seconds of wall and CPU of its work alone, imports an
 
 from __future__ import annotations
 
+import importlib.util
 import json
 import sys
 import time
@@ -68,9 +69,13 @@ def torchgeo(scene: str, model: str, out: str, tile_px: str, unit: str, threads:
     """torchgeo's RasterDataset and GridGeoSampler in a DataLoader; the network through onnxruntime, sixteen tiles."""
     import torch
 
-    library = torch.library.Library("torchvision", "DEF")  # the registry's torchvision lacks them beside a CPU torch
-    for name in ("nms", "qnms"):
-        library.define(f"{name}(Tensor dets, Tensor scores, float iou_threshold) -> Tensor")
+    binary = next(Path(str(importlib.util.find_spec("torchvision").origin)).parent.glob("_C*"), None)
+    try:
+        torch.ops.load_library(str(binary))
+    except OSError:  # built for CUDA, beside a CPU torch: it would miss its own operators
+        library = torch.library.Library("torchvision", "DEF")
+        for name in ("nms", "qnms"):
+            library.define(f"{name}(Tensor dets, Tensor scores, float iou_threshold) -> Tensor")
     import numpy as np
     import onnxruntime
     import rasterio
