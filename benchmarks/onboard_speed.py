@@ -85,7 +85,7 @@ class Bench:
     def commands(self, case: Case, scene: Path, artifact: Path, out: Path, rivals: bool) -> dict[str, list[Any]]:
         """Contender -> command; each writes into a folder of its own in `out`."""
         manifest = json.loads((artifact / "manifest.json").read_text())
-        model, tile = artifact / manifest["model"], manifest["architecture"]["tile_px"]
+        model, tile = artifact / manifest["models"]["any"], manifest["architecture"]["tile_px"]
         batch, bands = ARTIFACTS[case.artifact][3], manifest["architecture"]["bands"]
         unit = subjects.BYTE if case.form == "jpeg" else 1.0
         tiles = windows(case.size, tile, tile) ** 2

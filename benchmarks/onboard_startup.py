@@ -152,7 +152,7 @@ def measure_artifact(name: str, arguments: argparse.Namespace) -> list[dict[str,
                         command += [scene, "-o", Path(out) / "out", "--artifact", artifact, "--threads", 1]
                         command += ["--stride", tile]
                     else:
-                        command += [artifact / manifest["model"], tile, bands, batch]
+                        command += [artifact / manifest["models"]["any"], tile, bands, batch]
                     stages = one(command)
                     if kind == "classify" and stages is not None:
                         batch = json.loads((Path(out) / "out" / "run.json").read_text())["batch"]

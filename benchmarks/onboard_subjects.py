@@ -143,7 +143,7 @@ def make_artifact(out: Path, encoder: str, width_multiplier: float, bands: int, 
     import torch
 
     from edgeslim.ground.checkpoint import Checkpoint
-    from edgeslim.ground.export import export
+    from edgeslim.ground.export import Proving, Request, Source, export
     from edgeslim.ground.flight import profile_checkpoint
     from edgeslim.ground.golden import synthetic_tiles
     from edgeslim.ground.vit import Vit
@@ -181,7 +181,8 @@ def make_artifact(out: Path, encoder: str, width_multiplier: float, bands: int, 
         heads = {arch.at(width_multiplier).head_dim: head}
         checkpoint = Checkpoint(arch, {k: v.detach() for k, v in module.state_dict().items()}, heads)
         digest = "0" * 64
-    export(profile, checkpoint, digest, width_multiplier, target, synthetic_tiles(profile), out)
+    proving = Proving(synthetic_tiles(profile))
+    export(Source(profile, checkpoint, digest, width_multiplier), [Request(target)], proving, out)
 
 
 def make_geodeep_model(artifact_folder: Path, out: Path, units: float) -> None:
@@ -195,7 +196,7 @@ def make_geodeep_model(artifact_folder: Path, out: Path, units: float) -> None:
     from onnx import TensorProto, helper, numpy_helper
 
     manifest = json.loads((artifact_folder / "manifest.json").read_text())
-    model = onnx.load(artifact_folder / manifest["model"])
+    model = onnx.load(artifact_folder / manifest["models"]["any"])
     graph, tile, classes = model.graph, manifest["architecture"]["tile_px"], len(manifest["classes"])
     name, logits = manifest["input_name"], manifest["output_name"]
     for node in graph.node:

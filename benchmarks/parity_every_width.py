@@ -20,11 +20,11 @@ from rich.console import Console
 from rich.table import Table
 
 from edgeslim import cost
-from edgeslim.ground.export import export
+from edgeslim.ground.export import Proving, Request, Source, export
 from edgeslim.ground.flight import flight_model, profile_checkpoint, slimmed_checkpoint
 from edgeslim.ground.golden import synthetic_tiles
 from edgeslim.ground.labelled import load_labelled
-from edgeslim.onboard.runtime import OnnxRuntime
+from edgeslim.onboard.runtimes.onnx import OnnxRuntime
 from edgeslim.parity import compare
 from edgeslim.profile import DEFAULT_ENCODER, take_profile
 from edgeslim.target import take_target
@@ -47,11 +47,12 @@ def main() -> None:
     with tempfile.TemporaryDirectory() as folder:
         for step in profile.architecture.width_steps():
             out = Path(folder) / "artifact"
-            done = export(profile, checkpoint, digest, step, target, synthetic_tiles(profile, 2), out)
+            proving = Proving(synthetic_tiles(profile, 2))
+            (done,) = export(Source(profile, checkpoint, digest, step), [Request(target)], proving, out)
             slimmed = slimmed_checkpoint(checkpoint, step)
             with torch.inference_mode():
-                expected = flight_model(profile, slimmed)(torch.from_numpy(tiles)).numpy()
-            runtime = OnnxRuntime(out / "model.onnx", threads=1)
+                expected = flight_model(profile, slimmed)(torch.from_numpy(tiles))[0].numpy()
+            runtime = OnnxRuntime(out / "model.onnx", ("tiles", "logits", ""), threads=1)
             worst = {}
             for batch in (1, 64):
                 found = [runtime.run(tiles[i : i + batch]) for i in range(0, len(tiles), batch)]

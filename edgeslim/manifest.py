@@ -10,16 +10,20 @@ from typing import Any
 
 from edgeslim.architecture import Architecture
 from edgeslim.errors import InputError, UntrustedResult
+from edgeslim.parity import Certificate
 from edgeslim.profile import Band, ClassLabel, Radiometry
 from edgeslim.shelf import read_record, read_small_file, shown
+from edgeslim.units import ARITHMETIC
 
-SCHEMA = 1
+SCHEMA = 2
 MANIFEST_NAME = "manifest.json"
 MANIFEST_BYTES = 16 << 20
 """More than any manifest takes."""
 MOST_CLASSES = 255
 """A class map's pixel is one byte, and 255 is nodata."""
 GOLDEN_NAME = "golden.npz"
+ANY_BATCH = "any"
+"""Key of a network that takes batches of every size."""
 
 
 _PIECE_BYTES = 128 << 10
@@ -51,8 +55,6 @@ class Golden:
     """Where the tiles come from."""
     tolerance: float
     """Largest allowed absolute difference of a logit."""
-    parity: dict[str, Any]
-    """Batch size -> Parity record of the runtime at export."""
 
     def __post_init__(self) -> None:
         if self.tiles < 1:
@@ -85,14 +87,24 @@ class Manifest:
     """Encoder and head."""
     gflop_per_tile: float
     """1 MAC = 2 FLOP."""
+    format: str
+    """Export card: "onnx"."""
+    precision: str
+    """One of edgeslim.units.ARITHMETIC."""
     runtime: str
-    """"onnxruntime"."""
-    model: str
-    """File of the network, beside the manifest."""
+    """What runs it: one of edgeslim.target.RUNTIMES."""
+    providers: tuple[str, ...]
+    """Execution providers of ONNX Runtime that it is meant for, best first; empty: the CPU's."""
+    models: dict[str, str]
+    """Batch size, or "any" -> file of the network, beside the manifest."""
     input_name: str
     """Input tensor: (batch, bands, height, width) float32, raw band values."""
     output_name: str
     """Output tensor: (batch, classes) float32 logits."""
+    features_name: str
+    """Output tensor: (batch, d) float32, what the head was given; empty: the network has none."""
+    graph: dict[str, Any]
+    """Of the network as written: opset where it has one, and how often each operator stands in it."""
     bands: tuple[Band, ...]
     """In the order of the input's channels."""
     gsd_m: float | None
@@ -102,7 +114,9 @@ class Manifest:
     classes: tuple[ClassLabel, ...]
     """In the order of the logits."""
     golden: Golden
-    """Proof inputs and what was proven."""
+    """Proof inputs."""
+    certificate: Certificate | None
+    """What was proven at export; None: nothing was."""
     files: dict[str, str]
     """File name -> hex SHA-256, of every other file of the artifact."""
     plan: dict[str, Any]
@@ -118,11 +132,30 @@ class Manifest:
             raise InputError(f"bands: found {len(self.bands)}, expected the architecture's {self.architecture.bands}")
         if not 1 <= len(self.classes) <= MOST_CLASSES:
             raise InputError(f"classes: found {len(self.classes)}, expected 1 to {MOST_CLASSES}")
+        if self.precision not in ARITHMETIC:
+            raise InputError(f"precision: found {shown(self.precision)}, expected one of {', '.join(ARITHMETIC)}")
+        self._require_models()
         if self.gsd_m is not None and self.gsd_m <= 0:
             raise InputError(f"gsd_m: found {self.gsd_m:g}, expected more than 0 metres a pixel")
         for name in self.files:
             if name in ("", ".", "..") or Path(name).name != name or not name.isprintable():
                 raise InputError(f"files: found {shown(name)}, expected the name of a file inside the artifact")
+
+    def _require_models(self) -> None:
+        if not self.models:
+            raise InputError("models: found none, expected the file of a network")
+        for batch, name in self.models.items():
+            if batch != ANY_BATCH and not (batch.isascii() and batch.isdigit() and 1 <= int(batch[:5]) <= 1024):
+                raise InputError(f"models: found batch {shown(batch)}, expected {ANY_BATCH!r} or a number from 1 to 1024")
+            if name not in self.files:
+                raise InputError(f"models: found {shown(name)}, expected a file that has a hash in files")
+        if ANY_BATCH in self.models and len(self.models) > 1:
+            raise InputError(f"models: found {', '.join(self.models)}, expected {ANY_BATCH!r} alone")
+
+    @property
+    def batches(self) -> tuple[int, ...]:
+        """Batch sizes that it is made for, ascending; empty: any."""
+        return tuple(sorted(int(batch) for batch in self.models if batch != ANY_BATCH))
 
     def to_dict(self) -> dict[str, Any]:
         """Plain types, without the hash of itself."""

@@ -13,6 +13,7 @@ from rich.text import Text
 
 from edgeslim.estimate import Estimate
 from edgeslim.manifest import Manifest
+from edgeslim.parity import Certificate
 from edgeslim.plan import Plan, Step, over_text
 
 if TYPE_CHECKING:
@@ -217,30 +218,61 @@ def _why(step: Step) -> str:
     return "fits, but unaligned"
 
 
-def print_certificate(manifest: Manifest, console: Console) -> None:
-    """Print what an export proved."""
-    arch, golden = manifest.architecture, manifest.golden
+def print_certificate(manifests: Sequence[Manifest], console: Console) -> None:
+    """Print what an export proved, of artifacts of one width."""
+    first = manifests[0]
+    arch, golden = first.architecture, first.golden
     grid = _grid()
     grid.add_row(
         "encoder",
         Text(
-            f"{manifest.encoder} at width {manifest.width_multiplier:.4g} "
+            f"{first.encoder} at width {first.width_multiplier:.4g} "
             f"(head_dim {arch.head_dim}, FFN {arch.ffn_hidden}), "
-            f"{number(manifest.total_parameters / 1e6)} M parameters, {number(manifest.gflop_per_tile)} GFLOP a tile"
+            f"{number(first.total_parameters / 1e6)} M parameters, {number(first.gflop_per_tile)} GFLOP a tile"
         ),
     )
-    kind = "SYNTHETIC, no real pixel among them: numerics only" if golden.synthetic else "real"
+    kind = "SYNTHETIC, no real pixel among them" if golden.synthetic else "real"
     grid.add_row("golden tiles", Text(f"{golden.tiles} ({kind}); {golden.source}"))
-    for batch, record in golden.parity.items():
-        grid.add_row(
-            f"batch {batch}",
-            Text(
-                f"largest difference of a logit {record['max_abs']:.1e} (allowed {golden.tolerance:g}), "
-                f"same class on {record['argmax_agreement']:.1%}"
-            ),
-        )
+    certificate = first.certificate
+    if certificate is not None:
+        grid.add_row("verdict", Text(f"{certificate.verdict}; {certificate.source}"))
     console.print("[bold]Proven equal to torch[/]", highlight=False)
     console.print(grid)
+    table = Table(box=None, pad_edge=False, padding=(0, 2, 0, 0))
+    table.add_column("format", no_wrap=True)
+    for title in ("precision", "batch", "max |Δ|", "of range", "allowed", "least cosine", "same class", "score"):
+        table.add_column(title, justify="right", no_wrap=True)
+    for manifest in manifests:
+        if manifest.certificate is None:
+            continue
+        _add_certificate(table, manifest.format, manifest.precision, manifest.certificate)
+    console.print(table)
+    for manifest in manifests:
+        if manifest.certificate is not None and manifest.certificate.kept:
+            kept = manifest.certificate.kept
+            console.print(
+                Text(f"{manifest.format} {manifest.precision}: {len(kept)} layers left in fp32: {', '.join(kept)}")
+            )
+
+
+def _add_certificate(table: Table, name: str, precision: str, certificate: Certificate) -> None:
+    ceiling = certificate.ceiling
+    allowed = f"{ceiling.relative:.0e}" if ceiling.relative is not None else f"{ceiling.agreement:.1%} same"
+    for batch, parity in [*certificate.batches.items(), ("hostile", certificate.hostile)]:
+        ordinary = batch != "hostile"
+        score = certificate.score if ordinary else None
+        table.add_row(
+            name,
+            precision,
+            batch,
+            f"{parity.max_abs:.1e}",
+            f"{parity.relative:.1e}",
+            allowed if ordinary or ceiling.relative is not None else "finite",
+            "" if parity.feature_cosine is None else f"{parity.feature_cosine:.6f}",
+            f"{parity.argmax_agreement:.2%}" if ordinary else "",
+            "" if score is None else f"{score[1]:.2%} of {score[0]:.2%}",
+        )
+        name = precision = ""
 
 
 def print_width_scores(rows: Sequence[WidthScore], console: Console) -> None:

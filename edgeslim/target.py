@@ -2,15 +2,20 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from dataclasses import dataclass
 from pathlib import Path
 
 from edgeslim.errors import InputError
-from edgeslim.shelf import read_record, read_toml, shown, take
-from edgeslim.units import VALUE_BYTES
+from edgeslim.parity import CEILINGS, Ceiling
+from edgeslim.shelf import card_paths, read_record, read_toml, shown, take
+from edgeslim.units import ARITHMETIC
 
 SHELF = "export"
-SCHEMA = 1
+SCHEMA = 2
+FORMATS = ("onnx", "openvino", "tflite")
+RUNTIMES = ("onnxruntime", "openvino", "litert")
+"""What edgeslim/onboard/runtimes has a class of."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -25,18 +30,18 @@ class Target:
     """Other names."""
     name: str
     """For people."""
+    format: str
+    """Converter: one of FORMATS."""
+    runtime: str
+    """What runs it on board: one of RUNTIMES."""
     model_file: str
-    """File of the network inside the artifact."""
-    opset: int
-    """ONNX operator set."""
-    ir_version: int
-    """Highest ONNX file version that the oldest supported runtime loads."""
+    """File of the network inside the artifact; of a static batch with {batch} in its name."""
     batch: str
     """"dynamic": one file serves every batch size; "static": one file a batch size."""
     precisions: tuple[str, ...]
     """Precisions that it is exported in; the first is the default."""
     tolerance: dict[str, float]
-    """Precision -> largest allowed absolute difference of a logit from torch's."""
+    """Precision -> largest allowed difference of a logit from torch's, as a share of the logits' range."""
     runtimes: tuple[str, ...]
     """Runtimes of a device card that run it, best first."""
     extra: str
@@ -45,25 +50,58 @@ class Target:
     """Python module of the runtime."""
     sources: dict[str, str]
     """Key -> why that value."""
+    opset: int | None = None
+    """ONNX operator set."""
+    ir_version: int | None = None
+    """Highest ONNX file version that the oldest supported runtime loads."""
+    agreement: dict[str, float] | None = None
+    """Precision -> least share of tiles with torch's class, where stricter than edgeslim's own."""
+    providers: tuple[str, ...] = ()
+    """Execution providers of ONNX Runtime, best first; empty: the CPU's."""
 
     def __post_init__(self) -> None:
         if self.schema != SCHEMA:
             raise InputError(f"schema: found {self.schema}, expected {SCHEMA}")
-        if self.batch not in ("dynamic", "static"):
-            raise InputError(f"batch: found {shown(self.batch)}, expected 'dynamic' or 'static'")
+        for key, value, known in (
+            ("format", self.format, FORMATS),
+            ("runtime", self.runtime, RUNTIMES),
+            ("batch", self.batch, ("dynamic", "static")),
+        ):
+            if value not in known:
+                raise InputError(f"{key}: found {shown(value)}, expected one of {', '.join(map(repr, known))}")
+        if ("{batch}" in self.model_file) != (self.batch == "static"):
+            raise InputError(
+                f"model_file: found {shown(self.model_file)}, expected {{batch}} in it for a static batch only"
+            )
         if not self.precisions or not self.runtimes:
             raise InputError("precisions, runtimes: found none, expected at least one of each")
         for precision in self.precisions:
-            if precision not in VALUE_BYTES:
-                raise InputError(f"precisions: found {shown(precision)}, expected one of {', '.join(VALUE_BYTES)}")
-            if precision not in self.tolerance:
+            if precision not in ARITHMETIC:
+                raise InputError(f"precisions: found {shown(precision)}, expected one of {', '.join(ARITHMETIC)}")
+            if CEILINGS[precision].relative is not None and precision not in self.tolerance:
                 raise InputError(f"tolerance: missing key {precision!r}, expected one for each of precisions")
-        for precision, tolerance in self.tolerance.items():
-            if not 0 < tolerance < float("inf"):
-                raise InputError(f"tolerance.{precision}: found {tolerance:g}, expected more than 0")
-        for key in ("opset", "ir_version", "batch", "tolerance"):
+        for key, table in (("tolerance", self.tolerance), ("agreement", self.agreement or {})):
+            for precision, limit in table.items():
+                if precision not in self.precisions or (key == "tolerance" and CEILINGS[precision].relative is None):
+                    raise InputError(f"{key}.{precision}: found {limit:g}, expected no such key")
+                if not 0 < limit < float("inf"):
+                    raise InputError(f"{key}.{precision}: found {limit:g}, expected more than 0")
+        for precision in self.precisions:
+            try:
+                self.ceiling(precision)
+            except InputError as error:
+                raise InputError(f"{precision}: {error}") from None
+        needed = ["batch", "tolerance"]
+        needed += ["opset", "ir_version"] if self.format == "onnx" else []
+        for key in needed:
+            if getattr(self, key) is None:
+                raise InputError(f"{key}: found nothing, expected a value for {self.format}")
             if not self.sources.get(key, "").strip():
                 raise InputError(f"sources: missing key {key!r}, expected why that value")
+
+    def ceiling(self, precision: str) -> Ceiling:
+        """What is allowed in `precision`, one of `precisions`: edgeslim's own ceiling, tightened by the card."""
+        return CEILINGS[precision].tightened(self.tolerance.get(precision), (self.agreement or {}).get(precision))
 
 
 def load_target(path: Path) -> Target:
@@ -77,3 +115,13 @@ def load_target(path: Path) -> Target:
 def take_target(name: str, cards: Path | None = None) -> Target:
     """The export card called `name`. Raises UnknownName with the nearest names."""
     return take(SHELF, "export target", name, load_target, cards)
+
+
+def targets_on(runtimes: Iterable[str], cards: Path | None = None) -> tuple[Target, ...]:
+    """Every format that one of a device's runtimes runs, by name; a card of the user's own hides edgeslim's."""
+    known: dict[str, Path] = {}
+    for path in card_paths(SHELF, cards):
+        known.setdefault(path.stem, path)
+    found = (load_target(path) for _, path in sorted(known.items()))
+    wanted = set(runtimes)
+    return tuple(target for target in found if wanted & set(target.runtimes))

@@ -17,6 +17,13 @@ MIB = 2**20
 VALUE_BYTES = {"fp32": 4, "fp16": 2, "int8": 1}
 """Bytes of one value at each precision that a card may name."""
 
+ARITHMETIC = {"fp32": "fp32", "fp16": "fp16", "int8-dynamic": "int8", "int8-static": "int8"}
+"""Precision that an artifact is exported in -> precision of the products, as device cards name it.
+
+fp16: weights are stored as float16; whether products are, too, is the runtime's choice. int8-dynamic: weights are
+int8, activations are quantised as they come; int8-static: by ranges found beforehand on calibration tiles.
+"""
+
 OP_CLASSES = ("gemm", "attention", "conv")
 """Classes of matrix products: each reaches another share of a device's peak."""
 

@@ -1,4 +1,4 @@
-"""`edgeslim export`: plan -> a proven artifact."""
+"""`edgeslim export`: plan -> proven artifacts."""
 
 from __future__ import annotations
 
@@ -12,42 +12,68 @@ from edgeslim.cli.ground import need_ground
 
 def export(
     plan: Annotated[Path | None, typer.Argument(help="Plan to export; plan.json if left out.")] = None,
-    out: Annotated[Path, typer.Option("-o", "--out", help="Artifact folder to write.")] = Path("artifact"),
+    out: Annotated[
+        Path, typer.Option("-o", "--out", help="Artifact folder to write; of several artifacts, the folder of them.")
+    ] = Path("artifact"),
     tiles: Annotated[
-        Path | None, typer.Option(help="Golden tiles: a folder or zip of image tiles, or a GeoTIFF scene.")
+        Path | None, typer.Option(help="Tiles to prove it on: a folder or zip of image tiles, or a GeoTIFF scene.")
     ] = None,
     encoder: Annotated[str | None, typer.Option(help="Encoder card, instead of a plan.")] = None,
     width_multiplier: Annotated[
         float | None, typer.Option("--width-multiplier", "-w", help="Kept fraction, 0 < w <= 1, instead of a plan.")
     ] = None,
     checkpoint: Annotated[Path | None, typer.Option(help="Weights, instead of those beside the card.")] = None,
-    target: Annotated[str, typer.Option(help="Format card.")] = "onnx",
+    target: Annotated[
+        list[str] | None,
+        typer.Option(help="Format card; more than once: each. Default: the plan's, or onnx. all: what its device runs."),
+    ] = None,
+    precision: Annotated[
+        list[str] | None, typer.Option(help="fp32, fp16, int8-dynamic, int8-static; more than once: each.")
+    ] = None,
+    batch: Annotated[
+        list[int] | None,
+        typer.Option(help="Batch size to prove, and to write TFLite for; more than once: each. Default: 1 and the plan's."),
+    ] = None,
+    max_drop: Annotated[
+        float, typer.Option(help="Share of agreement, and of score on labelled tiles, that int8 may cost.")
+    ] = 0.01,
     cards: Annotated[Path | None, typer.Option(help="Folder with your own devices/, profiles/, export/.")] = None,
     accept_gsd: Annotated[
-        bool, typer.Option("--accept-gsd", help="Take golden tiles from a scene of another or unknown pixel size.")
+        bool, typer.Option("--accept-gsd", help="Take tiles from a scene of another or unknown pixel size.")
     ] = False,
-    as_json: Annotated[bool, typer.Option("--json", help="Print the certificate as JSON.")] = False,
+    as_json: Annotated[bool, typer.Option("--json", help="Print the certificates as JSON.")] = False,
 ) -> None:
-    """Slim, convert, prove against torch on golden tiles, and pack: an artifact, or nothing at all."""
+    """Slim, convert, prove against torch, and pack: artifacts, or nothing at all."""
     need_ground()
     import json
 
     from rich.console import Console
 
-    from edgeslim.cli.ground import chosen_width, full_checkpoint
+    from edgeslim import cost
+    from edgeslim.cli.ground import chosen_width, full_checkpoint, requests_of
+    from edgeslim.errors import UsageError
+    from edgeslim.ground.export import Proving, Source
     from edgeslim.ground.export import export as run_export
-    from edgeslim.ground.golden import golden_tiles
+    from edgeslim.ground.golden import golden_tiles, proof_tiles
     from edgeslim.report import print_certificate
-    from edgeslim.target import take_target
 
-    progress = Console(stderr=True, highlight=False)
+    if not 0 < max_drop < 1:
+        raise UsageError(f"--max-drop: found {max_drop:g}, expected a share above 0 and below 1")
+    if bad := [b for b in batch or () if not 1 <= b <= 1024]:
+        raise UsageError(f"--batch: found {bad[0]}, expected 1 to 1024")
+    progress = Console(stderr=True, highlight=False, soft_wrap=True)
     profile, width, made = chosen_width(plan, encoder, width_multiplier, cards)
-    card = take_target(target, cards)
+    requests = requests_of(target, precision, made, cards)
     full, digest = full_checkpoint(profile, checkpoint)
     golden = golden_tiles(profile, tiles, accept_gsd)
-    done = run_export(profile, full, digest, width, card, golden, out, plan=made, say=progress.print)
+    proof, calibration = (None, None) if tiles is None else proof_tiles(profile, tiles, accept_gsd)
+    flown = int(made.get("batch", 0)) or cost.default_batch(profile.architecture.at(width))
+    proving = Proving(golden, proof, calibration, tuple(sorted(set(batch or (1, flown)))), max_drop)
+    done = run_export(Source(profile, full, digest, width, made), requests, proving, out, progress.print)
     if as_json:
-        typer.echo(json.dumps({"artifact": str(done.folder), "manifest": done.manifest.to_dict()}, indent=2))
-    else:
-        print_certificate(done.manifest, Console(highlight=False))
-        typer.echo(str(done.folder))
+        found = [{"artifact": str(one.folder), "manifest": one.manifest.to_dict()} for one in done]
+        typer.echo(json.dumps(found[0] if len(found) == 1 else found, indent=2))
+        return
+    print_certificate([one.manifest for one in done], Console(highlight=False))
+    for one in done:
+        typer.echo(str(one.folder))

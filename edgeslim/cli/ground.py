@@ -10,6 +10,7 @@ from edgeslim.errors import InputError, MissingExtra, UsageError
 
 if TYPE_CHECKING:
     from edgeslim.ground.checkpoint import Checkpoint
+    from edgeslim.ground.export import Request
     from edgeslim.profile import Profile
 
 
@@ -52,6 +53,35 @@ def chosen_width(
     if profile.architecture != made.architecture:
         raise UsageError(f"{path}: was made for another {made.encoder} than the card here; run `edgeslim plan` again")
     return profile, made.width_multiplier, made.summary()
+
+
+def requests_of(
+    targets: list[str] | None, precisions: list[str] | None, plan: dict[str, Any], cards: Path | None
+) -> list[Request]:
+    """Every target in every precision; without either, the plan's, or ONNX in fp32.
+
+    "all" stands for every target that a runtime of the plan's device runs. A precision that only some of several
+    targets have is left to those. Raises UsageError where no target has it, or where "all" has no plan.
+    """
+    from edgeslim.device import take_device
+    from edgeslim.ground.export import Request
+    from edgeslim.target import take_target, targets_on
+
+    if targets and "all" in targets:
+        if not plan:
+            raise UsageError("--target all: found no plan, expected one to say which device it is for")
+        device = take_device(str(plan["device"]), cards)
+        chosen = list(targets_on((runtime.id for runtime in device.runtime), cards))
+    else:
+        chosen = [take_target(name, cards) for name in dict.fromkeys(targets or [plan.get("target", "onnx")])]
+    wanted = list(dict.fromkeys(precisions or [plan.get("precision", chosen[0].precisions[0])]))
+    for name in wanted:
+        if not any(name in target.precisions for target in chosen):
+            raise UsageError(
+                f"--precision {name}: {', '.join(t.id for t in chosen)}: expected one of "
+                f"{', '.join(dict.fromkeys(p for t in chosen for p in t.precisions))}"
+            )
+    return [Request(target, name) for target in chosen for name in wanted if name in target.precisions]
 
 
 def full_checkpoint(profile: Profile, path: Path | None) -> tuple[Checkpoint, str]:

@@ -45,7 +45,7 @@ class WidthScore:
 def _share_right(
     model: torch.nn.Module, data: LabelledTiles, image_scale: float, change: Callable[[Tensor], Tensor] | None
 ) -> float:
-    return accuracy(lambda tiles: model(tiles * image_scale), data, BATCH, change)
+    return accuracy(lambda tiles: model(tiles * image_scale)[0], data, BATCH, change)
 
 
 def score_widths(profile: Profile, checkpoint: Checkpoint, data: LabelledTiles) -> list[WidthScore]:

@@ -38,11 +38,11 @@ class FlightModel(nn.Module):
         self.register_buffer("gain", (1 / std).float().view(1, -1, 1, 1))
         self.register_buffer("shift", (-mean / std).float().view(1, -1, 1, 1))
 
-    def forward(self, tiles: Tensor) -> Tensor:
-        """(B, bands, H, W) float32 raw band values -> (B, classes) logits."""
+    def forward(self, tiles: Tensor) -> tuple[Tensor, Tensor]:
+        """(B, bands, H, W) float32 raw band values -> (B, classes) logits, (B, d) features."""
         values = torch.minimum(torch.maximum(tiles, self.clip_low), self.clip_high)
-        logits: Tensor = self.head(self.encoder(values * self.gain + self.shift))
-        return logits
+        features: Tensor = self.encoder(values * self.gain + self.shift)
+        return self.head(features), features
 
 
 def radiometry_of(profile: Profile) -> Radiometry:

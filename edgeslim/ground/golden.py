@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
-from pathlib import Path
+import math
+from dataclasses import dataclass, replace
+from pathlib import Path, PurePosixPath
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -16,6 +18,10 @@ from edgeslim.profile import Profile
 
 COUNT = 16
 """Golden tiles of an artifact."""
+PROOF_COUNT = 1024
+"""Tiles that an export is proven on, where there are so many."""
+CALIBRATION_COUNT = 128
+"""Tiles beside them that static int8 takes its ranges from."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -28,6 +34,15 @@ class GoldenTiles:
     """True where no real pixel is among them."""
     source: str
     """For the manifest: where they come from, without a path of this machine."""
+    labels: NDArray[np.int64] | None = None
+    """(n,) classes, where the tiles lie in one folder a class of the encoder's head."""
+
+    def __len__(self) -> int:
+        return len(self.tiles)
+
+    def at(self, numbers: NDArray[np.intp]) -> GoldenTiles:
+        """Some of them."""
+        return replace(self, tiles=self.tiles[numbers], labels=None if self.labels is None else self.labels[numbers])
 
 
 def synthetic_tiles(profile: Profile, count: int = COUNT, seed: int = 0) -> GoldenTiles:
@@ -62,11 +77,27 @@ def image_tiles(profile: Profile, folder: Path, count: int = COUNT) -> GoldenTil
     if not files:
         raise InputError(f"--tiles {folder}: found no image, expected .png or .jpg of {arch.tile_px}x{arch.tile_px} px")
     chosen = [files[round(i)] for i in np.linspace(0, len(files) - 1, min(count, len(files)))]
-    tiles = [
-        np.round(read_image(folder, name, opened, arch.tile_px).astype(np.float64).transpose(2, 0, 1) * scale)
-        for name, opened in chosen
-    ]
-    return GoldenTiles(np.stack(tiles).astype(np.float32), False, f"{len(tiles)} tiles of {folder.name}")
+    tiles = np.empty((len(chosen), arch.bands, arch.tile_px, arch.tile_px), np.float32)
+    for tile, (name, opened) in zip(tiles, chosen, strict=True):
+        tile[:] = np.round(
+            read_image(folder, name, opened, arch.tile_px).astype(np.float64).transpose(2, 0, 1) * scale
+        )
+    return GoldenTiles(
+        _smallest(tiles), False, f"{len(tiles)} tiles of {folder.name}", _labels([name for name, _ in chosen], profile)
+    )
+
+
+def _labels(names: list[str], profile: Profile) -> NDArray[np.int64] | None:
+    """Classes by the folders that tiles lie in; None where those are not classes of the head."""
+    known = {label.name: index for index, label in enumerate(profile.classes)}
+    folders = [PurePosixPath(name).parent.name for name in names]
+    return np.array([known[f] for f in folders], np.int64) if folders and set(folders) <= set(known) else None
+
+
+def _smallest(tiles: NDArray[np.float32]) -> NDArray[Any]:
+    """As uint16 where that holds every value: a thousand tiles are many."""
+    whole = tiles.min() >= 0 and tiles.max() <= 65535 and (tiles == np.rint(tiles)).all()
+    return tiles.astype(np.uint16) if whole else tiles
 
 
 def scene_tiles(profile: Profile, path: Path, accept_gsd: bool, count: int = COUNT) -> GoldenTiles:
@@ -78,8 +109,9 @@ def scene_tiles(profile: Profile, path: Path, accept_gsd: bool, count: int = COU
     with gdal_environment(), Scene(path, profile, SceneOptions(accept_gsd=accept_gsd)) as scene:
         if min(scene.width, scene.height) < side:
             raise InputError(f"--tiles {path}: is {scene.width}x{scene.height} px, expected at least {side}x{side}")
-        tops = np.unique(np.linspace(0, scene.height - side, 12).astype(int))
-        lefts = np.unique(np.linspace(0, scene.width - side, 12).astype(int))
+        across = math.ceil(math.sqrt(2 * count)) + 6  # some lie on nodata
+        tops = np.unique(np.linspace(0, scene.height - side, across).astype(int))
+        lefts = np.unique(np.linspace(0, scene.width - side, across).astype(int))
         whole = []
         for top in tops.tolist():
             values, valid = scene.read(top, 0, side, scene.width)
@@ -88,15 +120,46 @@ def scene_tiles(profile: Profile, path: Path, accept_gsd: bool, count: int = COU
     if not whole:
         raise InputError(f"--tiles {path}: found no {side}x{side} px tile without nodata, expected at least one")
     chosen = np.linspace(0, len(whole) - 1, min(count, len(whole))).round().astype(int)
-    return GoldenTiles(np.stack([whole[i] for i in chosen]), False, f"{len(chosen)} tiles of {path.name}")
+    tiles = np.stack([whole[i] for i in chosen])
+    return GoldenTiles(_smallest(tiles), False, f"{len(chosen)} tiles of {path.name}")
 
 
-def golden_tiles(profile: Profile, source: Path | None, accept_gsd: bool = False) -> GoldenTiles:
-    """Golden tiles of a folder or zip of images, of a scene, or synthetic ones without a source."""
+def golden_tiles(
+    profile: Profile, source: Path | None, accept_gsd: bool = False, count: int = COUNT
+) -> GoldenTiles:
+    """Tiles of a folder or zip of images, of a scene, or synthetic ones without a source: `count`, or all there are."""
     if source is None:
-        return synthetic_tiles(profile)
+        return synthetic_tiles(profile, count)
     if not source.exists():
         raise InputError(f"--tiles {source}: found no such file or folder, expected image tiles or a GeoTIFF scene")
     if source.is_dir() or source.suffix.lower() == ".zip":
-        return image_tiles(profile, source)
-    return scene_tiles(profile, source, accept_gsd)
+        return image_tiles(profile, source, count)
+    return scene_tiles(profile, source, accept_gsd, count)
+
+
+def hostile_tiles(profile: Profile) -> GoldenTiles:
+    """Tiles that a camera, a decoder or the sun may give: constant, saturated, empty, striped, and noise."""
+    arch, (low, high) = profile.architecture, radiometry_of(profile).clip
+    shape = (arch.bands, arch.tile_px, arch.tile_px)
+    stripes = np.where(np.arange(arch.tile_px) % 2, high, low)
+    noise = np.random.default_rng(1).uniform(low, high, shape)
+    tiles = [np.full(shape, value) for value in (0.0, low, (low + high) / 2, high, 65535.0)]
+    tiles += [np.broadcast_to(stripes, shape), np.broadcast_to(stripes[:, None], shape), noise]
+    return GoldenTiles(np.rint(np.stack(tiles)).astype(np.float32), True, "constant, saturated, empty, striped, noise")
+
+
+def proof_tiles(
+    profile: Profile, source: Path, accept_gsd: bool = False
+) -> tuple[GoldenTiles, NDArray[np.float32]]:
+    """Tiles to prove an export on, and others to calibrate on; the same where there are too few for both.
+
+    Both are spread evenly: over the sorted names, and so over the classes, of a folder; over the area of a scene.
+    """
+    found = golden_tiles(profile, source, accept_gsd, PROOF_COUNT + CALIBRATION_COUNT)
+    total = len(found)
+    if total < 2 * CALIBRATION_COUNT:
+        return found, found.tiles[:CALIBRATION_COUNT].astype(np.float32)
+    aside = np.linspace(0, total - 1, CALIBRATION_COUNT).round().astype(np.intp)
+    rest = np.setdiff1d(np.arange(total), aside)
+    proof = replace(found.at(rest), source=found.source.replace(str(total), str(len(rest)), 1))
+    return proof, found.tiles[aside].astype(np.float32)

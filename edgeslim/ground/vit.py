@@ -37,17 +37,21 @@ class Attention(nn.Module):
         """(B, N, d) -> (B, N, d), using the first `head_dim` dimensions of each head (all by default)."""
         batch, tokens, _ = x.shape
         heads, kept = self.attention_heads, head_dim or self.head_dim
-        weight: Tensor = self.qkv.weight
-        bias: Tensor | None = self.qkv.bias
-        proj: Tensor = self.proj.weight
-        if kept < self.head_dim:
-            weight = weight.view(3, heads, self.head_dim, -1)[:, :, :kept].flatten(0, 2)
-            bias = None if bias is None else bias.view(3, heads, self.head_dim)[:, :, :kept].flatten()
-            proj = proj.view(-1, heads, self.head_dim)[:, :, :kept].flatten(1)
-        qkv = F.linear(x, weight, bias).view(batch, tokens, 3, heads, kept).permute(2, 0, 3, 1, 4)
-        q, k, v = qkv.unbind(0)
-        y = attend(q, k, v)
-        return F.linear(y.transpose(1, 2).reshape(batch, tokens, heads * kept), proj, self.proj.bias)
+        whole = kept == self.head_dim
+        qkv = self.qkv(x) if whole else F.linear(x, *self._first_of_qkv(kept))
+        q, k, v = qkv.view(batch, tokens, 3, heads, kept).permute(2, 0, 3, 1, 4).unbind(0)
+        y = attend(q, k, v).transpose(1, 2).reshape(batch, tokens, heads * kept)
+        if whole:
+            mixed: Tensor = self.proj(y)
+            return mixed
+        weight = self.proj.weight.view(-1, heads, self.head_dim)[:, :, :kept].flatten(1)
+        return F.linear(y, weight, self.proj.bias)
+
+    def _first_of_qkv(self, kept: int) -> tuple[Tensor, Tensor | None]:
+        """Weight and bias of the first `kept` dimensions of each head."""
+        heads, bias = self.attention_heads, self.qkv.bias
+        weight = self.qkv.weight.view(3, heads, self.head_dim, -1)[:, :, :kept].flatten(0, 2)
+        return weight, None if bias is None else bias.view(3, heads, self.head_dim)[:, :, :kept].flatten()
 
 
 class Mlp(nn.Module):

@@ -107,7 +107,7 @@ def classify_scene(
         axes = (plan_axis(scene.height, manifest.tile_px, stride), plan_axis(scene.width, manifest.tile_px, stride))
         run = Run(scene, artifact, manifest, axes, out, options, observe, stop, disk or Disk())
         workers = options.threads or available_threads()
-        guard = Guard(artifact, manifest, open_runtime(artifact, manifest, threads=1), workers)
+        guard = Guard(artifact, manifest, open_runtime(artifact, manifest, 1, workers), workers)
         if (finished := run.look_back(guard)) is not None:
             return finished
         _warm_up(guard, run.choose_batch(workers), workers)

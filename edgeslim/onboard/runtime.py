@@ -1,18 +1,25 @@
-"""Runtime: tiles in, logits out. One class a runtime, imported late."""
+"""Runtime: tiles in, logits out, behind one small surface; the classes are in edgeslim/onboard/runtimes.
+
+A runtime computes each call on `threads` threads and takes calls from `callers` threads at the same time: a flight runs
+one batch on each core, which is faster than one batch on all of them and gives the same answers for any number of
+cores.
+"""
 
 from __future__ import annotations
 
 import os
 from pathlib import Path
-from typing import Any, Protocol
+from typing import Protocol
 
 import numpy as np
 from numpy.typing import NDArray
 
-from edgeslim.errors import InputError, MissingExtra, UntrustedResult
-from edgeslim.manifest import Manifest, verify_files
+from edgeslim.errors import InputError, UntrustedResult
+from edgeslim.manifest import ANY_BATCH, Manifest, verify_files
 
 F32 = NDArray[np.float32]
+TILE_TYPES = ("float32", "uint8", "uint16", "int16")
+"""Types of raw band values that every runtime takes; float32 holds each of them exactly."""
 
 
 class Runtime(Protocol):
@@ -22,8 +29,14 @@ class Runtime(Protocol):
     def version(self) -> str:
         """Name and version of the library that computes."""
 
-    def run(self, tiles: F32) -> F32:
-        """Logits (n, classes) of raw band values (n, bands, height, width)."""
+    def run(self, tiles: NDArray[np.generic]) -> F32:
+        """Logits (n, classes) of raw band values (n, bands, height, width), of one of TILE_TYPES.
+
+        Raises InputError if the network fails.
+        """
+
+    def outputs(self, tiles: NDArray[np.generic]) -> tuple[F32, F32]:
+        """Logits (n, classes), and the features (n, d) that the head was given; no columns where it has no output."""
 
 
 def available_threads() -> int:
@@ -39,79 +52,47 @@ def one_line(error: BaseException | str) -> str:
     return text if len(text) <= 200 else text[:199] + "…"
 
 
-class OnnxRuntime:
-    """An ONNX file in ONNX Runtime, on the CPU."""
-
-    def __init__(self, path: Path, threads: int) -> None:
-        """Load `path`.
-
-        Raises MissingExtra without onnxruntime, InputError for a file that it cannot load.
-        """
-        # Its usage statistics (1.29 and later) would write to the home folder and look for a network.
-        os.environ.setdefault("ORT_DISABLE_TELEMETRY", "1")
-        try:
-            import onnxruntime
-        except ImportError:
-            raise MissingExtra("onnxruntime", "onnx") from None
-        if not path.is_file():
-            raise InputError(f"{path}: found no such file, expected an ONNX model; `edgeslim export` makes one")
-        options = onnxruntime.SessionOptions()
-        options.intra_op_num_threads = threads
-        options.inter_op_num_threads = 1
-        options.log_severity_level = 4  # its own messages would break the one-line rule; the exception says it all
-        self._path = path
-        self._planned: int | None = None
-        self._shrink = onnxruntime.RunOptions()
-        self._shrink.add_run_config_entry("memory.enable_memory_arena_shrinkage", "cpu:0")
-        try:
-            self._session = onnxruntime.InferenceSession(str(path), options, providers=["CPUExecutionProvider"])
-        except Exception as error:  # its exceptions share no base class below Exception
-            raise InputError(f"{path}: ONNX Runtime cannot load it ({one_line(error)}); export it again") from None
-        self.inputs: dict[str, tuple[Any, ...]] = {i.name: tuple(i.shape) for i in self._session.get_inputs()}
-        self.outputs: tuple[str, ...] = tuple(o.name for o in self._session.get_outputs())
-        self._input, self._output = next(iter(self.inputs)), self.outputs[0]
-        self.version = f"onnxruntime {onnxruntime.__version__}"
-
-    def bind(self, input_name: str, output_name: str) -> None:
-        """Choose the tensors to feed and fetch. Raises InputError if the file has no such tensor."""
-        if list(self.inputs) != [input_name] or output_name not in self.outputs:
-            raise InputError(
-                f"{self._path}: found inputs {', '.join(self.inputs)} and outputs {', '.join(self.outputs)}, "
-                f"expected {input_name} and {output_name} as its manifest says; export it again"
-            )
-        self._input, self._output = input_name, output_name
-
-    def _options(self, batch: int) -> Any:
-        """The first run of a batch size plans its memory and leaves behind what it took; so does any odd size."""
-        if batch == self._planned:
-            return None
-        if self._planned is None or batch > self._planned:
-            self._planned = batch
-        return self._shrink
-
-    def run(self, tiles: F32) -> F32:
-        """Logits (n, classes) of raw band values (n, bands, height, width). Raises InputError if the network fails."""
-        try:
-            (logits,) = self._session.run([self._output], {self._input: tiles}, self._options(len(tiles)))
-        except Exception as error:  # see above
-            raise InputError(
-                f"{self._path}: ONNX Runtime failed on tiles {tiles.shape} ({one_line(error)}); run `edgeslim check`"
-            ) from None
-        result: F32 = logits
-        return result
+def as_float32(tiles: NDArray[np.generic]) -> F32:
+    """Tiles as the network takes them, copied only where they must be. Raises InputError for another type."""
+    if tiles.dtype.name not in TILE_TYPES:
+        raise InputError(f"tiles: found {tiles.dtype.name}, expected one of {', '.join(TILE_TYPES)}; convert them")
+    return np.ascontiguousarray(tiles, np.float32)
 
 
-def open_runtime(folder: Path, manifest: Manifest, threads: int) -> OnnxRuntime:
+def open_runtime(folder: Path, manifest: Manifest, threads: int, callers: int = 1) -> Runtime:
     """Verify the hashes of an artifact, then load its network.
 
     Raises UntrustedResult for a damaged artifact, InputError for one that this runtime cannot serve, MissingExtra
     without the runtime.
     """
-    if manifest.runtime != "onnxruntime":
-        raise InputError(f"{folder}: runtime: found {manifest.runtime!r}, expected 'onnxruntime'; export for it")
-    if manifest.model not in manifest.files or Path(manifest.model).name != manifest.model:
-        raise UntrustedResult(f"{folder}: its manifest has no hash of {manifest.model!r}; export it again")
+    for name in manifest.models.values():
+        if name not in manifest.files or Path(name).name != name:
+            raise UntrustedResult(f"{folder}: its manifest has no hash of {name!r}; export it again")
     verify_files(folder, manifest)
-    runtime = OnnxRuntime(folder / manifest.model, threads)
-    runtime.bind(manifest.input_name, manifest.output_name)
-    return runtime
+    return load_runtime(folder, manifest, threads, callers)
+
+
+def load_runtime(folder: Path, manifest: Manifest, threads: int, callers: int = 1) -> Runtime:
+    """Load the network of an artifact, unverified: `open_runtime` does that. Raises InputError or MissingExtra."""
+    names = manifest.input_name, manifest.output_name, manifest.features_name
+    if manifest.runtime == "litert":
+        from edgeslim.onboard.runtimes.litert import LiteRt
+
+        models = {batch: folder / manifest.models[str(batch)] for batch in manifest.batches}
+        if not models:
+            raise InputError(f"{folder}: models: found batch 'any', expected numbers for litert; export it again")
+        return LiteRt(models, names, threads, callers)
+    if ANY_BATCH not in manifest.models:
+        raise InputError(f"{folder}: models: found {', '.join(manifest.models)}, expected 'any'; export it again")
+    path = folder / manifest.models[ANY_BATCH]
+    if manifest.runtime == "onnxruntime":
+        from edgeslim.onboard.runtimes.onnx import OnnxRuntime
+
+        return OnnxRuntime(path, names, threads)
+    if manifest.runtime == "openvino":
+        from edgeslim.onboard.runtimes.openvino import OpenVino
+
+        return OpenVino(path, names, threads, callers)
+    raise InputError(
+        f"{folder}: runtime: found {manifest.runtime!r}, expected onnxruntime, openvino or litert; export it again"
+    )

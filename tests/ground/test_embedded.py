@@ -11,7 +11,7 @@ import torch
 from edgeslim import cost
 from edgeslim.ground.card import score_widths
 from edgeslim.ground.checkpoint import Checkpoint
-from edgeslim.ground.export import export
+from edgeslim.ground.export import Proving, Request, Source, export
 from edgeslim.ground.flight import profile_checkpoint, slimmed_checkpoint
 from edgeslim.ground.golden import synthetic_tiles
 from edgeslim.ground.labelled import load_labelled
@@ -54,7 +54,8 @@ def test_width_one_is_bit_exact(checkpoint: Checkpoint) -> None:
 
 @pytest.mark.parametrize("width", [1.0, 0.75, 0.5, 0.25, 7 / 32, 1 / 32])
 def test_the_exported_file_equals_torch(profile: Profile, checkpoint: Checkpoint, tmp_path: Path, width: float) -> None:
-    done = export(profile, checkpoint, "", width, take_target("onnx"), synthetic_tiles(profile), tmp_path / "artifact")
+    source, proving = Source(profile, checkpoint, "", width), Proving(synthetic_tiles(profile))
+    (done,) = export(source, [Request(take_target("onnx"))], proving, tmp_path / "artifact")
     assert set(done.parity) == {1, 3, 16}
     assert max(record.max_abs for record in done.parity.values()) <= 1e-4
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import onnx
@@ -13,14 +14,15 @@ import torch
 
 from edgeslim import cost
 from edgeslim.errors import ConvertError, InputError, PackError, ParityError
-from edgeslim.ground import export as export_module
 from edgeslim.ground.checkpoint import Checkpoint
-from edgeslim.ground.export import Exported, export
+from edgeslim.ground.export import Exported, Proving, Request, Source, export
+from edgeslim.ground.formats import Written
+from edgeslim.ground.formats import onnx as onnx_format
 from edgeslim.ground.flight import flight_model, profile_checkpoint, slimmed_checkpoint
 from edgeslim.ground.golden import GoldenTiles, golden_tiles, synthetic_tiles
 from edgeslim.manifest import read_manifest, verify_files
 from edgeslim.onboard.check import check_artifact
-from edgeslim.onboard.runtime import OnnxRuntime
+from edgeslim.onboard.runtimes.onnx import OnnxRuntime
 from edgeslim.profile import Profile
 from edgeslim.target import take_target
 
@@ -29,7 +31,8 @@ TARGET = take_target("onnx")
 
 def _export(tiny: Profile, out: Path, width: float = 0.5, golden: GoldenTiles | None = None) -> Exported:
     checkpoint, digest = profile_checkpoint(tiny)
-    return export(tiny, checkpoint, digest, width, TARGET, golden or synthetic_tiles(tiny, 5), out)
+    proving = Proving(golden or synthetic_tiles(tiny, 5))
+    return export(Source(tiny, checkpoint, digest, width), [Request(TARGET)], proving, out)[0]
 
 
 @pytest.mark.parametrize("width", [1.0, 0.5, 0.25, 1 / 8])
@@ -37,11 +40,11 @@ def test_the_file_equals_torch_on_tiles_it_was_not_proven_on(tiny: Profile, tmp_
     done = _export(tiny, tmp_path / "artifact", width)
     checkpoint, _ = profile_checkpoint(tiny)
     model = flight_model(tiny, slimmed_checkpoint(checkpoint, width))
-    runtime = OnnxRuntime(tmp_path / "artifact" / "model.onnx", threads=1)
+    runtime = OnnxRuntime(tmp_path / "artifact" / "model.onnx", ("tiles", "logits", "features"), threads=1)
     for batch in (1, 2, 7):
         tiles = np.random.default_rng(batch).uniform(-500, 6000, (batch, 3, 16, 16)).astype(np.float32)
         with torch.inference_mode():
-            expected = model(torch.from_numpy(tiles)).numpy()
+            expected = model(torch.from_numpy(tiles))[0].numpy()
         np.testing.assert_allclose(runtime.run(tiles), expected, rtol=0, atol=1e-4)
     graph = onnx.load(tmp_path / "artifact" / "model.onnx")
     weights = sum(int(np.prod(t.dims)) for t in graph.graph.initializer if t.data_type == onnx.TensorProto.FLOAT)
@@ -65,7 +68,7 @@ def test_the_artifact_says_what_it_is(tiny: Profile, tmp_path: Path) -> None:
     assert report is not None
     raw = onnx.load(tmp_path / "artifact" / "model.onnx")
     assert raw.ir_version <= 10
-    assert [o.version for o in raw.opset_import if o.domain == ""] == [18]
+    assert [o.version for o in raw.opset_import if o.domain == ""] == [20]
     assert raw.graph.input[0].type.tensor_type.shape.dim[0].dim_param == "batch"
     assert {"LayerNormalization"} <= {node.op_type for node in raw.graph.node}
     text = (tmp_path / "artifact" / "model.onnx").read_bytes()
@@ -83,10 +86,11 @@ def test_the_same_export_twice_gives_the_same_bytes(tiny: Profile, tmp_path: Pat
 def test_a_wrong_conversion_is_caught_and_leaves_nothing(
     tiny: Profile, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, sabotage: str
 ) -> None:
-    convert = export_module.onnx.convert
+    convert = onnx_format.convert
 
-    def wrong(model: torch.nn.Module, example: torch.Tensor, target: object, path: Path) -> None:
-        convert(model, example, target, path)  # type: ignore[arg-type]
+    def wrong(*arguments: Any) -> Written:
+        written = convert(*arguments)
+        path = written.folder / written.models["any"]
         proto = onnx.load(path)
         if sabotage == "two classes swapped":
             tensor = next(t for t in proto.graph.initializer if t.name.endswith("head.bias"))
@@ -96,11 +100,12 @@ def test_a_wrong_conversion_is_caught_and_leaves_nothing(
             values = onnx.numpy_helper.to_array(tensor) * 1.01
         tensor.CopyFrom(onnx.numpy_helper.from_array(np.ascontiguousarray(values, np.float32), tensor.name))
         onnx.save(proto, path)
+        return written
 
     _export(tiny, tmp_path / "artifact", 1.0)
     before = read_manifest(tmp_path / "artifact")
-    monkeypatch.setattr(export_module.onnx, "convert", wrong)
-    with pytest.raises(ParityError, match=r"stage 3, prove: model\.onnx against torch at batch 1: logits differ"):
+    monkeypatch.setattr(onnx_format, "convert", wrong)
+    with pytest.raises(ParityError, match=r"stage 3, prove: onnx-fp32 against torch at batch 1: logits differ"):
         _export(tiny, tmp_path / "artifact", 0.5)
     assert read_manifest(tmp_path / "artifact") == before
     assert [p.name for p in tmp_path.iterdir()] == ["artifact"]
@@ -115,10 +120,10 @@ def test_failures_of_a_stage_name_it_and_leave_nothing(
     def full(*_: object) -> None:
         raise OSError(28, "No space left on device")
 
-    monkeypatch.setattr(export_module.onnx, "convert", broken)
+    monkeypatch.setattr(onnx_format, "convert", broken)
     with pytest.raises(ConvertError, match=r"^stage 2, convert: Unsupported operator; report it with this plan$"):
         _export(tiny, tmp_path / "artifact")
-    monkeypatch.setattr(export_module.onnx, "convert", full)
+    monkeypatch.setattr(onnx_format, "convert", full)
     with pytest.raises(PackError, match="No space left on device"):
         _export(tiny, tmp_path / "artifact")
     assert list(tmp_path.iterdir()) == []
@@ -140,11 +145,11 @@ def test_a_width_without_a_head_is_refused(tiny: Profile, tmp_path: Path) -> Non
     checkpoint, digest = profile_checkpoint(tiny)
     bare = Checkpoint(checkpoint.architecture, checkpoint.encoder, {8: checkpoint.heads[8]})
     with pytest.raises(InputError, match=r"no head for 4 dimensions a head \(has: 8\)"):
-        export(tiny, bare, digest, 0.5, TARGET, synthetic_tiles(tiny, 2), tmp_path / "artifact")
+        export(Source(tiny, bare, digest, 0.5), [Request(TARGET)], Proving(synthetic_tiles(tiny, 2)), tmp_path / "artifact")
     assert list(tmp_path.iterdir()) == []
     wrong = replace(tiny, classes=tiny.classes[:2])
     with pytest.raises(InputError, match="head has 3 classes, its card 2"):
-        export(wrong, checkpoint, digest, 0.5, TARGET, synthetic_tiles(tiny, 2), tmp_path / "artifact")
+        export(Source(wrong, checkpoint, digest, 0.5), [Request(TARGET)], Proving(synthetic_tiles(tiny, 2)), tmp_path / "artifact")
 
 
 def test_golden_tiles_are_real_ones_where_given(tiny: Profile, tmp_path: Path) -> None:

@@ -9,8 +9,10 @@ import pytest
 from edgeslim.errors import InputError, MissingExtra, ParityError, UntrustedResult
 from edgeslim.manifest import read_manifest, sha256_of
 from edgeslim.onboard.check import check_artifact
-from edgeslim.onboard.runtime import OnnxRuntime
+from edgeslim.onboard.runtimes.onnx import OnnxRuntime
 from tests.onboard.artifacts import make_artifact
+
+NAMES = ("tiles", "logits", "")
 
 
 def test_golden_tiles_agree_at_batch_one_and_all(artifact: Path) -> None:
@@ -88,11 +90,11 @@ def test_manifests_that_name_other_tensors_or_runtimes(tmp_path: Path) -> None:
 def test_a_missing_runtime_names_the_pip_line(artifact: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setitem(__import__("sys").modules, "onnxruntime", None)
     with pytest.raises(MissingExtra, match=r"edgeslim\[onnx\]"):
-        OnnxRuntime(artifact / "model.onnx", 1)
+        OnnxRuntime(artifact / "model.onnx", NAMES, 1)
 
 
 def test_tiles_of_another_shape_are_one_line(artifact: Path) -> None:
-    runtime = OnnxRuntime(artifact / "model.onnx", 1)
+    runtime = OnnxRuntime(artifact / "model.onnx", NAMES, 1)
     with pytest.raises(InputError, match="failed on tiles") as caught:
         runtime.run(np.zeros((1, 2, 8, 8), np.float32))
     assert "\n" not in str(caught.value)

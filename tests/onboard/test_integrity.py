@@ -14,7 +14,7 @@ from edgeslim.onboard.classify import ClassifyOptions, classify_scene
 from edgeslim.onboard.disk import Disk
 from edgeslim.onboard.journal import Journal, Kind, read_records
 from edgeslim.onboard.progress import Event
-from edgeslim.onboard.runtime import OnnxRuntime
+from edgeslim.onboard.runtimes.onnx import OnnxRuntime
 from tests.onboard.artifacts import make_scene, smooth
 
 Logits = Callable[[np.ndarray], np.ndarray]

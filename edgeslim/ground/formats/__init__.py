@@ -1,1 +1,62 @@
-"""One file a format, one function each."""
+"""Formats: one module each, of two functions.
+
+    convert   the module that flies -> the network's files in fp32
+    quantise  those files -> the same network in another precision, but for the layers that are to be kept
+
+Layers are called as in the module: "encoder.blocks.3.mlp.fc1". A converter raises whatever its library raises.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Collection
+from dataclasses import dataclass
+from importlib import import_module
+from pathlib import Path
+from typing import Any, Protocol, cast
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import nn
+
+from edgeslim.errors import MissingExtra
+from edgeslim.target import Target
+
+_NEEDS = {"onnx": ("onnx", "ground"), "openvino": ("openvino", "ground-openvino"), "tflite": ("litert_torch", "ground-tflite")}
+
+
+@dataclass(frozen=True, slots=True)
+class Written:
+    """Files of one network in one precision."""
+
+    folder: Path
+    """Where they lie."""
+    models: dict[str, str]
+    """Batch size, or "any" -> file that a runtime loads."""
+    names: tuple[str, str, str]
+    """Tensors: tiles, logits, features."""
+    graph: dict[str, Any]
+    """Opset where it has one, and how often each operator stands in it."""
+
+
+class Format(Protocol):
+    """What each module here has."""
+
+    def convert(
+        self, model: nn.Module, example: torch.Tensor, target: Target, batches: tuple[int, ...], folder: Path
+    ) -> Written:
+        """Write `model` in fp32; `example` is a (2, bands, H, W) float32 batch."""
+
+    def quantise(
+        self, base: Written, precision: str, calibration: NDArray[np.float32], kept: Collection[str], folder: Path
+    ) -> Written:
+        """Write what `convert` wrote in another precision, `kept` layers as they are."""
+
+
+def format_called(name: str) -> Format:
+    """The module of a format. Raises MissingExtra where what it needs is not installed."""
+    try:
+        return cast(Format, import_module(f"edgeslim.ground.formats.{name}"))
+    except ImportError as error:
+        module, extra = _NEEDS[name]
+        raise MissingExtra(error.name or module, extra) from None

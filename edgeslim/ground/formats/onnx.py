@@ -1,33 +1,54 @@
-"""ONNX: one function, torch module -> model.onnx."""
+"""ONNX: the module that flies -> model.onnx and weights.bin."""
 
 from __future__ import annotations
 
+import ast
 import contextlib
 import io
 import logging
 import os
+import tempfile
 import warnings
+from collections import Counter
+from collections.abc import Collection, Iterator
 from pathlib import Path
 
+import numpy as np
 import onnx
 import torch
+from numpy.typing import NDArray
+from onnx import TensorProto, helper, numpy_helper
 from torch import nn
 
+from edgeslim.ground.formats import Written
+from edgeslim.manifest import ANY_BATCH
 from edgeslim.target import Target
 
-INPUT_NAME, OUTPUT_NAME = "tiles", "logits"
+NAMES = ("tiles", "logits", "features")
 WEIGHTS_NAME = "weights.bin"
 """Beside the network: a runtime maps it into memory instead of unpacking a copy of it from the network's own file."""
 _SMALLEST_BYTES = 1024
 """Tensors smaller than this stay inside the network's file."""
+_SCOPES = "pkg.torch.onnx.name_scopes"
 
 
-def convert(model: nn.Module, example: torch.Tensor, target: Target, path: Path) -> None:
-    """Write `model` as ONNX with a dynamic batch, its weights beside it, at the opset and IR version of the card.
+def convert(
+    model: nn.Module, example: torch.Tensor, target: Target, batches: tuple[int, ...], folder: Path
+) -> Written:
+    """Write `model` with a dynamic batch, at the opset and IR version of the card; `batches` are all served by it.
 
-    `example` is a (2, bands, H, W) float32 batch. Shapes are inferred strictly and the file passes onnx.checker.
-    Raises whatever the exporter raises: the stage around it names the next step.
+    Shapes are inferred strictly and the file passes onnx.checker. Raises whatever the exporter raises.
     """
+    program = _program(model, example, target)
+    proto = program.model_proto
+    assert target.ir_version is not None
+    proto.ir_version = min(proto.ir_version, target.ir_version)
+    _name_nodes(proto)
+    _strip(proto)
+    return _write(proto, target.model_file, folder)
+
+
+def _program(model: nn.Module, example: torch.Tensor, target: Target) -> torch.onnx.ONNXProgram:
     logger = logging.getLogger("torch.onnx")
     level = logger.level
     logger.setLevel(logging.ERROR)
@@ -39,8 +60,8 @@ def convert(model: nn.Module, example: torch.Tensor, target: Target, path: Path)
                 (example,),
                 dynamo=True,
                 opset_version=target.opset,
-                input_names=[INPUT_NAME],
-                output_names=[OUTPUT_NAME],
+                input_names=list(NAMES[:1]),
+                output_names=list(NAMES[1:]),
                 dynamic_shapes={"tiles": {0: torch.export.Dim("batch")}},
                 verbose=False,
             )
@@ -48,12 +69,114 @@ def convert(model: nn.Module, example: torch.Tensor, target: Target, path: Path)
         logger.setLevel(level)
     if program is None:
         raise RuntimeError("torch.onnx.export returned nothing")
-    proto = program.model_proto
-    proto.ir_version = min(proto.ir_version, target.ir_version)
-    _strip(proto)
+    return program
+
+
+def quantise(
+    base: Written, precision: str, calibration: NDArray[np.float32], kept: Collection[str], folder: Path
+) -> Written:
+    """Write the network in fp16 (weights), dynamic or static int8 (matrix products with constant weights).
+
+    Weights are int8 a column, activations uint8: the pair that processors without int8 products of two signed
+    numbers are fast on. `calibration` (n, bands, H, W) gives the ranges of static int8.
+    """
+    path = base.folder / base.models[ANY_BATCH]
+    proto = onnx.load(path)
+    if precision == "fp16":
+        _halve(proto)
+    else:
+        products = [node.name for node in proto.graph.node if node.op_type in ("MatMul", "Gemm")]
+        left_out = [name for name in products if layer_of(name) in kept]
+        with tempfile.TemporaryDirectory(dir=folder) as scratch, _quiet():
+            made = Path(scratch) / path.name
+            if precision == "int8-dynamic":
+                _dynamic(path, made, left_out)
+            else:
+                _static(path, made, left_out, calibration)
+            proto = onnx.load(made)
+        del proto.metadata_props[:]
+    proto.producer_name, proto.producer_version = "edgeslim", ""
+    return _write(proto, path.name, folder)
+
+
+def layer_of(node_name: str) -> str:
+    """The module's layer that a node belongs to."""
+    return node_name.partition("/")[0]
+
+
+def _dynamic(path: Path, made: Path, left_out: list[str]) -> None:
+    from onnxruntime.quantization import QuantType, quantize_dynamic
+
+    quantize_dynamic(
+        path,
+        made,
+        op_types_to_quantize=["MatMul"],
+        per_channel=True,
+        weight_type=QuantType.QInt8,
+        nodes_to_exclude=left_out,
+        extra_options={"MatMulConstBOnly": True},
+    )
+
+
+def _static(path: Path, made: Path, left_out: list[str], calibration: NDArray[np.float32]) -> None:
+    from onnxruntime.quantization import CalibrationDataReader, QuantFormat, QuantType, quantize_static
+
+    class Reader(CalibrationDataReader):  # type: ignore[misc]
+        def __init__(self) -> None:
+            self._tiles: Iterator[NDArray[np.float32]] = iter(calibration)
+
+        def get_next(self) -> dict[str, NDArray[np.float32]] | None:
+            tile = next(self._tiles, None)
+            return None if tile is None else {NAMES[0]: tile[None]}
+
+    quantize_static(
+        path,
+        made,
+        Reader(),
+        quant_format=QuantFormat.QDQ,
+        op_types_to_quantize=["MatMul", "Gemm"],
+        per_channel=True,
+        activation_type=QuantType.QUInt8,
+        weight_type=QuantType.QInt8,
+        nodes_to_exclude=left_out,
+        extra_options={"MatMulConstBOnly": True},
+    )
+
+
+@contextlib.contextmanager
+def _quiet() -> Iterator[None]:
+    """The quantiser advises through the root logger and prints."""
+    before = logging.root.manager.disable
+    logging.disable(logging.CRITICAL)
+    try:
+        with warnings.catch_warnings(), contextlib.redirect_stdout(io.StringIO()):
+            warnings.simplefilter("ignore")
+            yield
+    finally:
+        logging.disable(before)
+
+
+def _halve(proto: onnx.ModelProto) -> None:
+    """Keep weights as float16. A runtime casts them once, when it loads the network, and computes as before."""
+    graph = proto.graph
+    casts = []
+    for tensor in graph.initializer:
+        values = numpy_helper.to_array(tensor)
+        if tensor.data_type != TensorProto.FLOAT or values.nbytes < _SMALLEST_BYTES:
+            continue
+        half = np.clip(values, np.finfo(np.float16).min, np.finfo(np.float16).max).astype(np.float16)
+        name = tensor.name
+        tensor.CopyFrom(numpy_helper.from_array(half, f"{name}.fp16"))
+        casts.append(helper.make_node("Cast", [f"{name}.fp16"], [name], f"{name}/Cast", to=TensorProto.FLOAT))
+    for cast in reversed(casts):
+        graph.node.insert(0, cast)
+
+
+def _write(proto: onnx.ModelProto, name: str, folder: Path) -> Written:
     proto = onnx.shape_inference.infer_shapes(proto, strict_mode=True, check_type=True)
     del proto.graph.value_info[:]
     onnx.checker.check_model(proto, full_check=True)
+    path = folder / name
     onnx.save(
         proto,
         path,
@@ -66,6 +189,21 @@ def convert(model: nn.Module, example: torch.Tensor, target: Target, path: Path)
             umask = os.umask(0)
             os.umask(umask)
             file.chmod(0o666 & ~umask)
+    opset = next(entry.version for entry in proto.opset_import if entry.domain == "")
+    operators = Counter(f"{node.domain}.{node.op_type}".lstrip(".") for node in proto.graph.node)
+    return Written(folder, {ANY_BATCH: name}, NAMES, {"opset": opset, "operators": dict(sorted(operators.items()))})
+
+
+def _name_nodes(proto: onnx.ModelProto) -> None:
+    """Call each node LAYER/OPERATOR after the module that it comes from."""
+    taken: Counter[str] = Counter()
+    for node in proto.graph.node:
+        noted = next((p.value for p in node.metadata_props if p.key == _SCOPES), "[]")
+        scopes = ast.literal_eval(noted)
+        layer = scopes[-2] if len(scopes) > 1 else ""
+        name = f"{layer}/{node.op_type}"
+        taken[name] += 1
+        node.name = name if taken[name] == 1 else f"{name}_{taken[name]}"
 
 
 def _strip(proto: onnx.ModelProto) -> None:

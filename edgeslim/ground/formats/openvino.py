@@ -1,0 +1,100 @@
+"""OpenVINO IR: the module that flies -> model.xml and model.bin, by way of ONNX."""
+
+from __future__ import annotations
+
+import contextlib
+import io
+import logging
+import tempfile
+import warnings
+from collections import Counter
+from collections.abc import Collection, Iterator
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import openvino
+import torch
+from numpy.typing import NDArray
+from torch import nn
+
+from edgeslim.errors import MissingExtra
+from edgeslim.ground.formats import Written, onnx
+from edgeslim.manifest import ANY_BATCH
+from edgeslim.target import Target
+
+_OPSET, _IR_VERSION = 20, 10
+"""Of the ONNX graph that is converted: its Gelu and LayerNormalization become one operation each."""
+
+
+def convert(
+    model: nn.Module, example: torch.Tensor, target: Target, batches: tuple[int, ...], folder: Path
+) -> Written:
+    """Write `model` with a dynamic batch; `batches` are all served by it. Raises whatever the converter raises."""
+    through = replace(target, format="onnx", model_file="model.onnx", opset=_OPSET, ir_version=_IR_VERSION,
+                      sources={**target.sources, "opset": "of the intermediate graph", "ir_version": "likewise"})  # fmt: skip
+    with tempfile.TemporaryDirectory(dir=folder) as scratch:
+        between = onnx.convert(model, example, through, batches, Path(scratch))
+        network = openvino.convert_model(between.folder / between.models[ANY_BATCH])
+    return _write(network, target.model_file, folder, half=False)
+
+
+def quantise(
+    base: Written, precision: str, calibration: NDArray[np.float32], kept: Collection[str], folder: Path
+) -> Written:
+    """Write the network in fp16 (weights), or int8: weights alone (dynamic) or activations too (static).
+
+    `calibration` (n, bands, H, W) gives the ranges of static int8. Raises MissingExtra without nncf.
+    """
+    name = base.models[ANY_BATCH]
+    network = openvino.Core().read_model(base.folder / name)
+    if precision != "fp16":
+        try:
+            import nncf
+        except ImportError:
+            raise MissingExtra("nncf", "ground-openvino") from None
+        scope = nncf.IgnoredScope(
+            names=[op.get_friendly_name() for op in network.get_ops() if _layer(op) in kept], validate=False
+        )
+        with _quiet():
+            if precision == "int8-dynamic":
+                mode = nncf.CompressWeightsMode.INT8_SYM
+                network = nncf.compress_weights(network, mode=mode, ignored_scope=scope)
+            else:
+                network = nncf.quantize(
+                    network,
+                    nncf.Dataset([tile[None] for tile in calibration]),
+                    model_type=nncf.ModelType.TRANSFORMER,
+                    subset_size=len(calibration),
+                    ignored_scope=scope,
+                )
+    return _write(network, name, folder, half=precision == "fp16")
+
+
+def _layer(op: Any) -> str:
+    return onnx.layer_of(str(op.get_friendly_name())) if op.get_type_name() == "MatMul" else ""
+
+
+@contextlib.contextmanager
+def _quiet() -> Iterator[None]:
+    """nncf draws progress bars and advises."""
+    before = logging.root.manager.disable
+    logging.disable(logging.CRITICAL)
+    try:
+        with (
+            warnings.catch_warnings(),
+            contextlib.redirect_stdout(io.StringIO()),
+            contextlib.redirect_stderr(io.StringIO()),
+        ):
+            warnings.simplefilter("ignore")
+            yield
+    finally:
+        logging.disable(before)
+
+
+def _write(network: Any, name: str, folder: Path, half: bool) -> Written:
+    path = folder / name
+    openvino.save_model(network, path, compress_to_fp16=half)
+    operators = Counter(str(op.get_type_name()) for op in network.get_ops())
+    return Written(folder, {ANY_BATCH: name}, onnx.NAMES, {"operators": dict(sorted(operators.items()))})

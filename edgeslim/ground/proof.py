@@ -1,0 +1,133 @@
+"""Proof: the written network against torch, on real tiles and hostile ones, by the code that flies."""
+
+from __future__ import annotations
+
+import platform
+from collections.abc import Iterable
+from dataclasses import dataclass
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+
+from edgeslim.errors import ParityError
+from edgeslim.ground.flight import FlightModel
+from edgeslim.ground.golden import GoldenTiles
+from edgeslim.onboard.runtime import Runtime
+from edgeslim.parity import ENOUGH_TILES, Ceiling, Certificate, Parity, compare
+
+F32 = NDArray[np.float32]
+_AT_ONCE = 16
+"""Tiles that torch is given at once."""
+
+
+@dataclass(frozen=True, slots=True)
+class Answers:
+    """What torch says of tiles."""
+
+    tiles: GoldenTiles
+    """The tiles."""
+    logits: F32
+    """(n, classes)."""
+    features: F32
+    """(n, d)."""
+
+
+@dataclass(frozen=True, slots=True)
+class Reference:
+    """All that an artifact of one width is held against; computed once for every format and precision."""
+
+    proof: Answers
+    """Real tiles, or the synthetic golden ones where none were given."""
+    golden: Answers
+    """Tiles that fly with the artifact."""
+    hostile: Answers
+    """Tiles that no one wants."""
+
+    @property
+    def logits_range(self) -> float:
+        """Largest less smallest logit of the proof tiles."""
+        return float(np.ptp(self.proof.logits))
+
+
+def answers(model: FlightModel, tiles: GoldenTiles) -> Answers:
+    """Torch's logits and features, in fp32."""
+    logits, features = [], []
+    with torch.inference_mode():
+        for start in range(0, len(tiles), _AT_ONCE):
+            part = np.ascontiguousarray(tiles.tiles[start : start + _AT_ONCE], np.float32)
+            found = model(torch.from_numpy(part))
+            logits.append(found[0].numpy())
+            features.append(found[1].numpy())
+    return Answers(tiles, np.concatenate(logits), np.concatenate(features))
+
+
+def run_all(runtime: Runtime, tiles: NDArray[np.generic], batch: int) -> tuple[F32, F32]:
+    """Logits and features of all tiles, `batch` at a time."""
+    parts = [runtime.outputs(tiles[start : start + batch]) for start in range(0, len(tiles), batch)]
+    return np.concatenate([p[0] for p in parts]), np.concatenate([p[1] for p in parts])
+
+
+def prove(
+    runtime: Runtime,
+    reference: Reference,
+    batches: Iterable[int],
+    ceiling: Ceiling,
+    what: str,
+    *,
+    max_drop: float | None = None,
+    kept: tuple[str, ...] = (),
+) -> Certificate:
+    """Run what was written, at each batch size and on the hostile tiles, and hold it against torch.
+
+    `max_drop` limits what may be lost in agreement, and in score where the tiles have labels.
+    Raises ParityError naming `what`, the figure and the ceiling.
+    """
+    if max_drop is not None:
+        ceiling = Ceiling(ceiling.relative, max(ceiling.agreement, 1 - max_drop))
+    found: dict[str, Parity] = {}
+    proof, score = reference.proof, None
+    for batch in sorted(set(batches)):
+        logits, features = run_all(runtime, proof.tiles.tiles, batch)
+        found[str(batch)] = parity = compare(logits, proof.logits, (features, proof.features))
+        _require(parity.missed(ceiling), f"{what} at batch {batch}")
+        if score is None and proof.tiles.labels is not None:
+            score = _accuracy(proof.logits, proof.tiles.labels), _accuracy(logits, proof.tiles.labels)
+    if max_drop is not None and score is not None and score[0] - score[1] > max_drop:
+        raise ParityError(
+            f"{what}: accuracy falls from {score[0]:.2%} to {score[1]:.2%}, expected at most {max_drop:.2%} less"
+        )
+    logits, features = run_all(runtime, reference.hostile.tiles.tiles, 1)
+    hostile = compare(
+        logits, reference.hostile.logits, (features, reference.hostile.features), reference.logits_range
+    )
+    # Of eight tiles that show nothing, the class says nothing.
+    _require(hostile.missed(Ceiling(ceiling.relative, 0.0)), f"{what} on hostile tiles")
+    return Certificate(
+        verdict=verdict(proof.tiles),
+        source=proof.tiles.source,
+        reference=f"torch {torch.__version__.split('+')[0]}, fp32",
+        runtime=f"{runtime.version}, {platform.machine()}",
+        ceiling=ceiling,
+        batches=found,
+        hostile=hostile,
+        kept=kept,
+        score=score,
+    )
+
+
+def verdict(tiles: GoldenTiles) -> str:
+    """What the proof is worth."""
+    if tiles.synthetic:
+        return "numerics only"
+    few = "" if len(tiles) >= ENOUGH_TILES else f", fewer than {ENOUGH_TILES}"
+    return f"proven on {len(tiles)} real tiles{few}"
+
+
+def _require(missed: str | None, what: str) -> None:
+    if missed is not None:
+        raise ParityError(f"{what}: {missed}; do not fly this artifact")
+
+
+def _accuracy(logits: F32, labels: NDArray[np.int64]) -> float:
+    return float((logits.argmax(axis=1) == labels).mean())

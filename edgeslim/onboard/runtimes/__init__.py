@@ -1,0 +1,1 @@
+"""Runtimes: one class a library that runs networks on board."""

@@ -1,0 +1,90 @@
+"""ONNX Runtime, on the CPU."""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from edgeslim.errors import InputError, MissingExtra
+from edgeslim.onboard.runtime import F32, as_float32, one_line
+
+CPU = "CPUExecutionProvider"
+
+
+class OnnxRuntime:
+    """An ONNX file in ONNX Runtime. Takes calls from any number of threads."""
+
+    def __init__(self, path: Path, names: tuple[str, str, str], threads: int, level: str = "all") -> None:
+        """Load `path`, whose tensors `names` are tiles, logits and features ("": none).
+
+        `level` of graph optimisation: "disabled", "basic", "extended" or "all".
+        Raises MissingExtra without onnxruntime, InputError for a file that it cannot load or without these tensors.
+        """
+        # Its usage statistics (1.29 and later) would write to the home folder and look for a network.
+        os.environ.setdefault("ORT_DISABLE_TELEMETRY", "1")
+        try:
+            import onnxruntime
+        except ImportError:
+            raise MissingExtra("onnxruntime", "onnx") from None
+        if not path.is_file():
+            raise InputError(f"{path}: found no such file, expected an ONNX model; `edgeslim export` makes one")
+        options = onnxruntime.SessionOptions()
+        options.intra_op_num_threads = threads
+        options.inter_op_num_threads = 1
+        options.log_severity_level = 4  # its own messages would break the one-line rule; the exception says it all
+        options.graph_optimization_level = getattr(
+            onnxruntime.GraphOptimizationLevel, f"ORT_{'DISABLE_ALL' if level == 'disabled' else 'ENABLE_' + level.upper()}"
+        )
+        self._path = path
+        self._planned: int | None = None
+        self._shrink = onnxruntime.RunOptions()
+        self._shrink.add_run_config_entry("memory.enable_memory_arena_shrinkage", "cpu:0")
+        try:
+            self._session = onnxruntime.InferenceSession(str(path), options, providers=[CPU])
+        except Exception as error:  # its exceptions share no base class below Exception
+            raise InputError(f"{path}: ONNX Runtime cannot load it ({one_line(error)}); export it again") from None
+        found_in = [i.name for i in self._session.get_inputs()]
+        found_out = [o.name for o in self._session.get_outputs()]
+        self._input, self._output, self._features = names
+        if found_in != [self._input] or not {self._output, self._features or self._output} <= set(found_out):
+            raise InputError(
+                f"{path}: found inputs {', '.join(found_in)} and outputs {', '.join(found_out)}, expected {self._input} "
+                f"and {self._output}{' and ' if self._features else ''}{self._features} as its manifest says; "
+                "export it again"
+            )
+        self.version = f"onnxruntime {onnxruntime.__version__}"
+
+    def _options(self, batch: int) -> Any:
+        """The first run of a batch size plans its memory and leaves behind what it took; so does any odd size."""
+        if batch == self._planned:
+            return None
+        if self._planned is None or batch > self._planned:
+            self._planned = batch
+        return self._shrink
+
+    def run(self, tiles: NDArray[np.generic]) -> F32:
+        """See `Runtime.run`."""
+        logits: F32 = self._run([self._output], tiles)[0]
+        return logits
+
+    def outputs(self, tiles: NDArray[np.generic]) -> tuple[F32, F32]:
+        """See `Runtime.outputs`."""
+        if not self._features:
+            return self.run(tiles), np.empty((len(tiles), 0), np.float32)
+        logits, features = self._run([self._output, self._features], tiles)
+        return logits, features
+
+    def _run(self, names: list[str], tiles: NDArray[np.generic]) -> list[F32]:
+        try:
+            found: list[F32] = self._session.run(names, {self._input: as_float32(tiles)}, self._options(len(tiles)))
+        except InputError:
+            raise
+        except Exception as error:  # see above
+            raise InputError(
+                f"{self._path}: ONNX Runtime failed on tiles {tiles.shape} ({one_line(error)}); run `edgeslim check`"
+            ) from None
+        return found

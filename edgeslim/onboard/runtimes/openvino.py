@@ -1,0 +1,80 @@
+"""OpenVINO, on the CPU."""
+
+from __future__ import annotations
+
+import threading
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from edgeslim.errors import InputError, MissingExtra
+from edgeslim.onboard.runtime import F32, as_float32, one_line
+
+
+class OpenVino:
+    """An OpenVINO IR. Takes calls from any number of threads; `callers` of them are computed at the same time."""
+
+    def __init__(self, path: Path, names: tuple[str, str, str], threads: int, callers: int = 1) -> None:
+        """Load `path` (.xml, its .bin beside it), whose tensors `names` are tiles, logits and features ("": none).
+
+        Raises MissingExtra without openvino, InputError for a file that it cannot load or without these tensors.
+        """
+        try:
+            import openvino
+        except ImportError:
+            raise MissingExtra("openvino", "openvino") from None
+        if not path.is_file():
+            raise InputError(f"{path}: found no such file, expected an OpenVINO IR; `edgeslim export` makes one")
+        settings: dict[str, Any] = {
+            "INFERENCE_NUM_THREADS": threads * callers,
+            "NUM_STREAMS": callers,
+            # Left to itself it computes in bfloat16 or float16 where the processor can: another network than was proven.
+            "INFERENCE_PRECISION_HINT": "f32",
+            "ENABLE_CPU_PINNING": False,  # others work on these cores too
+        }
+        self._path = path
+        try:
+            core = openvino.Core()
+            model = core.read_model(path)
+            self._compiled = core.compile_model(model, "CPU", settings)
+        except Exception as error:  # its exceptions share no base class below Exception
+            raise InputError(f"{path}: OpenVINO cannot load it ({one_line(error)}); export it again") from None
+        found_in = [port.get_any_name() for port in self._compiled.inputs]
+        found_out = [port.get_any_name() for port in self._compiled.outputs]
+        tiles, logits, features = names
+        if found_in != [tiles] or not {logits, features or logits} <= set(found_out):
+            raise InputError(
+                f"{path}: found inputs {', '.join(found_in)} and outputs {', '.join(found_out)}, expected {tiles} and "
+                f"{logits}{' and ' if features else ''}{features} as its manifest says; export it again"
+            )
+        self._logits = found_out.index(logits)
+        self._features = found_out.index(features) if features else None
+        self._requests = threading.local()
+        self.version = f"openvino {openvino.__version__.split('-')[0]}"
+
+    def run(self, tiles: NDArray[np.generic]) -> F32:
+        """See `Runtime.run`."""
+        return self._infer(tiles, self._logits)[0]
+
+    def outputs(self, tiles: NDArray[np.generic]) -> tuple[F32, F32]:
+        """See `Runtime.outputs`."""
+        if self._features is None:
+            return self.run(tiles), np.empty((len(tiles), 0), np.float32)
+        logits, features = self._infer(tiles, self._logits, self._features)
+        return logits, features
+
+    def _infer(self, tiles: NDArray[np.generic], *wanted: int) -> list[F32]:
+        if not hasattr(self._requests, "own"):
+            self._requests.own = self._compiled.create_infer_request()
+        request = self._requests.own
+        try:
+            request.infer([as_float32(tiles)], share_inputs=True, share_outputs=True)
+            return [np.array(request.get_output_tensor(index).data, np.float32) for index in wanted]
+        except InputError:
+            raise
+        except Exception as error:  # see above
+            raise InputError(
+                f"{self._path}: OpenVINO failed on tiles {tiles.shape} ({one_line(error)}); run `edgeslim check`"
+            ) from None
