@@ -1,0 +1,310 @@
+"""Every format in every precision: how large, how equal, how good, how fast, and how near to what this machine can do?
+
+    python benchmarks/formats.py [--subjects embedded,vit-s14] [--widths 1,0.5,0.25] [--count 1024] [--threads 1]
+
+Exports each width of each encoder in every format and precision with `edgeslim export`'s own code, proven on real
+tiles (EuroSAT's test part), then times the artifacts, torch eager and the bare libraries in one process, all on the
+same number of threads, in turns: of each round the median is taken, of the rounds the least.
+
+    ms            `Runtime.run`, a tile, at batch 1 and 8
+    / torch       the same of torch eager, in the same rounds
+    / bare        `Runtime.run` against a call of the library itself on the same file and tile
+    of peak       FLOP of the encoder's matrix products a second / the most that a float32 matrix product reaches here:
+                  the best of three sizes in NumPy (OpenBLAS) and torch (oneDNN or MKL), on as many threads
+
+A row that is slower than torch, or than fp32 in the same format, says so in bold.
+"""
+
+from __future__ import annotations
+
+import os
+import sys
+
+_THREADS = sys.argv[sys.argv.index("--threads") + 1] if "--threads" in sys.argv else "1"
+os.environ["OPENBLAS_NUM_THREADS"] = _THREADS
+
+import argparse
+import json
+import tempfile
+import time
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import formats_subjects as subjects
+import numpy as np
+import onboard_process
+import torch
+
+from edgeslim import cost
+from edgeslim.errors import EdgeslimError
+from edgeslim.ground.export import Proving, Request, Source, export
+from edgeslim.ground.flight import flight_model, slimmed_checkpoint
+from edgeslim.ground.golden import golden_tiles, proof_tiles
+from edgeslim.manifest import Manifest
+from edgeslim.onboard.runtime import Runtime, load_runtime
+from edgeslim.target import take_target
+
+RESULT = Path(__file__).parent / "results" / "formats"
+TARGETS = ("onnx", "openvino", "tflite")
+BATCHES = (1, 8)
+_ROUNDS = 3
+_ROUND_S = 0.4
+_GEMM_SIDES = (512, 1024, 2048)
+
+
+def peak_gflop_s(threads: int) -> dict[str, float]:
+    """Library and size -> GFLOP/s of a float32 matrix product."""
+    torch.set_num_threads(threads)
+    found = {}
+    for side in _GEMM_SIDES:
+        a = np.random.default_rng(0).standard_normal((side, side), np.float32)
+        b, out = a.T.copy(), np.empty_like(a)
+        ta, tb = torch.from_numpy(a), torch.from_numpy(b)
+        calls: dict[str, Callable[[], Any]] = {
+            f"numpy {side}": lambda a=a, b=b, out=out: np.matmul(a, b, out=out),
+            f"torch {side}": lambda ta=ta, tb=tb: ta @ tb,
+        }
+        for name, call in calls.items():
+            found[name] = 2 * side**3 / best_s(call) / 1e9
+    return found
+
+
+def best_s(call: Callable[[], Any]) -> float:
+    """Least median of three rounds."""
+    return min(median_s(call) for _ in range(_ROUNDS))
+
+
+def median_s(call: Callable[[], Any]) -> float:
+    times, end = [], time.perf_counter() + _ROUND_S
+    call()
+    while len(times) < 3 or time.perf_counter() < end:
+        start = time.perf_counter()
+        call()
+        times.append(time.perf_counter() - start)
+    return float(np.median(times))
+
+
+def bare_call(folder: Path, manifest: Manifest, tiles: np.ndarray, threads: int) -> Callable[[], Any]:
+    """The library itself, as its own documentation calls it."""
+    path = folder / manifest.models.get("any", manifest.models.get(str(len(tiles)), ""))
+    if manifest.runtime == "onnxruntime":
+        import onnxruntime
+
+        options = onnxruntime.SessionOptions()
+        options.intra_op_num_threads = threads
+        session = onnxruntime.InferenceSession(str(path), options, providers=["CPUExecutionProvider"])
+        return lambda: session.run([manifest.output_name], {manifest.input_name: tiles})
+    if manifest.runtime == "openvino":
+        import openvino
+
+        compiled = openvino.Core().compile_model(
+            path, "CPU", {"INFERENCE_NUM_THREADS": threads, "INFERENCE_PRECISION_HINT": "f32"}
+        )
+        return lambda: compiled(tiles)
+    from ai_edge_litert.interpreter import Interpreter
+
+    interpreter = Interpreter(model_path=str(path), num_threads=threads)
+    interpreter.allocate_tensors()
+    index = interpreter.get_input_details()[0]["index"]
+    output = next(d["index"] for d in interpreter.get_output_details() if d["name"] == manifest.output_name)
+
+    def call() -> Any:
+        interpreter.set_tensor(index, tiles)
+        interpreter.invoke()
+        return interpreter.get_tensor(output)
+
+    return call
+
+
+def time_all(
+    artifacts: dict[str, tuple[Path, Manifest]], module: torch.nn.Module, tiles: np.ndarray, threads: int
+) -> dict[str, dict[str, float]]:
+    """Contender -> {"run": ms a tile, "bare": ms a tile}, all in turns."""
+    given = torch.from_numpy(tiles)
+    torch.set_num_threads(threads)
+
+    def eager() -> None:
+        with torch.inference_mode():
+            module(given)
+
+    calls: dict[tuple[str, str], Callable[[], Any]] = {("torch", "run"): eager}
+    for name, (folder, manifest) in artifacts.items():
+        runtime: Runtime = load_runtime(folder, manifest, threads)
+        calls[name, "run"] = lambda runtime=runtime: runtime.run(tiles)
+        calls[name, "bare"] = bare_call(folder, manifest, tiles, threads)
+    found: dict[tuple[str, str], list[float]] = {key: [] for key in calls}
+    for _ in range(_ROUNDS):
+        for key, call in calls.items():
+            found[key].append(median_s(call) * 1e3 / len(tiles))
+    best: dict[str, dict[str, float]] = {}
+    for (name, kind), values in found.items():
+        best.setdefault(name, {})[kind] = min(values)
+    return best
+
+
+def measure(subject: subjects.Subject, width: float, arguments: argparse.Namespace, peak: float) -> dict[str, Any]:
+    """All rows of one width."""
+    profile = subject.profile
+    golden = golden_tiles(profile, subject.tiles)
+    tiles, calibration = proof_tiles(profile, subject.tiles)
+    if len(tiles) > arguments.count:
+        tiles = tiles.at(np.linspace(0, len(tiles) - 1, arguments.count).round().astype(np.intp))
+    proving = Proving(golden, tiles, calibration, BATCHES, arguments.max_drop)
+    source = Source(profile, subject.checkpoint, "", width)
+    arch = profile.architecture.at(width)
+    gflop = cost.flop(arch, profile.num_classes) / 1e9
+    artifacts: dict[str, tuple[Path, Manifest]] = {}
+    refused: dict[str, str] = {}
+    with tempfile.TemporaryDirectory(dir=subjects.SCRATCH) as folder:
+        for name in TARGETS:
+            target = take_target(name)
+            for precision in target.precisions:
+                request = Request(target, precision)
+                print(f"{profile.id} w {width:g}: {request.name}", file=sys.stderr, flush=True)
+                try:
+                    (done,) = export(source, [request], proving, Path(folder) / request.name)
+                except EdgeslimError as error:
+                    refused[request.name] = str(error)
+                    continue
+                artifacts[request.name] = done.folder, done.manifest
+        module = flight_model(profile, slimmed_checkpoint(subject.checkpoint, width))
+        times = {
+            batch: time_all(
+                artifacts, module, np.resize(golden.tiles, (batch, *golden.tiles.shape[1:])).astype(np.float32),
+                arguments.threads,
+            )
+            for batch in BATCHES
+        }  # fmt: skip
+        rows = [_row("torch", None, None, times, gflop, peak)]
+        rows += [_row(name, *artifacts[name], times, gflop, peak) for name in artifacts]
+    return {
+        "encoder": profile.id,
+        "width_multiplier": width,
+        "gflop": gflop,
+        "tiles": len(tiles),
+        "rows": rows,
+        "refused": refused,
+    }
+
+
+def _row(
+    name: str, folder: Path | None, manifest: Manifest | None, times: dict[int, dict[str, dict[str, float]]],
+    gflop: float, peak: float,
+) -> dict[str, Any]:  # fmt: skip
+    row: dict[str, Any] = {"artifact": name}
+    for batch, found in times.items():
+        ms = found[name]["run"]
+        row[f"ms_{batch}"] = ms
+        row[f"to_torch_{batch}"] = ms / found["torch"]["run"]
+        row[f"of_peak_{batch}"] = gflop / (ms / 1e3) / peak
+        if "bare" in found[name]:
+            row[f"to_bare_{batch}"] = ms / found[name]["bare"]
+    if folder is not None and manifest is not None and manifest.certificate is not None:
+        certificate = manifest.certificate
+        worst = max(certificate.batches.values(), key=lambda p: p.max_abs)
+        row |= {
+            "kib": sum(p.stat().st_size for p in folder.iterdir() if p.name in manifest.models.values()
+                       or p.suffix == ".bin") / 1024,
+            "relative": worst.relative,
+            "agreement": min(p.argmax_agreement for p in certificate.batches.values()),
+            "cosine": min(p.feature_cosine or 0.0 for p in certificate.batches.values()),
+            "score": certificate.score,
+            "kept": len(certificate.kept),
+        }  # fmt: skip
+    return row
+
+
+def table(record: dict[str, Any]) -> str:
+    """The result as Markdown; what misses an aim is bold."""
+    about = record["machine"]
+    text = [
+        "# Formats and precisions", "", f"`{record['command']}`", "",
+        f"{about['cpu']}, {record['threads']} of {about['cores']} cores at work; "
+        + ", ".join(f"{k} {v}" for k, v in record["versions"].items())
+        + f". Peak of a float32 matrix product: {record['peak_gflop_s']:.0f} GFLOP/s ("
+        + ", ".join(f"{k} {v:.0f}" for k, v in record["gemm"].items()) + ").",
+        "",
+        "Parity is of the worse of batch 1 and 8, against torch in fp32. **Bold**: slower than torch, more than 3 % "
+        "above the bare library, or int8 that is slower than fp32 in the same format. How each figure is made stands "
+        "at the head of benchmarks/formats.py.",
+    ]  # fmt: skip
+    headings = ["artifact", "KiB", "Δ of range", "same class", "cosine", "score", "fp32 layers"]
+    for batch in BATCHES:
+        headings += [f"ms, batch {batch}", "/ torch", "/ bare", "of peak"]
+    for case in record["cases"]:
+        text += ["", f"## {case['encoder']} at width {case['width_multiplier']:g}: {case['gflop']:.3g} GFLOP a tile, "
+                 f"{case['tiles']} real tiles", ""]  # fmt: skip
+        base = {row["artifact"]: row for row in case["rows"]}
+        rows = []
+        for row in case["rows"]:
+            cells = [row["artifact"]]
+            if "kib" in row:
+                score = row["score"]
+                cells += [f"{row['kib']:,.0f}", f"{row['relative']:.1e}", f"{row['agreement']:.2%}",
+                          f"{row['cosine']:.5f}", "" if score is None else f"{score[1]:.2%} of {score[0]:.2%}",
+                          str(row["kept"] or "")]  # fmt: skip
+            else:
+                cells += [""] * 6
+            for batch in BATCHES:
+                ms, ratio = row[f"ms_{batch}"], row[f"to_torch_{batch}"]
+                plain = base.get(row["artifact"].partition("-")[0] + "-fp32", row)[f"ms_{batch}"]
+                slow = "int8" in row["artifact"] and ms > plain
+                bare = row.get(f"to_bare_{batch}")
+                cells += [
+                    _bold(f"{ms:.2f}", slow),
+                    _bold(f"{ratio:.2f}", ratio > 1),
+                    "" if bare is None else _bold(f"{bare:.2f}", bare > 1.03),
+                    f"{row[f'of_peak_{batch}']:.0%}",
+                ]
+            rows.append(cells)
+        text.append(onboard_process.markdown(headings, rows))
+        text += [f"\n{name} was refused: {why}" for name, why in case["refused"].items()]
+    return "\n".join(text).rstrip() + "\n"
+
+
+def _bold(text: str, yes: bool) -> str:
+    return f"**{text}**" if yes else text
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--subjects", default="embedded,vit-s14")
+    parser.add_argument("--widths", default=",".join(f"{w:g}" for w in subjects.WIDTHS))
+    parser.add_argument("--count", type=int, default=1024, help="real tiles to prove on, at most")
+    parser.add_argument("--threads", type=int, default=1)
+    parser.add_argument("--max-drop", type=float, default=0.01)
+    parser.add_argument("-o", "--out", type=Path, default=RESULT, help="OUT.json and OUT.md")
+    arguments = parser.parse_args()
+    if not subjects.EUROSAT.exists() or not subjects.WEIGHTS.exists():
+        sys.exit("formats.py: found no ../shared/data with EuroSAT and the ViT-S/14, expected both: nothing measured")
+    gemm = peak_gflop_s(arguments.threads)
+    peak = max(gemm.values())
+    record: dict[str, Any] = {
+        "command": "python benchmarks/formats.py " + " ".join(a for a in sys.argv[1:]),
+        "machine": onboard_process.machine(),
+        "versions": _versions(),
+        "threads": arguments.threads,
+        "gemm": gemm,
+        "peak_gflop_s": peak,
+        "cases": [],
+    }
+    made = {"embedded": subjects.embedded, "vit-s14": subjects.vit_s14}
+    for name in arguments.subjects.split(","):
+        subject = made[name]()
+        for width in arguments.widths.split(","):
+            record["cases"].append(measure(subject, float(width), arguments, peak))
+            arguments.out.with_suffix(".json").write_text(json.dumps(record, indent=2) + "\n")
+            arguments.out.with_suffix(".md").write_text(table(record))
+    print(table(record))
+
+
+def _versions() -> dict[str, str]:
+    from importlib.metadata import version
+
+    names = ("torch", "onnxruntime", "openvino", "ai-edge-litert", "nncf", "litert-torch", "ai-edge-quantizer")
+    return {name: version(name).split("+")[0] for name in names}
+
+
+if __name__ == "__main__":
+    main()
