@@ -9,7 +9,7 @@ page cache (a board that has just booted):
     libraries   startup_ms: interpreter, libraries, opening the scene
     storage     (startup_read_mb + weights + golden tiles) / storage_mb_s
     weights     weights / weights_mb_s: hashed, loaded, packed
-    golden      16 golden tiles replayed before the flight, 4 in a call, calls shared out over the cores
+    golden      4 golden tiles replayed before the flight, shared out over the cores, each core's in one call
     batch       two warm-up batches on every core at the same time, then the first batch: 3 x t(batch)
 
 A call there is the sum above with one core's share of the peak and, of the bandwidth, the share of each core that is at
@@ -32,9 +32,9 @@ from edgeslim.units import GIGA, MEGA, VALUE_BYTES, gflop, mib
 BATCH = 1
 """Tiles a call that an estimate is for."""
 GOLDEN_TILES = 16
-"""Golden tiles of an artifact, all replayed before a flight."""
-GOLDEN_BATCH = 4
-"""Of them, replayed in one call."""
+"""Golden tiles of an artifact."""
+REPLAYED_TILES = 4
+"""Of them, replayed before a flight."""
 _WARM_UPS = 2
 """Batches that every worker runs before the first one of the scene."""
 
@@ -186,16 +186,15 @@ def _startup(
     batch = cost.default_batch(full.at(full.width_steps()[0]))
     weights_mb = cost.parameters(arch, classes) * VALUE_BYTES[precision] / MEGA
     golden_mb = GOLDEN_TILES * arch.bands * arch.tile_px**2 * 4 / MEGA
-    parts_of_golden = math.ceil(GOLDEN_TILES / GOLDEN_BATCH)
-    replaying = min(cores.value, parts_of_golden)
+    replaying = min(cores.value, REPLAYED_TILES)
     one_core = partial(_seconds, device=device, runtime=runtime, precision=precision, compute_share=1 / cores.value)
-    replay = one_core(arch, classes, GOLDEN_BATCH, bandwidth_share=1 / replaying)
+    replay = one_core(arch, classes, math.ceil(REPLAYED_TILES / replaying), bandwidth_share=1 / replaying)
     together = one_core(arch, classes, batch, bandwidth_share=1 / cores.value)
     parts = {
         "libraries_ms": libraries.value,
         "storage_ms": (read.value + weights_mb + golden_mb) / storage.value * 1e3,
         "weights_ms": weights_mb / weights.value * 1e3,
-        "golden_ms": math.ceil(parts_of_golden / replaying) * sum(replay.values()) * 1e3,
+        "golden_ms": sum(replay.values()) * 1e3,
         "batch_ms": (_WARM_UPS + 1) * sum(together.values()) * 1e3,
     }
     total, band = sum(parts.values()), 1 + runtime.error_band.value

@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 
 from edgeslim.errors import ParityError
-from edgeslim.parity import compare
+from edgeslim.parity import CEILINGS, Ceiling, compare
 
 
 def test_differences_are_recorded() -> None:
@@ -12,7 +12,11 @@ def test_differences_are_recorded() -> None:
     parity = compare(expected + np.array([[0.25, 0.0], [0.0, 2.5]], np.float32), expected)
     assert (parity.tiles, parity.max_abs, parity.argmax_agreement) == (2, 2.5, 0.5)
     assert parity.mean_abs == pytest.approx(2.75 / 4)
-    assert set(parity.to_dict()) == {"tiles", "max_abs", "mean_abs", "argmax_agreement"}
+    assert parity.logits_range == 2.0
+    assert parity.relative == 1.25
+    assert set(parity.to_dict()) == {
+        "tiles", "max_abs", "mean_abs", "argmax_agreement", "logits_range", "feature_cosine",
+    }  # fmt: skip
 
 
 def test_within_tolerance_passes_and_beyond_is_refused() -> None:
@@ -37,3 +41,36 @@ def test_what_is_not_finite_never_agrees(bad: float, both: bool) -> None:
 def test_other_shapes_are_refused(shape: tuple[int, ...]) -> None:
     with pytest.raises(ParityError, match="shape"):
         compare(np.zeros(shape, np.float32), np.zeros((2, 2) if shape != (0, 2) else shape, np.float32))
+
+
+def test_a_ceiling_names_what_is_beyond_it() -> None:
+    expected = np.eye(4, dtype=np.float32)[np.arange(200) % 4] * 10
+    near = expected + np.float32(5e-4)
+    turned = expected.copy()
+    turned[:3] = turned[:3, ::-1]
+    assert compare(near, expected).missed(CEILINGS["fp32"]) is None
+    missed = compare(near + np.float32(6e-4), expected).missed(CEILINGS["fp32"])
+    assert missed is not None
+    assert "expected at most 0.0001 of it" in missed
+    missed = compare(turned, expected).missed(CEILINGS["int8-static"])
+    assert missed is not None
+    assert missed.startswith("98.50% of 200 tiles have the same class")
+    assert compare(turned, expected).missed(Ceiling(None, 0.98)) is None
+    assert compare(turned * np.float32(np.nan), expected).missed(Ceiling(None, 0.0)) == "logits that are not finite"
+
+
+def test_a_range_of_nothing_allows_nothing() -> None:
+    flat = np.zeros((2, 3), np.float32)
+    assert compare(flat, flat).relative == 0
+    assert compare(flat, flat).missed(CEILINGS["fp32"]) is None
+    assert compare(flat + np.float32(1e-6), flat).missed(CEILINGS["fp32"]) is not None
+
+
+def test_the_least_cosine_of_features_is_kept() -> None:
+    logits = np.zeros((3, 2), np.float32)
+    features = np.array([[1, 0], [0, 2], [0, 0]], np.float32)
+    other = np.array([[1, 0], [2, 2], [0, 0]], np.float32)
+    assert compare(logits, logits, (features, features)).feature_cosine == 1
+    assert compare(logits, logits, (other, features)).feature_cosine == pytest.approx(0.5**0.5)
+    with pytest.raises(ParityError, match="features"):
+        compare(logits, logits, (features[:2], features))

@@ -60,11 +60,11 @@ def image_files(source: Path) -> Iterator[tuple[str, Callable[[], IO[bytes]]]]:
         for path in sorted(p for p in source.rglob("*") if p.suffix.lower() in IMAGE_SUFFIXES):
             yield f"{path.parent.name}/{path.name}", partial(_open, path)
     elif zipfile.is_zipfile(source):
-        with zipfile.ZipFile(source) as archive:
-            for entry in sorted(archive.namelist()):
-                pure = PurePosixPath(entry)
-                if pure.suffix.lower() in IMAGE_SUFFIXES:
-                    yield f"{pure.parent.name}/{pure.name}", partial(archive.open, entry)
+        archive = zipfile.ZipFile(source)  # stays open for as long as anything that was yielded does
+        for entry in sorted(archive.namelist()):
+            pure = PurePosixPath(entry)
+            if pure.suffix.lower() in IMAGE_SUFFIXES:
+                yield f"{pure.parent.name}/{pure.name}", partial(archive.open, entry)
     else:
         raise InputError(f"{source}: found neither a folder nor a zip, expected image tiles (.png, .jpg)")
 

@@ -79,12 +79,18 @@ def test_manifests_that_name_other_tensors_or_runtimes(tmp_path: Path) -> None:
     replace(manifest, input_name="pixels").write(folder)
     with pytest.raises(InputError, match="expected pixels"):
         check_artifact(folder, threads=1)
-    replace(manifest, runtime="openvino").write(folder)
-    with pytest.raises(InputError, match="'openvino'"):
+    replace(manifest, runtime="tensorflow").write(folder)
+    with pytest.raises(InputError, match="found 'tensorflow', expected onnxruntime, openvino or litert"):
         check_artifact(folder, threads=1)
-    replace(manifest, files={}).write(folder)
-    with pytest.raises(UntrustedResult, match="no hash"):
+    replace(manifest, runtime="litert").write(folder)
+    with pytest.raises(InputError, match="found batch 'any', expected numbers for litert"):
         check_artifact(folder, threads=1)
+    files = {name: digest for name, digest in manifest.files.items() if name != "golden.npz"}
+    replace(manifest, files=files).write(folder)
+    with pytest.raises(UntrustedResult, match=r"no hash of golden\.npz"):
+        check_artifact(folder, threads=1)
+    with pytest.raises(InputError, match=r"models: found 'model\.onnx', expected a file that has a hash"):
+        replace(manifest, files={})
 
 
 def test_a_missing_runtime_names_the_pip_line(artifact: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -48,40 +48,60 @@ def quantise(
     `calibration` (n, bands, H, W) gives the ranges of static int8. Raises MissingExtra without ai-edge-quantizer.
     """
     try:
-        from ai_edge_quantizer import quantizer, recipe
+        from ai_edge_quantizer import quantizer, recipe_manager
         from ai_edge_quantizer.algorithm_manager import AlgorithmName
-        from ai_edge_quantizer.qtyping import ComputePrecision, OpQuantizationConfig, TensorQuantizationConfig
-        from ai_edge_quantizer.qtyping import TensorDataType, TFLOperationName
+        from ai_edge_quantizer.qtyping import (
+            ComputePrecision,
+            OpQuantizationConfig,
+            TensorDataType,
+            TensorQuantizationConfig,
+            TFLOperationName,
+        )
     except ImportError:
         raise MissingExtra("ai_edge_quantizer", "ground-tflite") from None
+    recipe = recipe_manager.RecipeManager()
+    # Matrix products with constant weights alone: the rest loses accuracy and, of a ViT, gains no time.
+    linear = TFLOperationName.FULLY_CONNECTED
+    if precision == "fp16":
+        half = TensorQuantizationConfig(num_bits=16, dtype=TensorDataType.FLOAT)
+        config = OpQuantizationConfig(weight_tensor_config=half, compute_precision=ComputePrecision.FLOAT)
+        for operation in (linear, TFLOperationName.CONV_2D):
+            recipe.add_quantization_config(".*", operation, config, AlgorithmName.FLOAT_CASTING)
+    elif precision == "int8-dynamic":
+        recipe.add_dynamic_config(".*", linear, num_bits=8)
+    else:
+        recipe.add_static_config(".*", linear, activation_num_bits=8, weight_num_bits=8)
+    # In static int8, what the head is given would leave the network as int8, too: the features.
+    for layer in sorted({*kept, *(["head"] if precision == "int8-static" else [])}):
+        recipe.add_quantization_config(
+            _where(layer, _logits_tensor(base)), linear, algorithm_key=AlgorithmName.NO_QUANTIZE
+        )
     for batch, name in base.models.items():
         with quiet():
             made = quantizer.Quantizer(str(base.folder / name))
-            if precision == "fp16":
-                made.update_quantization_recipe(
-                    regex=".*",
-                    operation_name=TFLOperationName.FULLY_CONNECTED,
-                    op_config=OpQuantizationConfig(
-                        weight_tensor_config=TensorQuantizationConfig(num_bits=16, dtype=TensorDataType.FLOAT),
-                        compute_precision=ComputePrecision.FLOAT,
-                    ),
-                    algorithm_key=AlgorithmName.FLOAT_CASTING,
-                )
-            elif precision == "int8-dynamic":
-                made.load_quantization_recipe(recipe.dynamic_wi8_afp32())
-            else:
-                made.load_quantization_recipe(recipe.static_wi8_ai8())
-            for layer in sorted(kept):
-                made.update_quantization_recipe(
-                    regex=f".*{re.escape(layer)}.*",
-                    operation_name=TFLOperationName.ALL_SUPPORTED,
-                    algorithm_key=AlgorithmName.NO_QUANTIZE,
-                )
+            made.load_quantization_recipe(recipe.get_quantization_recipe())
             ranges = None
             if made.need_calibration:
                 ranges = made.calibrate(_calibration(base.folder / name, int(batch), calibration))
             made.quantize(ranges).export_model(str(folder / name))
     return _described(folder, base.models)
+
+
+def _where(layer: str, logits: str) -> str:
+    """Pattern of the names that litert-torch gives what "encoder.blocks.3.mlp.fc1" puts out.
+
+    They are CLASS_NAME of each module, joined by slashes; a list of modules has none of its own. What is an output of
+    the network is called as that.
+    """
+    if layer == "head":
+        return re.escape(logits)
+    parts = [part for part in layer.split(".") if part != "blocks"]
+    return ".*" + "/".join(rf"[^/;]*_{re.escape(part)}" for part in parts) + ";.*"
+
+
+def _logits_tensor(base: Written) -> str:
+    name = next(iter(base.models.values()))
+    return str(_open(base.folder / name).get_signature_runner().get_output_details()[base.names[1]]["name"])
 
 
 def _calibration(path: Path, batch: int, tiles: NDArray[np.float32]) -> dict[str, list[dict[str, NDArray[np.float32]]]]:
@@ -122,9 +142,7 @@ def _open(path: Path) -> Any:
 def _described(folder: Path, models: dict[str, str]) -> Written:
     """Names of the tensors and operators, read back from the file of the first batch size."""
     interpreter = _open(folder / next(iter(models.values())))
-    runner = interpreter.get_signature_runner()
-    tiles = next(iter(runner.get_input_details().values()))["name"]
-    outputs = runner.get_output_details()
-    logits, features = (outputs[key]["name"] for key in sorted(outputs))
+    signature = next(iter(interpreter.get_signature_list().values()))
+    (tiles,), (logits, features) = signature["inputs"], sorted(signature["outputs"])
     operators = Counter(str(op["op_name"]) for op in interpreter._get_ops_details())
     return Written(folder, models, (tiles, logits, features), {"operators": dict(sorted(operators.items()))})

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import queue
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -36,7 +37,7 @@ class LiteRt:
     """TFLite files, one a batch size. Takes calls from any number of threads; `callers` of them at the same time."""
 
     def __init__(self, models: dict[int, Path], names: tuple[str, str, str], threads: int, callers: int = 1) -> None:
-        """Load `models` (batch size -> file), whose tensors `names` are tiles, logits and features ("": none).
+        """Load `models` (batch size -> file), whose signature calls tiles, logits and features `names` ("": none).
 
         Raises MissingExtra without an interpreter, InputError for a file that it cannot load or without these tensors.
         """
@@ -82,6 +83,19 @@ class LiteRt:
             self._idle.put(networks)
 
 
+@contextmanager
+def _quiet() -> Iterator[None]:
+    """The library tells standard error itself which kernels it took."""
+    kept = os.dup(2)
+    try:
+        with Path(os.devnull).open("w") as nothing:
+            os.dup2(nothing.fileno(), 2)
+        yield
+    finally:
+        os.dup2(kept, 2)
+        os.close(kept)
+
+
 class _Network:
     """One interpreter: one file, one caller at a time."""
 
@@ -90,16 +104,19 @@ class _Network:
         if not path.is_file():
             raise InputError(f"{path}: found no such file, expected a TFLite model; `edgeslim export` makes one")
         try:
-            self._interpreter = interpreter(model_path=str(path), num_threads=threads)
-            self._interpreter.allocate_tensors()
-            inputs, outputs = self._interpreter.get_input_details(), self._interpreter.get_output_details()
+            with _quiet():
+                self._interpreter = interpreter(model_path=str(path), num_threads=threads)
+                self._interpreter.allocate_tensors()
+            signature = self._interpreter.get_signature_runner()
+            inputs, outputs = signature.get_input_details(), signature.get_output_details()
         except Exception as error:  # ValueError and RuntimeError, by what is wrong
             raise InputError(f"{path}: LiteRT cannot load it ({one_line(error)}); export it again") from None
-        found = {str(tensor["name"]): int(tensor["index"]) for tensor in (*inputs, *outputs)}
+        found = {str(name): int(tensor["index"]) for name, tensor in (*inputs.items(), *outputs.items())}
         wanted = [name for name in names if name]
-        if len(inputs) != 1 or not set(wanted) <= set(found) or int(inputs[0]["shape"][0]) != batch:
+        held = [int(tensor["shape"][0]) for tensor in inputs.values()]
+        if held != [batch] or not set(wanted) <= set(found):
             raise InputError(
-                f"{path}: found tensors {', '.join(found)} at batch {inputs[0]['shape'][0]}, expected "
+                f"{path}: found tensors {', '.join(found)} at batch {' and '.join(map(str, held))}, expected "
                 f"{', '.join(wanted)} at batch {batch} as its manifest says; export it again"
             )
         self._input, self._logits = found[names[0]], found[names[1]]

@@ -38,11 +38,14 @@ class Interpreter:
     def allocate_tensors(self) -> None:
         pass
 
-    def get_input_details(self) -> list[dict[str, Any]]:
-        return [{"name": NAMES[0], "index": 7, "shape": np.array([self.batch, *SHAPE])}]
+    def get_signature_runner(self) -> Interpreter:
+        return self
 
-    def get_output_details(self) -> list[dict[str, Any]]:
-        return [{"name": NAMES[2], "index": 9}, {"name": NAMES[1], "index": 8}]
+    def get_input_details(self) -> dict[str, dict[str, Any]]:
+        return {NAMES[0]: {"index": 7, "shape": np.array([self.batch, *SHAPE])}}
+
+    def get_output_details(self) -> dict[str, dict[str, Any]]:
+        return {NAMES[2]: {"index": 9}, NAMES[1]: {"index": 8}}
 
     def set_tensor(self, index: int, value: np.ndarray) -> None:
         if value.shape != (self.batch, *SHAPE):
