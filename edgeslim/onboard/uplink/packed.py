@@ -14,10 +14,12 @@ from typing import BinaryIO
 from edgeslim.errors import InputError
 from edgeslim.units import MEGA
 
-FILTERS = [{"id": lzma.FILTER_LZMA2, "preset": 9, "dict_size": 8 << 20, "lc": 0, "lp": 2, "pb": 2}]
+FILTERS = [{"id": lzma.FILTER_LZMA2, "preset": 6, "dict_size": 8 << 20, "lc": 1, "lp": 2, "pb": 2}]
 """Spelled out, so that no default decides the bytes; positions modulo four, because weights are float32."""
 READ_MEMORY_BYTES = 32 << 20
 """The decoder's; a stream that asks for more was not written here."""
+_GROWTH, _SMALL_BYTES = 64, 64 << 20
+"""A stream gives at most so many times its own bytes, beside a few: weights shrink to half, not to a thousandth."""
 PIECE_BYTES = 1 << 20
 """Read or written at once."""
 
@@ -45,10 +47,17 @@ class Unpacker:
     def __init__(self, file: BinaryIO, where: str) -> None:
         """`where` names the file in errors."""
         self._file, self._where = file, where
+        self._left = _SMALL_BYTES + _GROWTH * os.fstat(file.fileno()).st_size
         self._xz = lzma.LZMADecompressor(lzma.FORMAT_XZ, memlimit=READ_MEMORY_BYTES)
 
     def pieces(self, count: int) -> Iterator[bytes]:
         """The next `count` bytes, at most PIECE_BYTES at a time. Raises InputError where the stream has no such."""
+        self._left -= count
+        if self._left < 0:
+            raise InputError(
+                f"{self._where}: would grow to more than {_GROWTH} times its size, expected about twice; it was not "
+                "made by edgeslim"
+            )
         while count:
             try:
                 if self._xz.eof:
@@ -98,6 +107,18 @@ def require_room(folder: Path, size: int) -> None:
         raise InputError(f"{folder}: cannot be looked at ({error.strerror})") from None
     if size > free:
         raise InputError(f"{folder}: found {free / MEGA:,.1f} MB free, expected {size / MEGA:,.1f}; make room")
+
+
+def gathered(pieces: Iterator[bytes]) -> Iterator[bytes]:
+    """The same bytes in pieces of about PIECE_BYTES: a delta of many small steps is not written in many small writes."""
+    waiting = bytearray()
+    for piece in pieces:
+        waiting += piece
+        if len(waiting) >= PIECE_BYTES:
+            yield bytes(waiting)
+            waiting.clear()
+    if waiting:
+        yield bytes(waiting)
 
 
 @contextmanager

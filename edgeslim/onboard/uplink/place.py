@@ -41,7 +41,7 @@ from edgeslim.manifest import (
 )
 from edgeslim.onboard.disk import Disk
 from edgeslim.onboard.uplink.bundle import Files
-from edgeslim.onboard.uplink.packed import require_room
+from edgeslim.onboard.uplink.packed import gathered, require_room
 from edgeslim.shelf import read_small_file
 
 PREVIOUS_NAME = "previous.json"
@@ -129,8 +129,7 @@ class Place:
             self._write(home / name, size, pieces, manifest.files[name])
         if before is not None:
             self._put(home, PREVIOUS_NAME, before.data)
-        self._disk.sync_folder(home)
-        self._put(home, MANIFEST_NAME, data)  # last: a folder with a manifest is whole
+        self._put(home, MANIFEST_NAME, data)  # which syncs the folder, and with it every name in it
         return Held(data, manifest, seal, home)
 
     def mend(self, held: Held, files: Files) -> None:
@@ -146,12 +145,14 @@ class Place:
         require_room(self.path, size)
         digest = hashlib.sha256()
         with self._disk.create(path) as file:
-            for piece in pieces:
+            for piece in gathered(pieces):
                 digest.update(piece)
                 self._disk.append(file, piece)
             self._disk.sync(file)
         if (found := digest.hexdigest()) != sha256:
-            raise InputError(f"{path.name}: found SHA-256 {found[:12]}…, expected {sha256[:12]}…; send it again")
+            raise InputError(
+                f"the new {path.name.removesuffix(PART)}: found SHA-256 {found[:12]}…, expected {sha256[:12]}…; send it again"
+            )
 
     def commit(self, held: Held) -> None:
         """Let another artifact stand: the one step that readers see."""

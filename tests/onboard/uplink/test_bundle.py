@@ -198,6 +198,15 @@ def test_a_stream_that_wants_much_memory_is_refused(updates: Updates, tmp_path: 
         apply(tmp_path / "update", tmp_path / "place")
 
 
+def test_a_stream_that_grows_too_much_is_refused_before_it_does(updates: Updates, tmp_path: Path) -> None:
+    """Zeros shrink to a seven-thousandth: what is written must not be for the archive to choose."""
+    files = ordered(updates.two)
+    head = b"".join(member(name, data) for name, data in files.items() if name != "weights.bin")
+    bomb = head + member("weights.bin", b"", size=200 << 20) + bytes(200 << 20)
+    (tmp_path / "update").write_bytes(lzma.compress(bomb, preset=0))
+    assert "more than 64 times its size" in str(refuse(tmp_path / "update", tmp_path, updates.one, "standing"))
+
+
 @pytest.mark.parametrize("name", ["previous.json", "manifest.json", "weights.bin.part", "x" * 101])
 def test_names_that_a_place_needs_itself_are_refused(updates: Updates, tmp_path: Path, name: str) -> None:
     folder = shutil.copytree(updates.two, tmp_path / "copy")
