@@ -110,7 +110,7 @@ def require_room(folder: Path, size: int) -> None:
 
 
 def gathered(pieces: Iterator[bytes]) -> Iterator[bytes]:
-    """The same bytes in pieces of about PIECE_BYTES: a delta of many small steps is not written in many small writes."""
+    """The same bytes in pieces of about PIECE_BYTES: many small steps are not to be as many small writes."""
     waiting = bytearray()
     for piece in pieces:
         waiting += piece

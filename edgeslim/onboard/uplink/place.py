@@ -151,7 +151,8 @@ class Place:
             self._disk.sync(file)
         if (found := digest.hexdigest()) != sha256:
             raise InputError(
-                f"the new {path.name.removesuffix(PART)}: found SHA-256 {found[:12]}…, expected {sha256[:12]}…; send it again"
+                f"the new {path.name.removesuffix(PART)}: found SHA-256 {found[:12]}…, expected {sha256[:12]}…; send "
+                "it again"
             )
 
     def commit(self, held: Held) -> None:
