@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import fcntl
+import hashlib
 import os
 import shutil
 import threading
@@ -13,7 +14,7 @@ import pytest
 
 from edgeslim.errors import EdgeslimError, InputError, MissingExtra, ParityError, UntrustedResult
 from edgeslim.manifest import MANIFEST_NAME, read_manifest, read_standing, verify_files
-from edgeslim.onboard import check
+from edgeslim.onboard import check, classify
 from edgeslim.onboard.classify import ClassifyOptions, classify_scene
 from edgeslim.onboard.disk import Disk
 from edgeslim.onboard.uplink.apply import apply, rollback
@@ -339,6 +340,35 @@ def test_classify_flies_what_stands(updates: Updates, place: Path, tmp_path: Pat
     assert flat.artifact["sha256"] == summary.artifact["sha256"]  # type: ignore[union-attr]
     assert maps[0] == maps[2] == (tmp_path / "flat" / "classes.tif").read_bytes()
     assert maps[0] != maps[1]
+
+
+@pytest.mark.parametrize("updated", [False, True])
+def test_an_artifact_replaced_while_a_run_starts(
+    updates: Updates, place: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, updated: bool
+) -> None:
+    """The run ends with the one that it began with, or says in one line that it must be started again."""
+    scene = make_scene(tmp_path / "scene.tif", smooth(24, 24))
+    opened = classify.open_runtime
+    if updated:
+        apply(updates.delta, place, threads=1)
+
+    def replaced_meanwhile(*arguments: object, **options: object) -> object:
+        runtime = opened(*arguments, **options)  # type: ignore[arg-type]
+        apply(updates.next if updated else updates.delta, place, threads=1)
+        return runtime
+
+    monkeypatch.setattr(classify, "open_runtime", replaced_meanwhile)
+    if not updated:
+        with pytest.raises(UntrustedResult, match="was replaced while this run started; start it again"):
+            classify_scene(scene, place, tmp_path / "map", ClassifyOptions(threads=1))
+        assert not (tmp_path / "map").exists()
+        return
+    summary = classify_scene(scene, place, tmp_path / "map", ClassifyOptions(threads=1))
+    assert summary.artifact["name"] == "tiny head 2"  # type: ignore[union-attr]
+    assert summary.artifact["sha256"] == {  # type: ignore[union-attr]
+        name: hashlib.sha256(data).hexdigest() for name, data in everything(updates.two).items()
+    }
+    assert stands(place) == "tiny head 3"
 
 
 def test_a_users_files_in_the_place_stay(updates: Updates, place: Path) -> None:
