@@ -45,7 +45,7 @@ def write_bundle(artifact: Path, path: Path, *, overwrite: bool = False) -> int:
     home, manifest = read_standing(artifact)
     verify_files(home, manifest)
     require_plain(manifest, str(artifact))
-    with new_file(path, overwrite) as file:
+    with new_file(path, overwrite, "--bundle") as file:
         packer = Packer(file)
         for name in (MANIFEST_NAME, *sorted(manifest.files)):
             source = home / name

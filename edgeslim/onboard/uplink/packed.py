@@ -122,17 +122,17 @@ def gathered(pieces: Iterator[bytes]) -> Iterator[bytes]:
 
 
 @contextmanager
-def new_file(path: Path, overwrite: bool) -> Iterator[BinaryIO]:
+def new_file(path: Path, overwrite: bool, flag: str = "-o") -> Iterator[BinaryIO]:
     """A file that appears at `path` whole, or not at all.
 
     Raises InputError where one stands there already, unless `overwrite`, and where it cannot be written.
     """
-    require_free(path, overwrite)
+    require_free(path, overwrite, flag)
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
         descriptor, name = tempfile.mkstemp(prefix=f".{path.name}-", dir=path.parent)
     except OSError as error:
-        raise InputError(f"-o {path}: cannot be written ({error.strerror}); choose another place") from None
+        raise InputError(f"{flag} {path}: cannot be written ({error.strerror}); choose another place") from None
     try:
         with os.fdopen(descriptor, "w+b") as file:
             yield file
@@ -143,15 +143,16 @@ def new_file(path: Path, overwrite: bool) -> Iterator[BinaryIO]:
         os.chmod(name, 0o666 & ~umask)  # made for its owner alone, and the file is to be sent
         os.replace(name, path)
     except OSError as error:
-        raise InputError(f"-o {path}: cannot be written ({error.strerror}); choose another place") from None
+        raise InputError(f"{flag} {path}: cannot be written ({error.strerror}); choose another place") from None
     finally:
         with suppress(OSError):
             os.unlink(name)
 
 
-def require_free(path: Path, overwrite: bool) -> None:
-    """Raise InputError where `path` is a folder, or a file that was not asked to be replaced."""
+def require_free(path: Path, overwrite: bool, flag: str = "-o") -> None:
+    """Raise InputError where `path`, given by `flag`, is a folder, or a file that was not asked to be replaced."""
     if path.is_dir():
-        raise InputError(f"-o {path}: is a folder, expected the name of a file to write")
+        raise InputError(f"{flag} {path}: is a folder, expected the name of a file to write")
     if path.exists() and not overwrite:
-        raise InputError(f"-o {path}: exists already; choose another name or add --overwrite")
+        mend = "add --overwrite" if flag == "-o" else "remove it"
+        raise InputError(f"{flag} {path}: exists already; choose another name or {mend}")
