@@ -19,6 +19,8 @@ SCHEMA = 2
 MANIFEST_NAME = "manifest.json"
 MANIFEST_BYTES = 16 << 20
 """More than any manifest takes."""
+UPDATE_PREFIX = "update-"
+"""Of the folder with the files of an artifact that `edgeslim apply` put in place; its seal's beginning follows."""
 MOST_CLASSES = 255
 """A class map's pixel is one byte, and 255 is nodata."""
 GOLDEN_NAME = "golden.npz"
@@ -179,27 +181,51 @@ def read_manifest(folder: Path) -> Manifest:
 
     Raises InputError where there is no artifact, UntrustedResult where the manifest is damaged.
     """
+    return read_standing(folder)[1]
+
+
+def read_standing(folder: Path) -> tuple[Path, Manifest]:
+    """Where the files of the artifact under `folder` lie, and its manifest.
+
+    `edgeslim apply` puts a new artifact under `folder` by replacing the manifest there; its files are then in a folder
+    of their own inside (edgeslim.onboard.uplink.place says why). Both are decided by one read of one file, so a reader
+    sees the old artifact or the new one, whatever is being put in place meanwhile. Raises as `read_manifest` does.
+    """
     path = folder / MANIFEST_NAME
     if not path.exists():
         raise InputError(f"{folder}: found no {MANIFEST_NAME}, expected an artifact; `edgeslim export` makes one")
-    text = read_small_file(path, MANIFEST_BYTES)
+    manifest, seal = parse_manifest(read_small_file(path, MANIFEST_BYTES), path)
+    return files_folder(folder, seal), manifest
+
+
+def files_folder(folder: Path, seal: str) -> Path:
+    """Where the files lie of the artifact under `folder` whose manifest has this seal: in it, or inside."""
+    updated = folder / f"{UPDATE_PREFIX}{seal[:32]}"
+    return updated if (updated / MANIFEST_NAME).is_file() else folder
+
+
+def parse_manifest(data: bytes, path: Path) -> tuple[Manifest, str]:
+    """A manifest and its seal (hex SHA-256 of its content), from the bytes of the file `path`.
+
+    Raises UntrustedResult where they are damaged, InputError where another edgeslim wrote them.
+    """
     try:
-        data = json.loads(text, parse_constant=_no_number)
-        sealed = isinstance(data, dict) and data.get("sha256") == _seal(data)
+        record = json.loads(data, parse_constant=_no_number)
+        sealed = isinstance(record, dict) and record.get("sha256") == _seal(record)
     except (ValueError, RecursionError):
         sealed = False
     if not sealed:
         raise UntrustedResult(f"{path}: damaged (its content does not match its own SHA-256); copy the artifact again")
-    if data.get("schema") != SCHEMA:
+    if record.get("schema") != SCHEMA:
         raise InputError(
-            f"{path}: schema: found {shown(data.get('schema'))}, expected {SCHEMA}; use a matching edgeslim"
+            f"{path}: schema: found {shown(record.get('schema'))}, expected {SCHEMA}; use a matching edgeslim"
         )
     try:
-        manifest = read_record(Manifest, {k: v for k, v in data.items() if k not in ("schema", "sha256")}, str(path))
+        manifest = read_record(Manifest, {k: v for k, v in record.items() if k not in ("schema", "sha256")}, str(path))
         manifest.radiometry.require_bands(len(manifest.bands), str(path))
     except InputError as error:
         raise InputError(f"{error}; export again with this edgeslim") from None
-    return manifest
+    return manifest, record["sha256"]
 
 
 def _no_number(name: str) -> float:

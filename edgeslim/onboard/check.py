@@ -14,7 +14,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from edgeslim.errors import InputError, ParityError, UntrustedResult
-from edgeslim.manifest import GOLDEN_NAME, Manifest, read_manifest
+from edgeslim.manifest import GOLDEN_NAME, Manifest, read_standing
 from edgeslim.onboard.runtime import Runtime, available_threads, one_line, open_runtime
 from edgeslim.parity import Parity, compare
 
@@ -53,7 +53,13 @@ def check_artifact(folder: Path, threads: int | None = None, batches: tuple[int,
     Raises InputError where there is no artifact, UntrustedResult for a damaged one, ParityError where the logits
     differ by more than the manifest's tolerance, MissingExtra without the runtime.
     """
-    manifest = read_manifest(folder)
+    return check_files(*read_standing(folder), threads, batches)
+
+
+def check_files(
+    folder: Path, manifest: Manifest, threads: int | None = None, batches: tuple[int, ...] | None = None
+) -> CheckReport:
+    """The same for the files in `folder` against a manifest that need not be the one that stands there."""
     if GOLDEN_NAME not in manifest.files:
         raise UntrustedResult(f"{folder}: its manifest has no hash of {GOLDEN_NAME}; export it again")
     runtime = open_runtime(folder, manifest, threads or available_threads())

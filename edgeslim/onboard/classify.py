@@ -10,7 +10,7 @@ from pathlib import Path
 
 from edgeslim.errors import UsageError
 from edgeslim.grid import plan_axis
-from edgeslim.manifest import read_manifest
+from edgeslim.manifest import read_standing
 from edgeslim.onboard.disk import Disk
 from edgeslim.onboard.integrity import Guard
 from edgeslim.onboard.memory import LOADING_BLOCK_BYTES, RUNNING_BLOCK_BYTES, give_back, map_blocks_from
@@ -99,7 +99,7 @@ def classify_scene(
     """
     options = options or ClassifyOptions()
     map_blocks_from(LOADING_BLOCK_BYTES)
-    manifest = read_manifest(artifact)
+    artifact, manifest = read_standing(artifact)
     stride = options.stride_px or max(1, manifest.tile_px // 2)
     if stride > manifest.tile_px:
         raise UsageError(f"--stride: found {stride} px, expected 1 to {manifest.tile_px} (the tile)")

@@ -12,8 +12,9 @@ import numpy as np
 import rasterio
 
 from edgeslim import __version__
+from edgeslim.errors import UntrustedResult
 from edgeslim.grid import Axis
-from edgeslim.manifest import MANIFEST_NAME, Manifest, sha256_of
+from edgeslim.manifest import MANIFEST_NAME, Manifest, read_manifest, sha256_of
 from edgeslim.onboard.journal import as_json
 from edgeslim.onboard.reading.scene import Scene
 from edgeslim.onboard.recorder import Recorder
@@ -27,12 +28,15 @@ if TYPE_CHECKING:
 def inputs_of(
     scene: Scene, artifact: Path, manifest: Manifest, rows: Axis, options: ClassifyOptions, runtime: Runtime
 ) -> dict[str, Any]:
-    """Everything that decides the bytes of the results, but for the scene's hashes, in JSON's types."""
+    """Everything that decides the bytes of the results, but for the scene's hashes, in JSON's types.
+
+    Raises UntrustedResult where another artifact was put in place since the manifest was read.
+    """
     asked = asdict(options.scene)
     return {
         "edgeslim": __version__,
         "versions": versions_of(runtime),
-        "artifact": {MANIFEST_NAME: sha256_of(artifact / MANIFEST_NAME), **manifest.files},
+        "artifact": {MANIFEST_NAME: _manifest_sha256(artifact, manifest), **manifest.files},
         "scene": {
             "name": scene.path.name,
             "sizes": {path.name: path.stat().st_size for path in scene.files},
@@ -50,6 +54,14 @@ def inputs_of(
             **{key: _plain(value) for key, value in asked.items()},
         },
     }
+
+
+def _manifest_sha256(artifact: Path, manifest: Manifest) -> str:
+    """Of the manifest's file, which `edgeslim apply` replaces beside files that lie there as they were exported."""
+    digest = sha256_of(artifact / MANIFEST_NAME)
+    if read_manifest(artifact) != manifest:
+        raise UntrustedResult(f"{artifact}: was replaced while this run started; start it again")
+    return digest
 
 
 def _plain(value: Any) -> Any:
