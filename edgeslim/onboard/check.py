@@ -64,6 +64,10 @@ def check_artifact(folder: Path, threads: int | None = None, batches: tuple[int,
         parity.require(manifest.golden.tolerance, f"{folder}: {runtime.version} at batch {batch}")
         found[batch] = parity
     notes = []
+    if manifest.providers:
+        from edgeslim.onboard.engine import known_doubts
+
+        notes.extend(known_doubts(folder, manifest))
     if manifest.golden.synthetic:
         notes.append(
             f"the golden tiles are SYNTHETIC ({manifest.golden.source}): this proves the arithmetic, not that real "
