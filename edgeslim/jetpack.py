@@ -15,7 +15,7 @@ SCHEMA = 1
 
 
 def version_of(text: str) -> tuple[int, ...]:
-    """ "10.3.0" as (10, 3, 0); what follows the numbers is left out. Raises InputError where it begins with none."""
+    """Numbers of a version, (10, 3, 0) of "10.3.0"; what follows the numbers is left out. Raises InputError where it begins with none."""
     found = re.match(r"\d{1,6}(\.\d{1,6}){0,3}", text)
     if found is None:
         raise InputError(f"version: found {shown(text)}, expected numbers with dots, such as 10.3.0")
@@ -176,14 +176,20 @@ def require_versions(
         limits.append(("TensorRT", tensorrt, past[-1].tensorrt.value, past[-1].tensorrt_opset.value))
         if missing := sorted(set(past[-1].tensorrt_lacks.value) & set(operators)):
             _judge(
-                f"{what}: found {', '.join(missing)} for {found}, whose parser does not take it", 
-                tensorrt, past[-1].tensorrt.value, doubts, mend,
+                f"{what}: found {', '.join(missing)} for {found}, whose parser does not take it",
+                tensorrt,
+                past[-1].tensorrt.value,
+                doubts,
+                mend,
             )
     for library, version, card, limit in limits:
         if opset > limit:
             _judge(
                 f"{what}: found opset {opset} for {found}, expected at most {limit} for {library} {card}",
-                version, card, doubts, mend,
+                version,
+                card,
+                doubts,
+                mend,
             )
     return tuple(doubts)
 
@@ -192,4 +198,6 @@ def _judge(message: str, version: str, card: str, doubts: list[str], mend: str) 
     """Refuse what a card knows of, doubt what only an older version's card speaks of."""
     if version_of(version)[:2] == version_of(card)[:2]:
         raise InputError(f"{message}; {mend}")
-    doubts.append(f"{message}, the nearest older version that there is a card of; what it does not take may go to the CPU")
+    doubts.append(
+        f"{message}, the nearest older version that there is a card of; what it does not take may go to the CPU"
+    )

@@ -17,7 +17,9 @@ def build(
     artifact: Annotated[Path, typer.Argument(help="Folder that `edgeslim export` wrote.")] = Path("artifact"),
     batch: Annotated[
         list[int] | None,
-        typer.Option(help="Batch size to run; more than once: each. Default: 1 and the plan's. Larger ones fly in parts."),
+        typer.Option(
+            help="Batch size to run; more than once: each. Default: 1 and the plan's. Larger ones fly in parts."
+        ),
     ] = None,
     threads: Annotated[int | None, typer.Option(help="Threads of the runtime; default every core.")] = None,
     as_json: Annotated[bool, typer.Option("--json", help="Print the record of the engine as JSON.")] = False,

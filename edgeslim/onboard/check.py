@@ -63,7 +63,7 @@ def check_artifact(folder: Path, threads: int | None = None, batches: tuple[int,
         parity = compare(replay(runtime, tiles, batch), logits)
         parity.require(manifest.golden.tolerance, f"{folder}: {runtime.version} at batch {batch}")
         found[batch] = parity
-    notes = []
+    notes: list[str] = []
     if manifest.providers:
         from edgeslim.onboard.engine import known_doubts
 

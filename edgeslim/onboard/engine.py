@@ -175,7 +175,9 @@ def engine_key(manifest: Manifest, machine: Machine) -> str:
     """Name of the folder of the engines for one machine."""
     chip, sm = machine.chip.replace(".", "-"), machine.compute_capability.replace(".", "")
     parts = f"trt{machine.tensorrt}", f"sm{sm}", chip, f"ort{machine.onnxruntime}", manifest.precision
-    return "-".join(re.sub(r"[^A-Za-z0-9.]+", "-", part).strip("-.")[:40] for part in (*parts, network_sha256(manifest)[:16]))
+    return "-".join(
+        re.sub(r"[^A-Za-z0-9.]+", "-", part).strip("-.")[:40] for part in (*parts, network_sha256(manifest)[:16])
+    )
 
 
 def find_engine(folder: Path, manifest: Manifest, machine: Machine) -> tuple[Path, EngineRecord]:

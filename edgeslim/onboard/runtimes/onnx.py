@@ -48,7 +48,8 @@ class OnnxRuntime:
         options.inter_op_num_threads = 1
         options.log_severity_level = 4  # its own messages would break the one-line rule; the exception says it all
         options.graph_optimization_level = getattr(
-            onnxruntime.GraphOptimizationLevel, f"ORT_{'DISABLE_ALL' if level == 'disabled' else 'ENABLE_' + level.upper()}"
+            onnxruntime.GraphOptimizationLevel,
+            f"ORT_{'DISABLE_ALL' if level == 'disabled' else 'ENABLE_' + level.upper()}",
         )
         self._path = path
         self._planned: int | None = None

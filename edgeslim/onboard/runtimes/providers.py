@@ -166,7 +166,9 @@ def require_placement(path: Path, nodes: list[Placed], providers: Providers, ver
     """
     expected = _listed(providers.names)
     if not nodes:
-        raise InputError(f"{path}: found no word on which nodes {verb} where, expected proof that they do on {expected}")
+        raise InputError(
+            f"{path}: found no word on which nodes {verb} where, expected proof that they do on {expected}"
+        )
     astray = Counter(
         (node.operator, node.provider)
         for node in nodes
