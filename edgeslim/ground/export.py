@@ -289,7 +289,7 @@ def _prove(
     say(f"3/4 prove: {request.name} on {len(proof)} {'synthetic' if proof.synthetic else 'real'} tiles")
     if request.target.providers:
         say(
-            f"{request.name}: proven on the processor here; `edgeslim build` and `edgeslim check` prove it on the board's "
+            f"{request.name}: proven on the processor here; `edgeslim build` proves it on the board's "
             f"{', '.join(request.target.providers)}"
         )
     draft = _manifest(captured, request, written, None, 1.0, {name: "" for name in written.models.values()})

@@ -42,7 +42,8 @@ def convert(
     """
     program = _program(model, example, target)
     proto = program.model_proto
-    assert target.ir_version is not None and target.opset is not None
+    assert target.ir_version is not None
+    assert target.opset is not None
     lower_opset(proto, target.opset)
     proto.ir_version = min(proto.ir_version, target.ir_version)
     _name_nodes(proto)

@@ -6,7 +6,10 @@ the network as it was when they fail.
 
 from __future__ import annotations
 
+from typing import Any
+
 import onnx
+from numpy.typing import NDArray
 from onnx import helper, numpy_helper
 
 OLDEST_OF_TORCH = 18
@@ -24,9 +27,9 @@ def lower_opset(proto: onnx.ModelProto, opset: int) -> None:
         return
     constants = {tensor.name: numpy_helper.to_array(tensor) for tensor in proto.graph.initializer}
     for node in proto.graph.node:
-        if node.op_type == "Constant":
-            values = [a.t for a in node.attribute if a.name == "value"]
-            constants.update({node.output[0]: numpy_helper.to_array(value) for value in values})
+        for attribute in node.attribute if node.op_type == "Constant" else ():
+            if attribute.name == "value":
+                constants[node.output[0]] = numpy_helper.to_array(attribute.t)
     for node in proto.graph.node:
         if node.domain not in ("", "ai.onnx"):
             continue
@@ -42,14 +45,14 @@ def lower_opset(proto: onnx.ModelProto, opset: int) -> None:
     _drop_unused(proto)
 
 
-def _axes_as_attribute(node: onnx.NodeProto, constants: dict[str, object]) -> None:
+def _axes_as_attribute(node: onnx.NodeProto, constants: dict[str, NDArray[Any]]) -> None:
     """Axes of a reduction are an input since 18; before, they were an attribute, and none stood for all of them."""
     flags = {a.name: a.i for a in node.attribute}
     if len(node.input) > 1 and node.input[1]:
         axes = constants.get(node.input[1])
         if axes is None:
             raise RuntimeError(f"{node.op_type}: its axes are no constants, which opset 17 asks for")
-        node.attribute.append(helper.make_attribute("axes", [int(axis) for axis in axes]))  # type: ignore[attr-defined]
+        node.attribute.append(helper.make_attribute("axes", [int(axis) for axis in axes]))
     elif flags.get("noop_with_empty_axes"):
         raise RuntimeError(f"{node.op_type}: without axes it is no operation, which opset 17 cannot say")
     for attribute in [a for a in node.attribute if a.name == "noop_with_empty_axes"]:
@@ -65,14 +68,14 @@ def _count_from_outputs(node: onnx.NodeProto) -> None:
 
 def _same_but_for_types(operator: str, newer: int, older: int) -> bool:
     """Whether two versions of an operator have the same inputs, outputs and attributes: types alone were added."""
-    schemas = [onnx.defs.get_schema(operator, version, "") for version in (newer, older)]
+    try:
+        schemas = [onnx.defs.get_schema(operator, version, "") for version in (newer, older)]
+    except onnx.defs.SchemaError:  # the older set has no such operator
+        return False
     forms = [
         (
             [(p.name, p.option) for p in (*schema.inputs, *schema.outputs)],
-            {
-                name: (a.type, a.required, a.default_value.SerializeToString())
-                for name, a in schema.attributes.items()
-            },
+            {name: (a.type, a.required, a.default_value.SerializeToString()) for name, a in schema.attributes.items()},
         )
         for schema in schemas
     ]
