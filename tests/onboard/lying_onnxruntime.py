@@ -35,6 +35,8 @@ class Behaviour:
     """Operator, provider, as `get_provider_graph_assignment_info` has it; None: it has no such function."""
     fails_at: str = ""
     """"load" or "run"."""
+    replaces: bool = False
+    """On a failure at "load": prints a few lines and takes the CPU instead, whatever `enable_fallback` says."""
     profile: str | None = None
     """Instead of a profile."""
     version: str = "1.20.0"
@@ -75,7 +77,12 @@ def module(does: Behaviour, file: str = "onnxruntime/__init__.py") -> types.Modu
             self.wanted = dict(p if isinstance(p, tuple) else (p, {}) for p in providers)
             does.sessions.append(self.wanted)
             self.may_fall_back = bool(flags.get("enable_fallback", 1))
-            if does.fails_at == "load":
+            if does.fails_at == "load" and does.replaces:
+                print("*************** EP Error ***************")
+                print(f"EP Error libnvinfer.so.10 is not here when using {providers}")
+                print("Falling back to ['CPUExecutionProvider'] and retrying.")
+                self.wanted = {}
+            elif does.fails_at == "load":
                 raise RuntimeError("[ONNXRuntimeError] : 1 : FAIL :\n libnvinfer.so.10: cannot open shared object file")
 
         def disable_fallback(self) -> None:
@@ -132,5 +139,6 @@ def module(does: Behaviour, file: str = "onnxruntime/__init__.py") -> types.Modu
     made.SessionOptions, made.RunOptions = SessionOptions, RunOptions
     made.InferenceSession = Plain if does.assigned is None else Telling
     made.GraphOptimizationLevel = types.SimpleNamespace(ORT_ENABLE_ALL=99)
+    made.set_default_logger_severity = lambda level: None
     made.get_available_providers = lambda: list(does.available)
     return made

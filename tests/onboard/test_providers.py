@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
 import sys
 from dataclasses import replace
@@ -14,6 +15,7 @@ import pytest
 
 from edgeslim.errors import InputError
 from edgeslim.manifest import read_manifest
+from edgeslim.onboard.machine import gpu
 from edgeslim.onboard.runtime import load_runtime
 from edgeslim.onboard.runtimes.onnx import OnnxRuntime
 from edgeslim.onboard.runtimes.providers import (
@@ -84,6 +86,26 @@ def test_one_that_is_left_out_of_the_session(
 ) -> None:
     message = refusal(monkeypatch, artifact, Behaviour(registered=left))
     assert "expected TensorrtExecutionProvider, CUDAExecutionProvider: ONNX Runtime left a provider out" in message
+
+
+def test_one_that_is_replaced_with_a_few_printed_lines(
+    monkeypatch: pytest.MonkeyPatch, artifact: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    does = Behaviour(available=(AZURE, CPU), fails_at="load", replaces=True)
+    message = refusal(monkeypatch, artifact, does, Providers((AZURE,)))
+    assert "found a session on CPUExecutionProvider, expected AzureExecutionProvider" in message
+    assert "(EP Error libnvinfer.so.10 is not here" in message
+    assert capsys.readouterr() == ("", "")
+
+
+def test_a_provider_whose_library_is_not_there(monkeypatch: pytest.MonkeyPatch, artifact: Path, tmp_path: Path) -> None:
+    """What the system's loader says is the reason, where it is one."""
+    does = Behaviour(registered=(CPU,))
+    monkeypatch.setitem(sys.modules, "onnxruntime", module(does, str(tmp_path / "onnxruntime" / "__init__.py")))
+    with pytest.raises(InputError, match=r"libonnxruntime_providers_tensorrt\.so: cannot open shared object file"):
+        OnnxRuntime(artifact / "model.onnx", NAMES, threads=1, providers=BOTH)
+    silent = Behaviour(available=(AZURE, CPU), registered=(CPU,))
+    assert "it gives no reason" in refusal(monkeypatch, artifact, silent, Providers((AZURE,)))
 
 
 @pytest.mark.parametrize(("moment", "word"), [("load", "cannot load it on"), ("run", "no kernel image")])
@@ -166,12 +188,18 @@ def test_the_real_one_that_falls_back(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("name", [TENSORRT, CUDA])
-def test_the_real_one_that_is_not_there(tmp_path: Path, name: str, capfd: pytest.CaptureFixture[str]) -> None:
-    if name in real.get_available_providers():
-        pytest.skip("this ONNX Runtime is built for a GPU")
+def test_the_real_one_without_a_gpu(tmp_path: Path, name: str, capfd: pytest.CaptureFixture[str]) -> None:
+    """Of a build for the CPU it is not there; of one for GPUs it is, and leaves the provider out where none is."""
+    with contextlib.suppress(InputError):
+        gpu()
+        pytest.skip("this machine has a GPU")
     folder = make_artifact(tmp_path / "artifact")
-    with pytest.raises(InputError, match=f"expected {name}; install a build for this GPU"):
-        load_runtime(folder, replace(read_manifest(folder), providers=(name,)), threads=1)
+    built_in = name in real.get_available_providers()
+    message = (
+        "left a provider out .*lib.*: cannot open shared object" if built_in else f"expected {name}; install a build"
+    )
+    with pytest.raises(InputError, match=message):
+        OnnxRuntime(folder / "model.onnx", NAMES, threads=1, providers=Providers((name,)))
     assert capfd.readouterr() == ("", "")
 
 

@@ -2,8 +2,8 @@
 
 ONNX Runtime falls back without failing in four ways: a provider that it was not built with is left out with a warning;
 one whose libraries do not load is left out of the session; one that fails is replaced by CUDA or the CPU, with a few
-printed lines; and a node that no provider takes is computed on the CPU. `get_available_providers` says only what it
-was built with. Here each of the four is an error.
+printed lines (1.20 does so even where `enable_fallback=0` forbids it); and a node that no provider takes is computed on
+the CPU. `get_available_providers` says only what it was built with. Here each of the four is an error.
 
 The proof is the profile of one run of the session that will fly: every version since 1.8 notes each node that ran,
 with its provider and the types that it gave. Versions from 1.24 on also say what they assigned
@@ -13,6 +13,9 @@ is of no use: it also refuses the shape arithmetic that belongs on the CPU.
 
 from __future__ import annotations
 
+import contextlib
+import ctypes
+import io
 import json
 import tempfile
 from collections import Counter
@@ -25,6 +28,7 @@ import numpy as np
 
 from edgeslim.errors import InputError, shown
 from edgeslim.onboard.runtime import one_line
+from edgeslim.target import PRODUCTS
 
 CPU = "CPUExecutionProvider"
 CUDA = "CUDAExecutionProvider"
@@ -78,15 +82,18 @@ def open_proven(
         raise InputError(f"{path}: found no folder for temporary files ({one_line(error)}); set TMPDIR") from None
     with folder as name:
         options.profile_file_prefix = str(Path(name) / "nodes")
+        onnxruntime.set_default_logger_severity(4)  # what it would log of providers is no one line; asked for below
+        printed = io.StringIO()
         try:
-            session = onnxruntime.InferenceSession(str(path), options, providers=wanted, enable_fallback=0)
+            with contextlib.redirect_stdout(printed):
+                session = onnxruntime.InferenceSession(str(path), options, providers=wanted, enable_fallback=0)
         except Exception as error:  # its exceptions share no base class below Exception
             raise InputError(
                 f"{path}: ONNX Runtime cannot load it on {_listed(providers.names)} ({one_line(error)}); "
                 "is the driver there, and JetPack whole?"
             ) from None
         session.disable_fallback()
-        _require_registered(session, path, providers.names)
+        _require_registered(onnxruntime, session, path, providers.names, printed.getvalue())
         try:
             session.run(None, {input_name: _zeros(session, path)})
             profile = Path(session.end_profiling())
@@ -114,15 +121,29 @@ def require_available(onnxruntime: Any, path: Path, names: Iterable[str]) -> Non
         )
 
 
-def _require_registered(session: Any, path: Path, names: tuple[str, ...]) -> None:
+def _require_registered(onnxruntime: Any, session: Any, path: Path, names: tuple[str, ...], printed: str) -> None:
     """The session adds the CPU's provider by itself, last; anything else is not what was asked for."""
     found = [name for name in session.get_providers() if name != CPU]
-    if found != list(names):
-        raise InputError(
-            f"{path}: found a session on {_listed(found or [CPU])}, expected {_listed(names)}: ONNX Runtime left a "
-            "provider out; its libraries (CUDA, cuDNN, TensorRT) do not load: try `ldd` on its "
-            "libonnxruntime_providers_*.so"
-        )
+    if found == list(names):
+        return
+    reasons = [reason for name in names if name not in found and (reason := _why_left_out(onnxruntime, name))]
+    reasons += [line for line in printed.splitlines() if line.startswith("EP Error")]
+    why = one_line(reasons[0]) if reasons else "it gives no reason"
+    raise InputError(
+        f"{path}: found a session on {_listed(found or [CPU])}, expected {_listed(names)}: ONNX Runtime left a provider "
+        f"out ({why}); install the CUDA, cuDNN and TensorRT that this build was made for (`jetpacks/`)"
+    )
+
+
+def _why_left_out(onnxruntime: Any, name: str) -> str:
+    """What the system says of a provider's library; empty where that is not the reason."""
+    short = {CUDA: "cuda", TENSORRT: "tensorrt"}.get(name)
+    library = Path(onnxruntime.__file__).parent / "capi" / f"libonnxruntime_providers_{short}.so"
+    try:
+        ctypes.CDLL(str(library))
+    except OSError as error:
+        return str(error) if short and "cannot open shared object file" in str(error) else ""
+    return ""
 
 
 def _zeros(session: Any, path: Path) -> np.ndarray[Any, np.dtype[np.float32]]:
@@ -176,7 +197,9 @@ def require_placement(path: Path, nodes: list[Placed], providers: Providers, ver
         and not (node.provider == CPU and node.operator in providers.cpu_operators and node.whole_numbers is not False)
     )
     if astray:
-        listed = ", ".join(f"{count} {operator}" for (operator, _), count in astray.most_common(6))
+        heavy_first = sorted(astray.items(), key=lambda item: (item[0][0] not in PRODUCTS, -item[1]))
+        listed = ", ".join(f"{count} {operator}" for (operator, _), count in heavy_first[:6])
+        listed += " and more" if len(heavy_first) > 6 else ""
         places = _listed(dict.fromkeys(provider for _, provider in astray))
         raise InputError(
             f"{path}: {listed} {verb} on {places}, expected all of them on {expected}: ONNX Runtime fell back; "
