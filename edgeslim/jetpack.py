@@ -15,7 +15,10 @@ SCHEMA = 1
 
 
 def version_of(text: str) -> tuple[int, ...]:
-    """Numbers of a version, (10, 3, 0) of "10.3.0"; what follows the numbers is left out. Raises InputError where it begins with none."""
+    """Numbers of a version, (10, 3, 0) of "10.3.0"; what follows them is left out.
+
+    Raises InputError where it begins with none.
+    """
     found = re.match(r"\d{1,6}(\.\d{1,6}){0,3}", text)
     if found is None:
         raise InputError(f"version: found {shown(text)}, expected numbers with dots, such as 10.3.0")

@@ -7,6 +7,7 @@ Runtime 1.20 does.
 from __future__ import annotations
 
 import json
+import sys
 import types
 from collections.abc import Sequence
 from dataclasses import dataclass, field
@@ -48,13 +49,15 @@ class Behaviour:
     sessions: list[dict[str, Any]] = field(default_factory=list)
     """Provider -> options of each session that was asked for."""
     fallbacks: list[bool] = field(default_factory=list)
-    """Whether each session may fall back."""
+    """Whether each session, and then each run, may fall back."""
     batches: list[int] = field(default_factory=list)
     """Of every run."""
 
 
 def module(does: Behaviour, file: str = "onnxruntime/__init__.py") -> types.ModuleType:
     """The module; put it into sys.modules."""
+
+    severity = [2]
 
     class SessionOptions:
         def __init__(self) -> None:
@@ -76,7 +79,10 @@ def module(does: Behaviour, file: str = "onnxruntime/__init__.py") -> types.Modu
             self.options = options
             self.wanted = dict(p if isinstance(p, tuple) else (p, {}) for p in providers)
             does.sessions.append(self.wanted)
-            self.may_fall_back = bool(flags.get("enable_fallback", 1))
+            does.fallbacks.append(bool(flags.get("enable_fallback", 1)))
+            if does.registered is not None and severity[0] < 4:
+                print("[E:onnxruntime:Default] Failed to load library", file=sys.stderr)
+            self.may_fall_back = True  # older versions have no such flag
             if does.fails_at == "load" and does.replaces:
                 print("*************** EP Error ***************")
                 print(f"EP Error libnvinfer.so.10 is not here when using {providers}")
@@ -139,6 +145,6 @@ def module(does: Behaviour, file: str = "onnxruntime/__init__.py") -> types.Modu
     made.SessionOptions, made.RunOptions = SessionOptions, RunOptions
     made.InferenceSession = Plain if does.assigned is None else Telling
     made.GraphOptimizationLevel = types.SimpleNamespace(ORT_ENABLE_ALL=99)
-    made.set_default_logger_severity = lambda level: None
+    made.set_default_logger_severity = lambda level: severity.__setitem__(0, level)
     made.get_available_providers = lambda: list(does.available)
     return made

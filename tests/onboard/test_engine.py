@@ -209,7 +209,7 @@ def test_an_engine_built_again_in_flight_is_an_error(board: Behaviour, tmp_path:
     [
         ({"keeps_engines": False}, "found nothing in TensorRT's cache, expected an .engine"),
         ({"nodes": (("Gemm", CPU, "float"),)}, "1 Gemm ran on CPUExecutionProvider"),
-        ({"registered": (CUDA, CPU)}, "left a provider out"),
+        ({"registered": (CUDA, CPU)}, "left one out"),
         ({"available": (CPU,)}, "expected TensorrtExecutionProvider, CUDAExecutionProvider"),
         ({"fails_at": "run"}, "failed on one tile"),
     ],

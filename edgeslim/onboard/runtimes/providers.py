@@ -130,7 +130,7 @@ def _require_registered(onnxruntime: Any, session: Any, path: Path, names: tuple
     reasons += [line for line in printed.splitlines() if line.startswith("EP Error")]
     why = one_line(reasons[0]) if reasons else "it gives no reason"
     raise InputError(
-        f"{path}: found a session on {_listed(found or [CPU])}, expected {_listed(names)}: ONNX Runtime left a provider "
+        f"{path}: found a session on {_listed(found or [CPU])}, expected {_listed(names)}: ONNX Runtime left one "
         f"out ({why}); install the CUDA, cuDNN and TensorRT that this build was made for (`jetpacks/`)"
     )
 
