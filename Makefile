@@ -57,7 +57,7 @@ train: .venv/.installed
 	touch $@
 
 # Installed as a wheel, not in place: the cards and weights must travel in it.
-.venv-onboard/%/.installed: pyproject.toml constraints.txt $(shell git ls-files edgeslim devices profiles export)
+.venv-onboard/%/.installed: pyproject.toml constraints.txt $(shell git ls-files edgeslim devices profiles export jetpacks)
 	$(or $(call python_of,$*),$(error on board: found no Python $*)) -m venv .venv-onboard/$*
 	.venv-onboard/$*/bin/python -m pip install $(PIP_FLAGS) --upgrade pip
 	.venv-onboard/$*/bin/python -m pip install $(PIP_FLAGS) '.[onnx]' pytest hypothesis

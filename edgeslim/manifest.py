@@ -123,6 +123,8 @@ class Manifest:
     """File name -> hex SHA-256, of every other file of the artifact."""
     plan: dict[str, Any]
     """Device, budget and estimate that it was exported for; empty without a plan."""
+    cpu_operators: tuple[str, ...] = ()
+    """Operators that the CPU may run beside `providers`: they compute shapes."""
 
     @property
     def tile_px(self) -> int:
@@ -137,6 +139,10 @@ class Manifest:
         if self.precision not in ARITHMETIC:
             raise InputError(f"precision: found {shown(self.precision)}, expected one of {', '.join(ARITHMETIC)}")
         self._require_models()
+        if (self.providers or self.cpu_operators) and self.runtime != "onnxruntime":
+            raise InputError(f"providers: found some for {shown(self.runtime)}, expected them for onnxruntime only")
+        if len(set(self.providers)) < len(self.providers):
+            raise InputError(f"providers: found {', '.join(map(shown, self.providers))}, expected each once")
         if self.gsd_m is not None and self.gsd_m <= 0:
             raise InputError(f"gsd_m: found {self.gsd_m:g}, expected more than 0 metres a pixel")
         for name in self.files:

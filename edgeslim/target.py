@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterable
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 from edgeslim.errors import InputError
 from edgeslim.parity import CEILINGS, Ceiling
@@ -16,6 +17,10 @@ SCHEMA = 2
 FORMATS = ("onnx", "openvino", "tflite")
 RUNTIMES = ("onnxruntime", "openvino", "litert")
 """What edgeslim/onboard/runtimes has a class of."""
+PROVIDERS = ("TensorrtExecutionProvider", "CUDAExecutionProvider")
+"""Execution providers of ONNX Runtime, beside the CPU's, that edgeslim knows the options of."""
+PRODUCTS = ("Attention", "Conv", "Einsum", "Gemm", "MatMul")
+"""Operators that take nearly all of the time: no card may leave them to the CPU beside a provider."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -58,6 +63,10 @@ class Target:
     """Precision -> least share of tiles with torch's class, where stricter than edgeslim's own."""
     providers: tuple[str, ...] = ()
     """Execution providers of ONNX Runtime, best first; empty: the CPU's."""
+    cpu_operators: tuple[str, ...] = ()
+    """Operators that the CPU may run beside `providers`, on whole numbers only: they compute shapes."""
+    operators: tuple[str, ...] = ()
+    """Operators that may stand in the network; empty: any."""
 
     def __post_init__(self) -> None:
         if self.schema != SCHEMA:
@@ -91,13 +100,40 @@ class Target:
                 self.ceiling(precision)
             except InputError as error:
                 raise InputError(f"{precision}: {error}") from None
+        self._require_providers()
         needed = ["batch", "tolerance"]
         needed += ["opset", "ir_version"] if self.format == "onnx" else []
+        needed += [key for key in ("providers", "cpu_operators", "operators") if getattr(self, key)]
         for key in needed:
             if getattr(self, key) is None:
                 raise InputError(f"{key}: found nothing, expected a value for {self.format}")
             if not self.sources.get(key, "").strip():
                 raise InputError(f"sources: missing key {key!r}, expected why that value")
+
+    def _require_providers(self) -> None:
+        for name in self.providers:
+            if name not in PROVIDERS or self.providers.count(name) > 1:
+                raise InputError(
+                    f"providers: found {', '.join(map(shown, self.providers))}, expected each once of "
+                    f"{', '.join(PROVIDERS)}; none stands for the CPU"
+                )
+        if self.providers and self.runtime != "onnxruntime":
+            raise InputError(f"providers: found some for {self.runtime}, expected them for onnxruntime only")
+        if self.cpu_operators and not self.providers:
+            raise InputError("cpu_operators: found some without providers, expected both; without, all is on the CPU")
+        if heavy := sorted(set(self.cpu_operators) & set(PRODUCTS)):
+            raise InputError(f"cpu_operators: found {', '.join(heavy)}, expected operators that compute shapes")
+
+    def require_graph(self, graph: dict[str, Any]) -> None:
+        """Hold a written network, as its format describes it (opset, operators), against the card.
+
+        Raises InputError where its opset is higher, or an operator stands in it that does not belong there.
+        """
+        opset = graph.get("opset")
+        if self.opset is not None and isinstance(opset, int) and opset > self.opset:
+            raise InputError(f"{self.id}: the network is of opset {opset}, expected at most {self.opset}")
+        if self.operators and (strange := sorted(set(graph.get("operators", {})) - set(self.operators))):
+            raise InputError(f"{self.id}: the network has {', '.join(strange)}, expected none but the card's operators")
 
     def ceiling(self, precision: str) -> Ceiling:
         """What is allowed in `precision`, one of `precisions`: edgeslim's own ceiling, tightened by the card."""

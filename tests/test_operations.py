@@ -37,7 +37,7 @@ def test_flags_in_the_docs_are_flags(
     text: str, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     monkeypatch.setenv("COLUMNS", "200")
-    for verb in ("watch", "classify", "check", "diff", "apply"):
+    for verb in ("watch", "classify", "check", "build", "export", "diff", "apply"):
         assert main([verb, "--help"]) == 0
     known = set(re.findall(r"--[a-z-]+", capsys.readouterr().out))
     used = set(re.findall(r"(?<![\w-])--[a-z][a-z-]+", text)) - OTHERS

@@ -223,7 +223,12 @@ def _convert(captured: _Captured, target: Target, module: Format, folder: Path) 
     example = torch.from_numpy(np.ascontiguousarray(np.resize(proving.golden.tiles, (2, *proving.golden.tiles.shape[1:])), np.float32))
     try:
         folder.mkdir()
-        return module.convert(captured.model, example, target, proving.batches, folder)
+        written = module.convert(captured.model, example, target, proving.batches, folder)
+        try:
+            target.require_graph(written.graph)
+        except InputError as error:
+            raise ConvertError(f"stage 2, convert: {error}; report it with this plan") from None
+        return written
     except EdgeslimError:
         raise
     except OSError as error:
@@ -282,6 +287,11 @@ def _prove(
 ) -> Certificate:
     proof, proving = captured.reference.proof.tiles, captured.proving
     say(f"3/4 prove: {request.name} on {len(proof)} {'synthetic' if proof.synthetic else 'real'} tiles")
+    if request.target.providers:
+        say(
+            f"{request.name}: proven on the processor here; `edgeslim build` proves it on the board's "
+            f"{', '.join(request.target.providers)}"
+        )
     draft = _manifest(captured, request, written, None, 1.0, {name: "" for name in written.models.values()})
     runtime = load_runtime(written.folder, draft, threads=1)
     batches = {*proving.batches} if request.target.batch == "static" else {*proving.batches, 3}
@@ -333,7 +343,8 @@ def _manifest(
         format=target.id,
         precision=request.precision,
         runtime=target.runtime,
-        providers=target.providers,
+        # What is not certified yet is being proven here, on the processor: the ground has no board's GPU.
+        providers=() if certificate is None else target.providers,
         models=written.models,
         input_name=written.names[0],
         output_name=written.names[1],
@@ -349,12 +360,13 @@ def _manifest(
         certificate=certificate,
         files=files,
         plan=source.plan,
+        cpu_operators=() if certificate is None else target.cpu_operators,
     )
 
 
 def _pack(captured: _Captured, request: Request, written: Written, certificate: Certificate) -> Manifest:
     made, golden = written.folder, captured.reference.golden
-    draft = _manifest(captured, request, written, certificate, 1.0, {name: "" for name in written.models.values()})
+    draft = _manifest(captured, request, written, None, 1.0, {name: "" for name in written.models.values()})
     tolerance = _tolerance(captured, request, draft, certificate, made)
     np.savez_compressed(made / GOLDEN_NAME, tiles=golden.tiles.tiles.astype(np.float32), logits=golden.logits)
     files = {found.name: sha256_of(found) for found in sorted(made.iterdir())}

@@ -69,7 +69,11 @@ def check_files(
         parity = compare(replay(runtime, tiles, batch), logits)
         parity.require(manifest.golden.tolerance, f"{folder}: {runtime.version} at batch {batch}")
         found[batch] = parity
-    notes = []
+    notes: list[str] = []
+    if manifest.providers:
+        from edgeslim.onboard.engine import known_doubts
+
+        notes.extend(known_doubts(folder, manifest))
     if manifest.golden.synthetic:
         notes.append(
             f"the golden tiles are SYNTHETIC ({manifest.golden.source}): this proves the arithmetic, not that real "

@@ -88,7 +88,14 @@ def load_runtime(folder: Path, manifest: Manifest, threads: int, callers: int = 
     if manifest.runtime == "onnxruntime":
         from edgeslim.onboard.runtimes.onnx import OnnxRuntime
 
-        return OnnxRuntime(path, names, threads)
+        if not manifest.providers:
+            return OnnxRuntime(path, names, threads)
+        from edgeslim.onboard.engine import flown_providers
+
+        providers, require_untouched = flown_providers(folder, manifest)
+        runtime = OnnxRuntime(path, names, threads, providers=providers)
+        require_untouched()
+        return runtime
     if manifest.runtime == "openvino":
         from edgeslim.onboard.runtimes.openvino import OpenVino
 

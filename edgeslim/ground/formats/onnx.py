@@ -21,6 +21,7 @@ from onnx import TensorProto, helper, numpy_helper
 from torch import nn
 
 from edgeslim.ground.formats import Written
+from edgeslim.ground.formats.opset import OLDEST_OF_TORCH, lower_opset
 from edgeslim.manifest import ANY_BATCH
 from edgeslim.target import Target
 
@@ -42,6 +43,8 @@ def convert(
     program = _program(model, example, target)
     proto = program.model_proto
     assert target.ir_version is not None
+    assert target.opset is not None
+    lower_opset(proto, target.opset)
     proto.ir_version = min(proto.ir_version, target.ir_version)
     _name_nodes(proto)
     _strip(proto)
@@ -59,7 +62,7 @@ def _program(model: nn.Module, example: torch.Tensor, target: Target) -> torch.o
                 model,
                 (example,),
                 dynamo=True,
-                opset_version=target.opset,
+                opset_version=max(target.opset or 0, OLDEST_OF_TORCH),
                 input_names=list(NAMES[:1]),
                 output_names=list(NAMES[1:]),
                 dynamic_shapes={"tiles": {0: torch.export.Dim("batch")}},

@@ -1,4 +1,4 @@
-"""ONNX Runtime, on the CPU."""
+"""ONNX Runtime: on the CPU, or on other execution providers and then nowhere else."""
 
 from __future__ import annotations
 
@@ -11,18 +11,29 @@ from numpy.typing import NDArray
 
 from edgeslim.errors import InputError, MissingExtra
 from edgeslim.onboard.runtime import F32, as_float32, one_line
-
-CPU = "CPUExecutionProvider"
+from edgeslim.onboard.runtimes.providers import CPU, Providers, open_proven
 
 
 class OnnxRuntime:
     """An ONNX file in ONNX Runtime. Takes calls from any number of threads."""
 
-    def __init__(self, path: Path, names: tuple[str, str, str], threads: int, level: str = "all") -> None:
+    placement: dict[str, int]
+    """Provider -> nodes that were seen to run on it; empty on the CPU, where nothing else can."""
+
+    def __init__(
+        self,
+        path: Path,
+        names: tuple[str, str, str],
+        threads: int,
+        level: str = "all",
+        providers: Providers | None = None,
+    ) -> None:
         """Load `path`, whose tensors `names` are tiles, logits and features ("": none).
 
-        `level` of graph optimisation: "disabled", "basic", "extended" or "all".
-        Raises MissingExtra without onnxruntime, InputError for a file that it cannot load or without these tensors.
+        `level` of graph optimisation: "disabled", "basic", "extended" or "all". `providers`: where it is to run, and
+        is proven to; None: on the CPU.
+        Raises MissingExtra without onnxruntime, InputError for a file that it cannot load or without these tensors, or
+        for providers that do not take it.
         """
         # Its usage statistics (1.29 and later) would write to the home folder and look for a network.
         os.environ.setdefault("ORT_DISABLE_TELEMETRY", "1")
@@ -37,16 +48,22 @@ class OnnxRuntime:
         options.inter_op_num_threads = 1
         options.log_severity_level = 4  # its own messages would break the one-line rule; the exception says it all
         options.graph_optimization_level = getattr(
-            onnxruntime.GraphOptimizationLevel, f"ORT_{'DISABLE_ALL' if level == 'disabled' else 'ENABLE_' + level.upper()}"
+            onnxruntime.GraphOptimizationLevel,
+            f"ORT_{'DISABLE_ALL' if level == 'disabled' else 'ENABLE_' + level.upper()}",
         )
         self._path = path
         self._planned: int | None = None
         self._shrink = onnxruntime.RunOptions()
         self._shrink.add_run_config_entry("memory.enable_memory_arena_shrinkage", "cpu:0")
-        try:
-            self._session = onnxruntime.InferenceSession(str(path), options, providers=[CPU])
-        except Exception as error:  # its exceptions share no base class below Exception
-            raise InputError(f"{path}: ONNX Runtime cannot load it ({one_line(error)}); export it again") from None
+        self._largest = None if providers is None else providers.largest_batch
+        self.placement = {}
+        if providers is None:
+            try:
+                self._session = onnxruntime.InferenceSession(str(path), options, providers=[CPU])
+            except Exception as error:  # its exceptions share no base class below Exception
+                raise InputError(f"{path}: ONNX Runtime cannot load it ({one_line(error)}); export it again") from None
+        else:
+            self._session, self.placement = open_proven(onnxruntime, path, options, names[0], providers)
         found_in = [i.name for i in self._session.get_inputs()]
         found_out = [o.name for o in self._session.get_outputs()]
         self._input, self._output, self._features = names
@@ -57,10 +74,12 @@ class OnnxRuntime:
                 "export it again"
             )
         self.version = f"onnxruntime {onnxruntime.__version__}"
+        if self.placement:
+            self.version += f" on {', '.join(f'{name} ({count} nodes)' for name, count in self.placement.items())}"
 
     def _options(self, batch: int) -> Any:
         """The first run of a batch size plans its memory and leaves behind what it took; so does any odd size."""
-        if batch == self._planned:
+        if batch == self._planned or self.placement:  # other providers keep their own memory
             return None
         if self._planned is None or batch > self._planned:
             self._planned = batch
@@ -79,6 +98,10 @@ class OnnxRuntime:
         return logits, features
 
     def _run(self, names: list[str], tiles: NDArray[np.generic]) -> list[F32]:
+        if self._largest is not None and len(tiles) > self._largest:
+            starts = range(0, len(tiles), self._largest)
+            parts = [self._run(names, tiles[start : start + self._largest]) for start in starts]
+            return [np.concatenate(found) for found in zip(*parts, strict=True)]
         try:
             found: list[F32] = self._session.run(names, {self._input: as_float32(tiles)}, self._options(len(tiles)))
         except InputError:

@@ -1,0 +1,63 @@
+"""`edgeslim build`: make an artifact's TensorRT engine on the board that will fly it."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Annotated
+
+import typer
+from rich.console import Console
+from rich.markup import escape
+
+from edgeslim.errors import shown
+
+
+def build(
+    artifact: Annotated[Path, typer.Argument(help="Folder that `edgeslim export` wrote.")] = Path("artifact"),
+    batch: Annotated[
+        list[int] | None,
+        typer.Option(
+            help="Batch size to run; more than once: each. Default: 1 and the plan's. Larger ones fly in parts."
+        ),
+    ] = None,
+    threads: Annotated[int | None, typer.Option(help="Threads of the runtime; default every core.")] = None,
+    as_json: Annotated[bool, typer.Option("--json", help="Print the record of the engine as JSON.")] = False,
+) -> None:
+    """Build the TensorRT engine of an artifact before the flight, prove where its nodes run, and check it."""
+    from dataclasses import asdict
+
+    from edgeslim import cost
+    from edgeslim.errors import UsageError
+    from edgeslim.manifest import read_manifest
+    from edgeslim.onboard.check import check_artifact
+    from edgeslim.onboard.engine import build_engine
+    from edgeslim.onboard.runtime import available_threads
+
+    if threads is not None and threads < 1:
+        raise UsageError(f"--threads: found {threads}, expected a whole number of at least 1")
+    if bad := [size for size in batch or () if not 1 <= size <= 1024]:
+        raise UsageError(f"--batch: found {bad[0]}, expected 1 to 1024")
+    stderr = Console(stderr=True, highlight=False, soft_wrap=True)
+    manifest = read_manifest(artifact)
+    planned = manifest.plan.get("batch")
+    usual = planned if isinstance(planned, int) and 1 <= planned <= 1024 else cost.default_batch(manifest.architecture)
+    workers = threads or available_threads()
+    built = build_engine(artifact, batch or (1, usual), workers, lambda line: stderr.print(escape(shown(line))))
+    # As in flight: the engine is looked up, loaded, and must not be built again.
+    report = check_artifact(artifact, workers, (1, built.record.largest_batch))
+    for warning in report.warnings:
+        stderr.print(f"[bold yellow]warning:[/] {escape(shown(warning))}")
+    if as_json:
+        typer.echo(json.dumps({"folder": str(built.folder), **asdict(built.record)}, indent=2))
+        return
+    record = built.record
+    console = Console(highlight=False, soft_wrap=True)
+    for name, text in (
+        ("machine", str(record.machine)),
+        ("batches", f"1 to {record.largest_batch}, {record.precision}, built in {record.seconds:g} s"),
+        ("ran on", ", ".join(f"{provider}: {count} nodes" for provider, count in record.placement.items())),
+        ("golden tiles", f"agree with torch within {report.tolerance:g}"),
+        ("engine", str(built.folder)),
+    ):
+        console.print(f"{name:<13} {text}", markup=False)

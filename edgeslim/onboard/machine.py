@@ -1,0 +1,93 @@
+"""Machine: which TensorRT, ONNX Runtime and GPU are here, asked of the libraries themselves."""
+
+from __future__ import annotations
+
+import ctypes
+import re
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from edgeslim.errors import InputError, MissingExtra
+from edgeslim.onboard.runtime import one_line
+
+
+@dataclass(frozen=True, slots=True)
+class Machine:
+    """What an engine is made for: it runs nowhere else."""
+
+    tensorrt: str
+    """Version."""
+    onnxruntime: str
+    """Version."""
+    chip: str
+    """Name of the GPU."""
+    compute_capability: str
+    """Of the GPU: "8.7"."""
+
+    def __str__(self) -> str:
+        sm = self.compute_capability.replace(".", "")
+        return f"TensorRT {self.tensorrt}, onnxruntime {self.onnxruntime}, {self.chip} (sm_{sm})"
+
+
+def this_machine() -> Machine:
+    """TensorRT, ONNX Runtime and GPU of this machine. Raises InputError where one of them is missing."""
+    onnxruntime = onnxruntime_module()
+    name, capability = gpu()
+    return Machine(tensorrt_version(Path(onnxruntime.__file__).parent), onnxruntime.__version__, name, capability)
+
+
+def onnxruntime_module() -> Any:
+    """ONNX Runtime. Raises MissingExtra without it."""
+    try:
+        import onnxruntime
+    except ImportError:
+        raise MissingExtra("onnxruntime", "onnx") from None
+    return onnxruntime
+
+
+def tensorrt_version(package: Path, load: Callable[[str], Any] = ctypes.CDLL) -> str:
+    """Version of the TensorRT that the ONNX Runtime installed in `package` loads: not of another one beside it.
+
+    Raises InputError where there is none.
+    """
+    library = package / "capi" / "libonnxruntime_providers_tensorrt.so"
+    try:
+        needed = re.search(rb"libnvinfer\.so(\.\d+)?", library.read_bytes())
+        if needed is None:
+            raise OSError("it names no libnvinfer")
+        number = int(load(needed.group().decode()).getInferLibVersion())
+    except (OSError, AttributeError) as error:
+        raise InputError(
+            f"{library}: found no TensorRT behind it ({one_line(error)}), expected JetPack's; `apt install tensorrt`"
+        ) from None
+    return version_from_number(number)
+
+
+def version_from_number(number: int) -> str:
+    """TensorRT's version as its library gives it: 8602 is 8.6.2, 100300 is 10.3.0 (NvInferVersion.h)."""
+    major, rest = divmod(number, 10000) if number >= 100000 else divmod(number, 1000)
+    return f"{major}.{rest // 100}.{rest % 100}"
+
+
+def gpu(load: Callable[[str], Any] = ctypes.CDLL, device: int = 0) -> tuple[str, str]:
+    """Name and compute capability of a GPU, from its driver. Raises InputError where there is none."""
+    handle, major, minor = ctypes.c_int(), ctypes.c_int(), ctypes.c_int()
+    name = ctypes.create_string_buffer(100)
+    try:
+        driver = load("libcuda.so.1")
+        codes = [
+            driver.cuInit(0),
+            driver.cuDeviceGet(ctypes.byref(handle), device),
+            driver.cuDeviceGetName(name, len(name), handle),
+            driver.cuDeviceGetAttribute(ctypes.byref(major), 75, handle),  # CU_DEVICE_ATTRIBUTE_COMPUTE_CAPABILITY_*
+            driver.cuDeviceGetAttribute(ctypes.byref(minor), 76, handle),
+        ]
+    except (OSError, AttributeError) as error:
+        raise InputError(
+            f"libcuda.so.1: found no NVIDIA driver ({one_line(error)}), expected a Jetson's, or another GPU's"
+        ) from None
+    if any(codes):
+        raise InputError(f"libcuda.so.1: found no GPU (CUDA error {max(codes)}), expected one; is it visible here?")
+    return name.value.decode(errors="replace"), f"{major.value}.{minor.value}"
