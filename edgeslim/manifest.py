@@ -121,6 +121,10 @@ class Manifest:
     """File name -> hex SHA-256, of every other file of the artifact."""
     plan: dict[str, Any]
     """Device, budget and estimate that it was exported for; empty without a plan."""
+    source: str = "unknown"
+    """Where architecture and weights come from, as their licence may want it said."""
+    licence_accepted: bool = False
+    """True: the licence has an obstacle (edgeslim.profile.licence_obstacle) that a person accepted at export."""
 
     @property
     def tile_px(self) -> int:

@@ -37,7 +37,8 @@ from edgeslim.manifest import GOLDEN_NAME, MANIFEST_NAME, Golden, Manifest, read
 from edgeslim.onboard.bench import ms_per_tile
 from edgeslim.onboard.runtime import load_runtime
 from edgeslim.parity import CEILINGS, Certificate
-from edgeslim.profile import Profile
+from edgeslim.profile import Profile, licence_obstacle
+from edgeslim.shelf import shown
 from edgeslim.target import Target
 from edgeslim.units import ARITHMETIC
 
@@ -82,6 +83,8 @@ class Source:
     """To slim it to."""
     plan: dict[str, Any] = field(default_factory=dict)
     """Noted in the manifest."""
+    accept_licence: bool = False
+    """Bundle the weights whatever their licence says."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -135,8 +138,10 @@ def export(
     """Slim a checkpoint and write an artifact for each request.
 
     An artifact that stands where one goes is replaced whole; anything else there is refused.
-    Raises CaptureError, ConvertError, ParityError, PackError or MissingExtra, after which `out` is as before.
+    Raises CaptureError, ConvertError, ParityError, PackError or MissingExtra, after which `out` is as before, and
+    InputError before any work where the licence of the weights has an obstacle that nobody accepted.
     """
+    _check_licence(source)
     places = {request.name: out if len(requests) == 1 else out / request.name for request in requests}
     if len(places) < len(requests):
         raise InputError("found the same target and precision twice, expected each once")
@@ -166,6 +171,16 @@ def export(
         if len(requests) > 1 and out.is_dir() and not any(out.iterdir()):
             out.rmdir()
     return [exported for _, exported in done]
+
+
+def _check_licence(source: Source) -> None:
+    profile = source.profile
+    obstacle = licence_obstacle(profile.licence)
+    if obstacle is not None and not source.accept_licence:
+        raise InputError(
+            f"encoder {profile.id!r}: licence of the weights: found {shown(profile.licence)}, {obstacle}; expected an "
+            f"open one; --accept-licence bundles them all the same, if its terms allow what you plan"
+        )
 
 
 def _capture(source: Source, proving: Proving, say: Callable[[str], None]) -> _Captured:
@@ -349,6 +364,8 @@ def _manifest(
         certificate=certificate,
         files=files,
         plan=source.plan,
+        source=profile.source,
+        licence_accepted=source.accept_licence and licence_obstacle(profile.licence) is not None,
     )
 
 
