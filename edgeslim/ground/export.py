@@ -10,7 +10,7 @@ import os
 import shutil
 import tempfile
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
@@ -30,6 +30,7 @@ from edgeslim.ground.checkpoint import Checkpoint
 from edgeslim.ground.flight import FlightModel, flight_model, radiometry_of, slimmed_checkpoint
 from edgeslim.ground.formats import Format, Written, format_called
 from edgeslim.ground.golden import GoldenTiles, hostile_tiles
+from edgeslim.ground.mlm import write_item
 from edgeslim.ground.proof import Answers, Reference, answers, prove, run_all
 from edgeslim.ground.quantisation import layers_by_harm, layers_to_try
 from edgeslim.ground.slim import METHOD
@@ -376,6 +377,8 @@ def _pack(captured: _Captured, request: Request, written: Written, certificate: 
     np.savez_compressed(made / GOLDEN_NAME, tiles=golden.tiles.tiles.astype(np.float32), logits=golden.logits)
     files = {found.name: sha256_of(found) for found in sorted(made.iterdir())}
     manifest = _manifest(captured, request, written, certificate, tolerance, files)
+    item = write_item(manifest, made)
+    manifest = replace(manifest, files=files | {item.name: sha256_of(item)})
     manifest.write(made)
     made.chmod(0o755)
     return manifest
