@@ -125,6 +125,10 @@ class Manifest:
     """Device, budget and estimate that it was exported for; empty without a plan."""
     cpu_operators: tuple[str, ...] = ()
     """Operators that the CPU may run beside `providers`: they compute shapes."""
+    source: str = "unknown"
+    """Where architecture and weights come from, as their licence may want it said."""
+    licence_accepted: bool = False
+    """True: the licence has an obstacle (edgeslim.profile.licence_obstacle) that a person accepted at export."""
 
     @property
     def tile_px(self) -> int:

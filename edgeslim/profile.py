@@ -17,6 +17,16 @@ DEFAULT_ENCODER = "eurosat-rgb"
 
 
 _COLOR = re.compile("#?[0-9A-Fa-f]{6}")
+OPEN_LICENCES = (
+    *("Apache-2.0", "MIT", "MIT-0", "BSD-2-Clause", "BSD-3-Clause", "ISC", "0BSD", "Zlib", "BSL-1.0", "Unlicense"),
+    *("CC0-1.0", "CC-BY-3.0", "CC-BY-4.0", "CC-BY-SA-3.0", "CC-BY-SA-4.0", "etalab-2.0", "OGL-UK-3.0"),
+    *("ODC-By-1.0", "ODbL-1.0", "PDDL-1.0", "CDLA-Permissive-1.0", "CDLA-Permissive-2.0", "MPL-2.0", "EUPL-1.2"),
+    *("GPL-2.0-only", "GPL-2.0-or-later", "GPL-3.0-only", "GPL-3.0-or-later"),
+    *("LGPL-2.1-only", "LGPL-2.1-or-later", "LGPL-3.0-only", "LGPL-3.0-or-later"),
+)
+"""SPDX ids of licences under which anyone may pass changed weights on, for any purpose."""
+_RESEARCH = re.compile(r"\bnc\b|non[ -]?commercial|\bresearch\b|\bacademic\b|\beducation", re.IGNORECASE)
+_UNCHANGED = re.compile(r"\bnd\b|no[ -]?deriv", re.IGNORECASE)
 _LARGEST = 1e30
 """Of a radiometric value: float32 holds it and its products with a scene's numbers."""
 
@@ -27,6 +37,23 @@ def _printable(text: str, field: str) -> None:
         raise InputError(f"{field}: found {shown(text)}, expected 1 to 200 printable characters")
 
 
+def licence_obstacle(licence: str) -> str | None:
+    """Why weights under this licence are bundled only where a person has accepted it; None: they may be as they are.
+
+    Free is what is wholly made of OPEN_LICENCES: one of them, all of an "A AND B", or one side of an "A OR B" (case
+    does not matter). All else has an obstacle: "research-only" where the text speaks of non-commercial use (CC-BY-NC),
+    research or education; "against changed copies" where it forbids derivatives, which a slimmed encoder is (CC-BY-ND);
+    and otherwise "not known to be open": unknown, none, custom terms, use restrictions (OpenRAIL), an unlisted id.
+    """
+    known = {name.lower() for name in OPEN_LICENCES}
+    sides = re.split(r"\s+or\s+", licence.strip().lower())
+    if any(all(part in known for part in re.split(r"\s+and\s+", side)) for side in sides):
+        return None
+    if _RESEARCH.search(licence):
+        return "research-only"
+    return "against changed copies" if _UNCHANGED.search(licence) else "not known to be open"
+
+
 @dataclass(frozen=True, slots=True)
 class Band:
     """One input band, in the order in which the encoder takes them."""
@@ -35,12 +62,14 @@ class Band:
     """The sensor's name for it, as scenes describe it: "B04"."""
     common_name: str
     """STAC common name: "red"."""
-    wavelength_um: float
-    """Centre wavelength, micrometres."""
+    wavelength_um: float | None = None
+    """Centre wavelength, micrometres; None: not known, or the band has none (radar, elevation)."""
 
     def __post_init__(self) -> None:
         for field in ("name", "common_name"):
             _printable(getattr(self, field), field)
+        if self.wavelength_um is not None and not self.wavelength_um > 0:
+            raise InputError(f"wavelength_um: found {self.wavelength_um:g}, expected more than 0 micrometres")
 
 
 @dataclass(frozen=True, slots=True)
@@ -61,8 +90,11 @@ class Radiometry:
     """Standard deviation of each band, raw units."""
     image_scale: float
     """Raw units of one grey level of an 8-bit training image."""
+    unit: str = "1"
+    """UCUM unit of value * scale + offset, in every band; "1": none, as of reflectance. Raw values are bare numbers."""
 
     def __post_init__(self) -> None:
+        _printable(self.unit, "unit")
         if not self.scale > 0:
             raise InputError(f"scale: found {self.scale:g}, expected more than 0")
         if not self.clip[0] < self.clip[1]:

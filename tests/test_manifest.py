@@ -7,7 +7,8 @@ import pytest
 
 from edgeslim.errors import InputError, UntrustedResult
 from edgeslim.manifest import MANIFEST_NAME, read_manifest, verify_files
-from tests.onboard.artifacts import make_artifact
+from edgeslim.profile import Band
+from tests.onboard.artifacts import SENTINEL2, make_artifact
 
 
 def test_what_is_written_is_read(tmp_path: Path) -> None:
@@ -20,6 +21,21 @@ def test_what_is_written_is_read(tmp_path: Path) -> None:
     manifest.write(copy)
     assert read_manifest(copy) == manifest
     verify_files(folder, manifest)
+
+
+def test_the_manifest_holds_what_a_catalogue_asks_for(tmp_path: Path) -> None:
+    folder = make_artifact(tmp_path / "artifact", bands=(*SENTINEL2[:2], Band("VV", "vv")))
+    data = json.loads((folder / MANIFEST_NAME).read_text())
+    keys = {"name", "common_name", "wavelength_um"}
+    assert [set(band) for band in data["bands"]] == [keys] * 3
+    assert data["bands"][2]["wavelength_um"] is None
+    assert {"unit", "scale", "offset", "levels", "mean", "std", "clip"} <= set(data["radiometry"])
+    assert {"name", "title", "color"} <= set(data["classes"][0])
+    assert {"depth", "tile_px", "head_dim", "ffn_hidden"} <= set(data["architecture"])
+    asked = {"encoder", "source", "width_multiplier", "method", "checkpoint_sha256", "licence", "licence_accepted"}
+    assert asked | {"gsd_m", "files", "plan", "certificate"} <= set(data)
+    assert (data["source"], data["licence_accepted"]) == ("unknown", False)
+    assert read_manifest(folder).bands[2].wavelength_um is None
 
 
 def test_any_damaged_byte_of_the_manifest_is_noticed(tmp_path: Path) -> None:

@@ -3,7 +3,7 @@ from pathlib import Path
 import pytest
 
 from edgeslim.errors import InputError, UnknownName
-from edgeslim.profile import load_profile, take_profile
+from edgeslim.profile import OPEN_LICENCES, licence_obstacle, load_profile, take_profile
 from edgeslim.shelf import card_paths, shelf_folder
 
 CARD = """
@@ -34,6 +34,77 @@ def test_every_shipped_card_loads_and_names_its_source() -> None:
         assert profile.id == path.stem
         assert profile.source != "unknown"
         assert profile.licence != "unknown"
+        assert profile.checkpoint is None or licence_obstacle(profile.licence) is None
+
+
+@pytest.mark.parametrize(
+    "licence",
+    [*OPEN_LICENCES, "apache-2.0", " MIT ", "MIT AND Apache-2.0", "CC-BY-4.0 and mit", "CC-BY-NC-4.0 OR Apache-2.0"],
+)
+def test_open_licences_have_no_obstacle(licence: str) -> None:
+    assert licence_obstacle(licence) is None
+
+
+@pytest.mark.parametrize(
+    ("licence", "obstacle"),
+    [
+        ("CC-BY-NC-4.0", "research-only"),
+        ("cc-by-nc-sa-4.0", "research-only"),
+        ("CC-BY-NC-ND-4.0", "research-only"),
+        ("Non-Commercial, ask the authors", "research-only"),
+        ("for research purposes only", "research-only"),
+        ("academic use", "research-only"),
+        ("Apache-2.0 AND CC-BY-NC-4.0", "research-only"),
+        ("CC-BY-ND-4.0", "against changed copies"),
+        ("unknown", "not known to be open"),
+        ("", "not known to be open"),
+        ("custom", "not known to be open"),
+        ("none: an architecture without weights", "not known to be open"),
+        ("OpenRAIL", "not known to be open"),
+        ("Apache-2.0-with-a-catch", "not known to be open"),
+        ("Apache", "not known to be open"),
+        ("MIT AND custom", "not known to be open"),
+        ("custom OR unknown", "not known to be open"),
+        ("Apache-2.0 (code); weights: ask", "not known to be open"),
+    ],
+)
+def test_all_other_licences_have_an_obstacle(licence: str, obstacle: str) -> None:
+    assert licence_obstacle(licence) == obstacle
+
+
+BANDS = """
+[[band]]
+name = "VV"
+common_name = "vv"
+[radiometry]
+levels = ["GRD"]
+scale = 1.0
+offset = 0.0
+clip = [0.0, 1.0]
+mean = [0.5]
+std = [0.1]
+image_scale = 1.0
+unit = "dB"
+"""
+
+
+def test_wavelengths_stand_where_known_and_units_in_words(tmp_path: Path) -> None:
+    path = tmp_path / "tiny.toml"
+    path.write_text(CARD + BANDS)
+    profile = load_profile(path)
+    assert profile.bands[0].wavelength_um is None
+    assert profile.radiometry is not None
+    assert profile.radiometry.unit == "dB"
+    path.write_text(CARD + BANDS.replace('unit = "dB"', ""))
+    radiometry = load_profile(path).radiometry
+    assert radiometry is not None
+    assert radiometry.unit == "1"
+    path.write_text(CARD + BANDS.replace('unit = "dB"', 'unit = " "'))
+    with pytest.raises(InputError, match=r"\[radiometry\]: unit: found ' ', expected 1 to 200 printable"):
+        load_profile(path)
+    path.write_text(CARD + BANDS.replace('common_name = "vv"', 'common_name = "vv"\nwavelength_um = 0'))
+    with pytest.raises(InputError, match=r"\[\[band\]\] 1: wavelength_um: found 0, expected more than 0 micrometres"):
+        load_profile(path)
 
 
 def test_scores_are_never_interpolated(tmp_path: Path) -> None:

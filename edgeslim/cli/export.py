@@ -41,6 +41,10 @@ def export(
     accept_gsd: Annotated[
         bool, typer.Option("--accept-gsd", help="Take tiles from a scene of another or unknown pixel size.")
     ] = False,
+    accept_licence: Annotated[
+        bool,
+        typer.Option("--accept-licence", help="Bundle weights whose licence is research-only or not known to be open."),
+    ] = False,
     as_json: Annotated[bool, typer.Option("--json", help="Print the certificates as JSON.")] = False,
 ) -> None:
     """Slim, convert, prove against torch, and pack: artifacts, or nothing at all."""
@@ -69,7 +73,8 @@ def export(
     proof, calibration = (None, None) if tiles is None else proof_tiles(profile, tiles, accept_gsd)
     flown = int(made.get("batch", 0)) or cost.default_batch(profile.architecture.at(width))
     proving = Proving(golden, proof, calibration, tuple(sorted(set(batch or (1, flown)))), max_drop)
-    done = run_export(Source(profile, full, digest, width, made), requests, proving, out, progress.print)
+    source = Source(profile, full, digest, width, made, accept_licence)
+    done = run_export(source, requests, proving, out, progress.print)
     if as_json:
         found = [{"artifact": str(one.folder), "manifest": one.manifest.to_dict()} for one in done]
         typer.echo(json.dumps(found[0] if len(found) == 1 else found, indent=2))

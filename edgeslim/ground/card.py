@@ -96,7 +96,7 @@ def _toml(profile: Profile) -> str:
         "gsd_m": profile.gsd_m,
         "architecture": profile.architecture.to_dict(),
         "radiometry": None if profile.radiometry is None else asdict(profile.radiometry),
-        "band": [asdict(band) for band in profile.bands],
+        "band": [{k: v for k, v in asdict(band).items() if v is not None} for band in profile.bands],
         "land_share_source": profile.land_share_source,
         "class": [{k: v for k, v in asdict(label).items() if v is not None} for label in profile.classes],
         "score": [asdict(score) for score in profile.scores],

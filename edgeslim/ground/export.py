@@ -10,7 +10,7 @@ import os
 import shutil
 import tempfile
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
@@ -30,6 +30,7 @@ from edgeslim.ground.checkpoint import Checkpoint
 from edgeslim.ground.flight import FlightModel, flight_model, radiometry_of, slimmed_checkpoint
 from edgeslim.ground.formats import Format, Written, format_called
 from edgeslim.ground.golden import GoldenTiles, hostile_tiles
+from edgeslim.ground.mlm import write_item
 from edgeslim.ground.proof import Answers, Reference, answers, prove, run_all
 from edgeslim.ground.quantisation import layers_by_harm, layers_to_try
 from edgeslim.ground.slim import METHOD
@@ -37,7 +38,8 @@ from edgeslim.manifest import GOLDEN_NAME, MANIFEST_NAME, Golden, Manifest, read
 from edgeslim.onboard.bench import ms_per_tile
 from edgeslim.onboard.runtime import load_runtime
 from edgeslim.parity import CEILINGS, Certificate
-from edgeslim.profile import Profile
+from edgeslim.profile import Profile, licence_obstacle
+from edgeslim.shelf import shown
 from edgeslim.target import Target
 from edgeslim.units import ARITHMETIC
 
@@ -82,6 +84,8 @@ class Source:
     """To slim it to."""
     plan: dict[str, Any] = field(default_factory=dict)
     """Noted in the manifest."""
+    accept_licence: bool = False
+    """Bundle the weights whatever their licence says."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -135,8 +139,10 @@ def export(
     """Slim a checkpoint and write an artifact for each request.
 
     An artifact that stands where one goes is replaced whole; anything else there is refused.
-    Raises CaptureError, ConvertError, ParityError, PackError or MissingExtra, after which `out` is as before.
+    Raises CaptureError, ConvertError, ParityError, PackError or MissingExtra, after which `out` is as before, and
+    InputError before any work where the licence of the weights has an obstacle that nobody accepted.
     """
+    _check_licence(source)
     places = {request.name: out if len(requests) == 1 else out / request.name for request in requests}
     if len(places) < len(requests):
         raise InputError("found the same target and precision twice, expected each once")
@@ -166,6 +172,16 @@ def export(
         if len(requests) > 1 and out.is_dir() and not any(out.iterdir()):
             out.rmdir()
     return [exported for _, exported in done]
+
+
+def _check_licence(source: Source) -> None:
+    profile = source.profile
+    obstacle = licence_obstacle(profile.licence)
+    if obstacle is not None and not source.accept_licence:
+        raise InputError(
+            f"encoder {profile.id!r}: licence of the weights: found {shown(profile.licence)}, {obstacle}; expected an "
+            f"open one; --accept-licence bundles them all the same, if its terms allow what you plan"
+        )
 
 
 def _capture(source: Source, proving: Proving, say: Callable[[str], None]) -> _Captured:
@@ -361,6 +377,8 @@ def _manifest(
         files=files,
         plan=source.plan,
         cpu_operators=() if certificate is None else target.cpu_operators,
+        source=profile.source,
+        licence_accepted=source.accept_licence and licence_obstacle(profile.licence) is not None,
     )
 
 
@@ -371,6 +389,8 @@ def _pack(captured: _Captured, request: Request, written: Written, certificate: 
     np.savez_compressed(made / GOLDEN_NAME, tiles=golden.tiles.tiles.astype(np.float32), logits=golden.logits)
     files = {found.name: sha256_of(found) for found in sorted(made.iterdir())}
     manifest = _manifest(captured, request, written, certificate, tolerance, files)
+    item = write_item(manifest, made)
+    manifest = replace(manifest, files=files | {item.name: sha256_of(item)})
     manifest.write(made)
     made.chmod(0o755)
     return manifest

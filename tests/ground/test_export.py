@@ -25,6 +25,7 @@ from edgeslim.onboard.check import check_artifact
 from edgeslim.onboard.runtimes.onnx import OnnxRuntime
 from edgeslim.profile import Profile
 from edgeslim.target import take_target
+from tests.ground.test_mlm import require_valid
 
 TARGET = take_target("onnx")
 
@@ -58,12 +59,19 @@ def test_the_artifact_says_what_it_is(tiny: Profile, tmp_path: Path) -> None:
     read = read_manifest(tmp_path / "artifact")
     assert read == done.manifest
     verify_files(tmp_path / "artifact", read)
-    files = ["golden.npz", "manifest.json", "model.onnx", "weights.bin"]
+    files = ["golden.npz", "manifest.json", "model.onnx", "stac-item.json", "weights.bin"]
     assert sorted(p.name for p in (tmp_path / "artifact").iterdir()) == files
     modes = {(tmp_path / "artifact" / name).stat().st_mode & 0o777 for name in files}
     assert modes == {(tmp_path / "artifact" / "manifest.json").stat().st_mode & 0o777}  # readable by those who fly it
     assert read.golden.synthetic
     assert read.radiometry == tiny.radiometry
+    assert read.source == tiny.source
+    # The manifest vouches for the item, the item for the files of the network.
+    assert set(read.files) == {*files} - {"manifest.json"}
+    item = json.loads((tmp_path / "artifact" / "stac-item.json").read_text(encoding="utf-8"))
+    require_valid(item)
+    assert item["assets"]["weights.bin"]["file:checksum"] == "1220" + read.files["weights.bin"]
+    assert item["properties"]["mlm:framework_version"] == "1.15.0"  # opset 20
     report = check_artifact(tmp_path / "artifact", threads=1)
     assert report is not None
     raw = onnx.load(tmp_path / "artifact" / "model.onnx")
@@ -171,6 +179,37 @@ def test_golden_tiles_are_real_ones_where_given(tiny: Profile, tmp_path: Path) -
     assert synthetic.synthetic
     assert np.array_equal(synthetic.tiles, golden_tiles(tiny, None).tiles)
     assert json.dumps(synthetic.source)
+
+
+@pytest.mark.parametrize(
+    ("licence", "why"), [("CC-BY-NC-4.0", "research-only"), ("unknown", "not known to be open")]
+)
+def test_weights_under_other_licences_need_a_persons_word(
+    tiny: Profile, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, licence: str, why: str
+) -> None:
+    checkpoint, digest = profile_checkpoint(tiny)
+    source = Source(replace(tiny, licence=licence), checkpoint, digest, 0.5)
+    arguments = [Request(TARGET)], Proving(synthetic_tiles(tiny, 2)), tmp_path / "artifact"
+    with monkeypatch.context() as early:
+        early.setattr(onnx_format, "convert", lambda *_: pytest.fail("worked before it refused"))
+        with pytest.raises(InputError, match=rf"found '{licence}', {why}; .*--accept-licence") as refused:
+            export(source, *arguments)
+    assert len(str(refused.value).splitlines()) == 1
+    assert list(tmp_path.iterdir()) == []
+    export(replace(source, accept_licence=True), *arguments)
+    manifest = read_manifest(tmp_path / "artifact")
+    assert (manifest.licence, manifest.licence_accepted) == (licence, True)
+    item = json.loads((tmp_path / "artifact" / "stac-item.json").read_text(encoding="utf-8"))
+    assert item["properties"]["license"] == (licence if licence.startswith("CC") else "other")
+    assert item["properties"]["edgeslim:encoder"]["licence_accepted"] is True
+
+
+def test_accepting_an_open_licence_changes_nothing(tiny: Profile, tmp_path: Path) -> None:
+    checkpoint, digest = profile_checkpoint(tiny)
+    for name, accepted in (("a", False), ("b", True)):
+        source = Source(tiny, checkpoint, digest, 0.5, accept_licence=accepted)
+        export(source, [Request(TARGET)], Proving(synthetic_tiles(tiny, 2)), tmp_path / name)
+    assert (tmp_path / "a" / "manifest.json").read_bytes() == (tmp_path / "b" / "manifest.json").read_bytes()
 
 
 def test_a_damaged_checkpoint_is_noticed(tiny: Profile, tmp_path: Path) -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import shutil
 import subprocess
 import sys
 from pathlib import Path
@@ -65,6 +66,22 @@ def test_slim_writes_what_export_would_fly(here: Path, tiny_cards: Path) -> None
         qkv = whole.get_tensor("encoder.blocks.1.attn.qkv.weight").reshape(3, 3, 8, 24)[:, :, :4].reshape(36, 24)
         assert torch.equal(half.get_tensor("encoder.blocks.1.attn.qkv.weight"), qkv)
         assert torch.equal(half.get_tensor("heads.04.weight"), whole.get_tensor("heads.04.weight"))
+
+
+def test_a_research_licence_is_accepted_by_a_flag(
+    here: Path, tiny_cards: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    cards = here / "mine"
+    shutil.copytree(tiny_cards, cards)
+    card = cards / "profiles" / "tiny.toml"
+    card.write_text(card.read_text().replace('licence = "Apache-2.0"', 'licence = "CC-BY-NC-4.0"'))
+    arguments = ["export", "--encoder", "tiny", "-w", "0.5", "--cards", str(cards)]
+    line = _fails(capsys, arguments, 1)
+    assert "'CC-BY-NC-4.0', research-only" in line
+    assert "--accept-licence" in line
+    assert [p.name for p in here.iterdir()] == ["mine"]
+    assert main([*arguments, "--accept-licence"]) == 0
+    assert read_manifest(here / "artifact").licence_accepted
 
 
 def test_refusals_are_one_line_and_write_nothing(

@@ -15,11 +15,12 @@ from edgeslim.onboard.writing.summary import Summary
 from edgeslim.onboard.writing.wgs84 import DIGITS, Wgs84, placing_crs, uses_gcps
 
 STAC_VERSION = "1.1.0"
-_SCHEMAS = "https://stac-extensions.github.io/{}/schema.json"
+SCHEMAS = "https://stac-extensions.github.io/{}/schema.json"
+"""Of an extension and its version: "file/v2.1.0"."""
 _EXTENSIONS = ("classification/v2.0.0", "file/v2.1.0", "processing/v1.2.0", "raster/v2.0.0")
 _PROJECTION = "projection/v2.0.0"
 UNKNOWN_TIME = ("1970-01-01T00:00:00Z", "2199-12-31T23:59:59Z")
-"""A scene that does not say when it was taken: STAC wants a range then, and this one says nothing."""
+"""Of what does not say when it was taken or holds: STAC wants a range then, and this one says nothing."""
 _COG = "image/tiff; application=geotiff; profile=cloud-optimized"
 _MEDIA = {
     ".tif": (_COG, ["data"]),
@@ -41,8 +42,8 @@ def stac_item(folder: Path, plan: MapPlan, summary: Summary, titles: Mapping[str
     item: dict[str, Any] = {
         "type": "Feature",
         "stac_version": STAC_VERSION,
-        "stac_extensions": [_SCHEMAS.format(name) for name in extensions],
-        "id": _safe(f"{Path(summary.scene['path']).stem}_{plan.artifact}"),
+        "stac_extensions": [SCHEMAS.format(name) for name in extensions],
+        "id": safe_name(f"{Path(summary.scene['path']).stem}_{plan.artifact}"),
         "geometry": geometry_of(rings) if rings else None,
     }
     if rings:
@@ -113,13 +114,13 @@ def _bands(stem: str, plan: MapPlan) -> dict[str, Any]:
         names = [{"name": label.name, "description": label.title} for label in plan.classes]
         return {"raster:scale": 1 / PROBABILITY_ONE, "bands": names}
     classes = [
-        {"value": i, "name": _safe(label.name), "title": label.title, "color_hint": label.color.lstrip("#").upper()}
+        {"value": i, "name": safe_name(label.name), "title": label.title, "color_hint": label.color.lstrip("#").upper()}
         for i, label in enumerate(plan.classes)
     ]
     nodata = {"value": NODATA, "name": "nodata", "title": "No data", "nodata": True}
     return {"classification:classes": [*classes, nodata], "bands": [{"name": "class"}]}
 
 
-def _safe(text: str) -> str:
+def safe_name(text: str) -> str:
     """Letters, digits, - and _ only, as STAC wants them in names of classes, and in an id."""
     return re.sub(r"[^0-9A-Za-z_-]+", "-", text).strip("-") or "unnamed"
