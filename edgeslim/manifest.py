@@ -158,7 +158,9 @@ class Manifest:
             raise InputError("models: found none, expected the file of a network")
         for batch, name in self.models.items():
             if batch != ANY_BATCH and not (batch.isascii() and batch.isdigit() and 1 <= int(batch[:5]) <= 1024):
-                raise InputError(f"models: found batch {shown(batch)}, expected {ANY_BATCH!r} or a number from 1 to 1024")
+                raise InputError(
+                    f"models: found batch {shown(batch)}, expected {ANY_BATCH!r} or a number from 1 to 1024"
+                )
             if name not in self.files:
                 raise InputError(f"models: found {shown(name)}, expected a file that has a hash in files")
         if ANY_BATCH in self.models and len(self.models) > 1:

@@ -2,14 +2,16 @@
 
 from __future__ import annotations
 
+import math
 from dataclasses import asdict, dataclass
-from typing import Any
-
-import numpy as np
-from numpy.typing import NDArray
+from typing import TYPE_CHECKING, Any
 
 from edgeslim.errors import InputError, ParityError
 from edgeslim.units import ARITHMETIC
+
+if TYPE_CHECKING:
+    import numpy as np
+    from numpy.typing import NDArray
 
 ENOUGH_TILES = 1000
 """Real tiles from which a share of them says something about a scene."""
@@ -33,7 +35,9 @@ class Ceiling:
     def tightened(self, relative: float | None, agreement: float | None) -> Ceiling:
         """With values that may only be stricter. Raises InputError where they are not."""
         if relative is not None and self.relative is not None and relative > self.relative:
-            raise InputError(f"relative: found {relative:g}, expected at most {self.relative:g}, edgeslim's own ceiling")
+            raise InputError(
+                f"relative: found {relative:g}, expected at most {self.relative:g}, edgeslim's own ceiling"
+            )
         if agreement is not None and agreement < self.agreement:
             raise InputError(f"agreement: found {agreement:g}, expected at least {self.agreement:g}, edgeslim's own")
         return Ceiling(
@@ -87,12 +91,12 @@ class Parity:
 
     def missed(self, ceiling: Ceiling) -> str | None:
         """What is beyond the ceiling, in words; None: nothing. What is not finite is beyond any."""
-        if not np.isfinite(self.max_abs):
+        if not math.isfinite(self.max_abs):
             return "logits that are not finite"
         if ceiling.relative is not None and not self.relative <= ceiling.relative:
             return (
-                f"logits differ by up to {self.max_abs:.3g}, {self.relative:.2g} of their range, over {self.tiles} tiles "
-                f"({self.argmax_agreement:.1%} same class), expected at most {ceiling.relative:g} of it"
+                f"logits differ by up to {self.max_abs:.3g}, {self.relative:.2g} of their range, over {self.tiles} "
+                f"tiles ({self.argmax_agreement:.1%} same class), expected at most {ceiling.relative:g} of it"
             )
         if not self.argmax_agreement >= ceiling.agreement:
             return (
@@ -137,6 +141,8 @@ def compare(
     `logits_range` stands in for that of the reference where its tiles are no ordinary ones.
     Raises ParityError when the shapes differ or there is nothing to compare.
     """
+    import numpy as np  # here: a plan reads ceilings, and starts without it
+
     if found.shape != expected.shape or found.ndim != 2 or not found.size:
         raise ParityError(f"logits: found shape {found.shape}, expected {expected.shape}, (tiles, classes)")
     cosine = None
@@ -157,6 +163,8 @@ def compare(
 
 
 def _least_cosine(found: NDArray[np.floating], expected: NDArray[np.floating]) -> float:
+    import numpy as np
+
     a, b = found.astype(np.float64), expected.astype(np.float64)
     norms = np.linalg.norm(a, axis=1) * np.linalg.norm(b, axis=1)
     with np.errstate(invalid="ignore", divide="ignore"):

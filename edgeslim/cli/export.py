@@ -25,14 +25,18 @@ def export(
     checkpoint: Annotated[Path | None, typer.Option(help="Weights, instead of those beside the card.")] = None,
     target: Annotated[
         list[str] | None,
-        typer.Option(help="Format card; more than once: each. Default: the plan's, or onnx. all: what its device runs."),
+        typer.Option(
+            help="Format card; more than once: each. Default: the plan's, or onnx. all: what its device runs."
+        ),
     ] = None,
     precision: Annotated[
         list[str] | None, typer.Option(help="fp32, fp16, int8-dynamic, int8-static; more than once: each.")
     ] = None,
     batch: Annotated[
         list[int] | None,
-        typer.Option(help="Batch size to prove, and to write TFLite for; more than once: each. Default: 1 and the plan's."),
+        typer.Option(
+            help="Batch size to prove, and to write TFLite for; more than once: each. Default: 1 and the plan's."
+        ),
     ] = None,
     max_drop: Annotated[
         float, typer.Option(help="Share of agreement, and of score on labelled tiles, that int8 may cost.")

@@ -31,13 +31,13 @@ from edgeslim.ground.flight import FlightModel, flight_model, radiometry_of, sli
 from edgeslim.ground.formats import Format, Written, format_called
 from edgeslim.ground.golden import GoldenTiles, hostile_tiles
 from edgeslim.ground.mlm import write_item
-from edgeslim.ground.proof import Answers, Reference, answers, prove, run_all
+from edgeslim.ground.proof import Reference, answers, prove, run_all
 from edgeslim.ground.quantisation import layers_by_harm, layers_to_try
 from edgeslim.ground.slim import METHOD
 from edgeslim.manifest import GOLDEN_NAME, MANIFEST_NAME, Golden, Manifest, read_manifest, sha256_of
 from edgeslim.onboard.bench import ms_per_tile
 from edgeslim.onboard.runtime import load_runtime
-from edgeslim.parity import CEILINGS, Certificate
+from edgeslim.parity import Certificate
 from edgeslim.profile import Profile, licence_obstacle
 from edgeslim.shelf import shown
 from edgeslim.target import Target
@@ -236,7 +236,9 @@ def _convert(captured: _Captured, target: Target, module: Format, folder: Path) 
     import torch
 
     proving = captured.proving
-    example = torch.from_numpy(np.ascontiguousarray(np.resize(proving.golden.tiles, (2, *proving.golden.tiles.shape[1:])), np.float32))
+    example = torch.from_numpy(
+        np.ascontiguousarray(np.resize(proving.golden.tiles, (2, *proving.golden.tiles.shape[1:])), np.float32)
+    )
     try:
         folder.mkdir()
         written = module.convert(captured.model, example, target, proving.batches, folder)
@@ -308,7 +310,7 @@ def _prove(
             f"{request.name}: proven on the processor here; `edgeslim build` proves it on the board's "
             f"{', '.join(request.target.providers)}"
         )
-    draft = _manifest(captured, request, written, None, 1.0, {name: "" for name in written.models.values()})
+    draft = _manifest(captured, request, written, None, 1.0, dict.fromkeys(written.models.values(), ""))
     runtime = load_runtime(written.folder, draft, threads=1)
     batches = {*proving.batches} if request.target.batch == "static" else {*proving.batches, 3}
     certificate = prove(
@@ -328,11 +330,13 @@ def _prove(
 def _tell_speed(captured: _Captured, request: Request, runtime: Any, say: Callable[[str], None]) -> None:
     """Whether int8 pays here: it is no promise, and only a measurement can say so."""
     base = captured.converted[request.target.id]
-    draft = _manifest(captured, request, base, None, 1.0, {name: "" for name in base.models.values()})
+    draft = _manifest(captured, request, base, None, 1.0, dict.fromkeys(base.models.values(), ""))
     tile = np.ascontiguousarray(captured.proving.golden.tiles[:1], np.float32)
     before, after = (ms_per_tile(r, tile) for r in (load_runtime(base.folder, draft, threads=1), runtime))
     verdict = "SLOWER than" if after > before else "faster than" if after < 0.95 * before else "as fast as"
-    say(f"{request.name}: {after:.2f} ms a tile, {verdict} fp32's {before:.2f} ms on this machine (batch 1, one thread)")
+    say(
+        f"{request.name}: {after:.2f} ms a tile, {verdict} fp32's {before:.2f} ms on this machine (batch 1, one thread)"
+    )
 
 
 def _manifest(
@@ -370,9 +374,7 @@ def _manifest(
         gsd_m=profile.gsd_m,
         radiometry=radiometry_of(profile),
         classes=profile.classes,
-        golden=Golden(
-            tiles=len(golden), synthetic=golden.synthetic, source=golden.source, tolerance=tolerance
-        ),
+        golden=Golden(tiles=len(golden), synthetic=golden.synthetic, source=golden.source, tolerance=tolerance),
         certificate=certificate,
         files=files,
         plan=source.plan,
@@ -384,7 +386,7 @@ def _manifest(
 
 def _pack(captured: _Captured, request: Request, written: Written, certificate: Certificate) -> Manifest:
     made, golden = written.folder, captured.reference.golden
-    draft = _manifest(captured, request, written, None, 1.0, {name: "" for name in written.models.values()})
+    draft = _manifest(captured, request, written, None, 1.0, dict.fromkeys(written.models.values(), ""))
     tolerance = _tolerance(captured, request, draft, certificate, made)
     np.savez_compressed(made / GOLDEN_NAME, tiles=golden.tiles.tiles.astype(np.float32), logits=golden.logits)
     files = {found.name: sha256_of(found) for found in sorted(made.iterdir())}
@@ -396,9 +398,7 @@ def _pack(captured: _Captured, request: Request, written: Written, certificate: 
     return manifest
 
 
-def _tolerance(
-    captured: _Captured, request: Request, draft: Manifest, certificate: Certificate, made: Path
-) -> float:
+def _tolerance(captured: _Captured, request: Request, draft: Manifest, certificate: Certificate, made: Path) -> float:
     """Largest difference of a golden logit that the device may show.
 
     Of int8, whose logits are apart from torch's by design: twice what it was here, as other processors round otherwise.

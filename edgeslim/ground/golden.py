@@ -79,9 +79,7 @@ def image_tiles(profile: Profile, folder: Path, count: int = COUNT) -> GoldenTil
     chosen = [files[round(i)] for i in np.linspace(0, len(files) - 1, min(count, len(files)))]
     tiles = np.empty((len(chosen), arch.bands, arch.tile_px, arch.tile_px), np.float32)
     for tile, (name, opened) in zip(tiles, chosen, strict=True):
-        tile[:] = np.round(
-            read_image(folder, name, opened, arch.tile_px).astype(np.float64).transpose(2, 0, 1) * scale
-        )
+        tile[:] = np.round(read_image(folder, name, opened, arch.tile_px).astype(np.float64).transpose(2, 0, 1) * scale)
     return GoldenTiles(
         _smallest(tiles), False, f"{len(tiles)} tiles of {folder.name}", _labels([name for name, _ in chosen], profile)
     )
@@ -124,9 +122,7 @@ def scene_tiles(profile: Profile, path: Path, accept_gsd: bool, count: int = COU
     return GoldenTiles(_smallest(tiles), False, f"{len(chosen)} tiles of {path.name}")
 
 
-def golden_tiles(
-    profile: Profile, source: Path | None, accept_gsd: bool = False, count: int = COUNT
-) -> GoldenTiles:
+def golden_tiles(profile: Profile, source: Path | None, accept_gsd: bool = False, count: int = COUNT) -> GoldenTiles:
     """Tiles of a folder or zip of images, of a scene, or synthetic ones without a source: `count`, or all there are."""
     if source is None:
         return synthetic_tiles(profile, count)
@@ -148,9 +144,7 @@ def hostile_tiles(profile: Profile) -> GoldenTiles:
     return GoldenTiles(np.rint(np.stack(tiles)).astype(np.float32), True, "constant, saturated, empty, striped, noise")
 
 
-def proof_tiles(
-    profile: Profile, source: Path, accept_gsd: bool = False
-) -> tuple[GoldenTiles, NDArray[np.float32]]:
+def proof_tiles(profile: Profile, source: Path, accept_gsd: bool = False) -> tuple[GoldenTiles, NDArray[np.float32]]:
     """Tiles to prove an export on, and others to calibrate on; the same where there are too few for both.
 
     Both are spread evenly: over the sorted names, and so over the classes, of a folder; over the area of a scene.

@@ -98,9 +98,7 @@ def prove(
             f"{what}: accuracy falls from {score[0]:.2%} to {score[1]:.2%}, expected at most {max_drop:.2%} less"
         )
     logits, features = run_all(runtime, reference.hostile.tiles.tiles, 1)
-    hostile = compare(
-        logits, reference.hostile.logits, (features, reference.hostile.features), reference.logits_range
-    )
+    hostile = compare(logits, reference.hostile.logits, (features, reference.hostile.features), reference.logits_range)
     # Of eight tiles that show nothing, the class says nothing.
     _require(hostile.missed(Ceiling(ceiling.relative, 0.0)), f"{what} on hostile tiles")
     return Certificate(

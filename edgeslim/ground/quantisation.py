@@ -44,7 +44,7 @@ def _quantised_input(_: nn.Module, inputs: tuple[Tensor, ...]) -> tuple[Tensor, 
     low, high = x.amin().clamp_max(0), x.amax().clamp_min(0)
     scale = ((high - low) / 255).clamp_min(1e-12)
     zero = (-low / scale).round()
-    return (((x / scale).round() + zero).clamp(0, 255) - zero) * scale,
+    return ((((x / scale).round() + zero).clamp(0, 255) - zero) * scale,)
 
 
 def layers_to_try(ranked: list[str]) -> list[tuple[str, ...]]:

@@ -14,7 +14,7 @@ _LEAST_RUNS = 5
 
 
 def ms_per_tile(runtime: Runtime, tiles: NDArray[np.float32]) -> float:
-    """Median time of a tile in milliseconds, given all of `tiles` (n, bands, H, W) at once, after two calls to warm up."""
+    """Median time of a tile, ms, given all of `tiles` (n, bands, H, W) at once, after two calls to warm up."""
     for _ in range(2):
         runtime.run(tiles)
     times: list[float] = []

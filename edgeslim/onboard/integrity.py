@@ -16,8 +16,8 @@ from edgeslim.parity import compare
 
 F32 = NDArray[np.float32]
 KEPT_TILES = 4
-"""Golden tiles, evenly spaced, that a flight replays: a flipped bit of a weight reaches all of them. The rest is left to
-`edgeslim check`; of a large network, all of them would take longer than the first row of a scene."""
+"""Golden tiles, evenly spaced, that a flight replays: a flipped bit of a weight reaches all of them. The rest is left
+to `edgeslim check`; of a large network, all of them would take longer than the first row of a scene."""
 LOGIT_MARGIN = 100.0
 """Logits larger than this many times the largest golden one are no answer of this network but of a damaged one."""
 

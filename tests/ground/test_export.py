@@ -16,9 +16,9 @@ from edgeslim import cost
 from edgeslim.errors import ConvertError, InputError, PackError, ParityError
 from edgeslim.ground.checkpoint import Checkpoint
 from edgeslim.ground.export import Exported, Proving, Request, Source, export
+from edgeslim.ground.flight import flight_model, profile_checkpoint, slimmed_checkpoint
 from edgeslim.ground.formats import Written
 from edgeslim.ground.formats import onnx as onnx_format
-from edgeslim.ground.flight import flight_model, profile_checkpoint, slimmed_checkpoint
 from edgeslim.ground.golden import GoldenTiles, golden_tiles, synthetic_tiles
 from edgeslim.manifest import read_manifest, verify_files
 from edgeslim.onboard.check import check_artifact
@@ -153,11 +153,18 @@ def test_a_width_without_a_head_is_refused(tiny: Profile, tmp_path: Path) -> Non
     checkpoint, digest = profile_checkpoint(tiny)
     bare = Checkpoint(checkpoint.architecture, checkpoint.encoder, {8: checkpoint.heads[8]})
     with pytest.raises(InputError, match=r"no head for 4 dimensions a head \(has: 8\)"):
-        export(Source(tiny, bare, digest, 0.5), [Request(TARGET)], Proving(synthetic_tiles(tiny, 2)), tmp_path / "artifact")
+        export(
+            Source(tiny, bare, digest, 0.5), [Request(TARGET)], Proving(synthetic_tiles(tiny, 2)), tmp_path / "artifact"
+        )
     assert list(tmp_path.iterdir()) == []
     wrong = replace(tiny, classes=tiny.classes[:2])
     with pytest.raises(InputError, match="head has 3 classes, its card 2"):
-        export(Source(wrong, checkpoint, digest, 0.5), [Request(TARGET)], Proving(synthetic_tiles(tiny, 2)), tmp_path / "artifact")
+        export(
+            Source(wrong, checkpoint, digest, 0.5),
+            [Request(TARGET)],
+            Proving(synthetic_tiles(tiny, 2)),
+            tmp_path / "artifact",
+        )
 
 
 def test_golden_tiles_are_real_ones_where_given(tiny: Profile, tmp_path: Path) -> None:
@@ -181,9 +188,7 @@ def test_golden_tiles_are_real_ones_where_given(tiny: Profile, tmp_path: Path) -
     assert json.dumps(synthetic.source)
 
 
-@pytest.mark.parametrize(
-    ("licence", "why"), [("CC-BY-NC-4.0", "research-only"), ("unknown", "not known to be open")]
-)
+@pytest.mark.parametrize(("licence", "why"), [("CC-BY-NC-4.0", "research-only"), ("unknown", "not known to be open")])
 def test_weights_under_other_licences_need_a_persons_word(
     tiny: Profile, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, licence: str, why: str
 ) -> None:

@@ -22,7 +22,11 @@ from torch import nn
 from edgeslim.errors import MissingExtra
 from edgeslim.target import Target
 
-_NEEDS = {"onnx": ("onnx", "ground"), "openvino": ("openvino", "ground-openvino"), "tflite": ("litert_torch", "ground-tflite")}
+_NEEDS = {
+    "onnx": ("onnx", "ground"),
+    "openvino": ("openvino", "ground-openvino"),
+    "tflite": ("litert_torch", "ground-tflite"),
+}
 
 
 @dataclass(frozen=True, slots=True)

@@ -33,9 +33,7 @@ _SMALLEST_BYTES = 1024
 _SCOPES = "pkg.torch.onnx.name_scopes"
 
 
-def convert(
-    model: nn.Module, example: torch.Tensor, target: Target, batches: tuple[int, ...], folder: Path
-) -> Written:
+def convert(model: nn.Module, example: torch.Tensor, target: Target, batches: tuple[int, ...], folder: Path) -> Written:
     """Write `model` with a dynamic batch, at the opset and IR version of the card; `batches` are all served by it.
 
     Shapes are inferred strictly and the file passes onnx.checker. Raises whatever the exporter raises.

@@ -28,12 +28,16 @@ _OPSET, _IR_VERSION = 20, 10
 """Of the ONNX graph that is converted: its Gelu and LayerNormalization become one operation each."""
 
 
-def convert(
-    model: nn.Module, example: torch.Tensor, target: Target, batches: tuple[int, ...], folder: Path
-) -> Written:
+def convert(model: nn.Module, example: torch.Tensor, target: Target, batches: tuple[int, ...], folder: Path) -> Written:
     """Write `model` with a dynamic batch; `batches` are all served by it. Raises whatever the converter raises."""
-    through = replace(target, format="onnx", model_file="model.onnx", opset=_OPSET, ir_version=_IR_VERSION,
-                      sources={**target.sources, "opset": "of the intermediate graph", "ir_version": "likewise"})  # fmt: skip
+    through = replace(
+        target,
+        format="onnx",
+        model_file="model.onnx",
+        opset=_OPSET,
+        ir_version=_IR_VERSION,
+        sources={**target.sources, "opset": "of the intermediate graph", "ir_version": "likewise"},
+    )
     with tempfile.TemporaryDirectory(dir=folder) as scratch:
         between = onnx.convert(model, example, through, batches, Path(scratch))
         network = openvino.convert_model(between.folder / between.models[ANY_BATCH])
@@ -58,7 +62,8 @@ def quantise(
         left_out = [
             op.get_friendly_name()
             for op in network.get_ops()
-            if op.get_type_name() not in ("Constant", "Parameter", "Result") and (not _is_linear(op) or _layer(op) in kept)
+            if op.get_type_name() not in ("Constant", "Parameter", "Result")
+            and (not _is_linear(op) or _layer(op) in kept)
         ]
         scope = nncf.IgnoredScope(names=left_out, validate=False)
         with _quiet():
@@ -97,7 +102,7 @@ def _layer(op: Any) -> str:
 
 @contextlib.contextmanager
 def _quiet() -> Iterator[None]:
-    """nncf draws progress bars and advises."""
+    """Nncf draws progress bars and advises."""
     before = logging.root.manager.disable
     logging.disable(logging.CRITICAL)
     try:

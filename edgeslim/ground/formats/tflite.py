@@ -25,9 +25,7 @@ from edgeslim.onboard.runtimes.litert import interpreter_class
 from edgeslim.target import Target
 
 
-def convert(
-    model: nn.Module, example: torch.Tensor, target: Target, batches: tuple[int, ...], folder: Path
-) -> Written:
+def convert(model: nn.Module, example: torch.Tensor, target: Target, batches: tuple[int, ...], folder: Path) -> Written:
     """Write `model` once for each of `batches`. Raises whatever the converter raises."""
     models = {}
     for batch in batches:

@@ -46,7 +46,9 @@ class LiteRt:
         self._sizes = sorted(models, reverse=True)
         self._idle: queue.SimpleQueue[dict[int, _Network]] = queue.SimpleQueue()
         for _ in range(callers):  # an interpreter computes one call at a time
-            self._idle.put({batch: _Network(interpreter, path, batch, names, threads) for batch, path in models.items()})
+            self._idle.put(
+                {batch: _Network(interpreter, path, batch, names, threads) for batch, path in models.items()}
+            )
 
     def run(self, tiles: NDArray[np.generic]) -> F32:
         """See `Runtime.run`. A batch that no file is made for is run in parts; the last one is filled up."""

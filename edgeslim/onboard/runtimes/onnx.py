@@ -69,8 +69,8 @@ class OnnxRuntime:
         self._input, self._output, self._features = names
         if found_in != [self._input] or not {self._output, self._features or self._output} <= set(found_out):
             raise InputError(
-                f"{path}: found inputs {', '.join(found_in)} and outputs {', '.join(found_out)}, expected {self._input} "
-                f"and {self._output}{' and ' if self._features else ''}{self._features} as its manifest says; "
+                f"{path}: found inputs {', '.join(found_in)} and outputs {', '.join(found_out)}, expected "
+                f"{self._input} and {self._output}{' and ' if self._features else ''}{self._features} as its manifest says; "
                 "export it again"
             )
         self.version = f"onnxruntime {onnxruntime.__version__}"

@@ -30,7 +30,7 @@ class OpenVino:
         settings: dict[str, Any] = {
             "INFERENCE_NUM_THREADS": threads * callers,
             "NUM_STREAMS": callers,
-            # Left to itself it computes in bfloat16 or float16 where the processor can: another network than was proven.
+            # Left to itself it computes in bfloat16 or float16 where the processor can: not what was proven.
             "INFERENCE_PRECISION_HINT": "f32",
             "ENABLE_CPU_PINNING": False,  # others work on these cores too
         }

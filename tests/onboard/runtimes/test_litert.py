@@ -1,4 +1,4 @@
-"""LiteRT behind a stand-in for its interpreter: which files serve which number of tiles, and who may compute at once."""
+"""LiteRT behind a stand-in for its interpreter: which files serve how many tiles, and who may compute at once."""
 
 from __future__ import annotations
 
