@@ -76,7 +76,7 @@ def typed(*arguments: str) -> str:
         ("plan-raspberry-pi-4b-20ms", ["--device", "raspberry-pi-4b-4gb", "--encoder", "small", "--latency-ms", "20"]),
         (
             "plan-start-up",
-            ["--device", "jetson-orin-nx", "--encoder", "vit-s-16", "--startup-s", "20", "--power-mode", "25W"],
+            ["--device", "jetson-orin-nx", "--encoder", "vit-s-16", "--startup-s", "12", "--power-mode", "25W"],
         ),
         ("plan-vit-l-16-raspberry-pi-4b", ["--device", "raspberry-pi-4b-4gb", "--encoder", "vit-l-16"]),
         ("plan-unaligned", ["--device", "rpi4", "--encoder", "small", "--gflop", "0.05", "--memory-mib", "200"]),

@@ -70,8 +70,8 @@ class OnnxRuntime:
         if found_in != [self._input] or not {self._output, self._features or self._output} <= set(found_out):
             raise InputError(
                 f"{path}: found inputs {', '.join(found_in)} and outputs {', '.join(found_out)}, expected "
-                f"{self._input} and {self._output}{' and ' if self._features else ''}{self._features} as its manifest says; "
-                "export it again"
+                f"{self._input} and {self._output}{' and ' if self._features else ''}{self._features} as its manifest "
+                "says; export it again"
             )
         self.version = f"onnxruntime {onnxruntime.__version__}"
         if self.placement:
