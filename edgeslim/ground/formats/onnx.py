@@ -87,6 +87,7 @@ def quantise(
         _halve(proto)
     else:
         products = [node.name for node in proto.graph.node if node.op_type in ("MatMul", "Gemm")]
+        products += [f"{name}_MatMul" for name in products]  # what the quantiser makes of a Gemm
         left_out = [name for name in products if layer_of(name) in kept]
         with tempfile.TemporaryDirectory(dir=folder) as scratch, _quiet():
             made = Path(scratch) / path.name

@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import io
 import logging
+import re
 import tempfile
 import warnings
 from collections import Counter
@@ -24,6 +25,7 @@ from edgeslim.ground.formats import Written, onnx
 from edgeslim.manifest import ANY_BATCH
 from edgeslim.target import Target
 
+_NUMBERED = re.compile(r"[A-Za-z]+_\d+")
 _OPSET, _IR_VERSION = 20, 10
 """Of the ONNX graph that is converted: its Gelu and LayerNormalization become one operation each."""
 
@@ -118,6 +120,10 @@ def _quiet() -> Iterator[None]:
 
 
 def _write(network: Any, name: str, folder: Path, half: bool) -> Written:
+    for index, op in enumerate(network.get_ordered_ops()):
+        # OpenVINO numbers what has no name by a count of its whole process: the same network, other bytes.
+        if _NUMBERED.fullmatch(op.get_friendly_name()):
+            op.set_friendly_name(f"{op.get_type_name()}.{index}")
     path = folder / name
     openvino.save_model(network, path, compress_to_fp16=half)
     operators = Counter(str(op.get_type_name()) for op in network.get_ops())
