@@ -110,19 +110,21 @@ def classify_scene(
         guard = Guard(artifact, manifest, open_runtime(artifact, manifest, 1, workers), workers)
         if (finished := run.look_back(guard)) is not None:
             return finished
-        _warm_up(guard, run.choose_batch(workers), workers)
+        batch = run.choose_batch(workers)
+        # The first of a shape only plans. A static format runs what is left of a chunk in its smallest file.
+        _warm_up(guard, (batch, batch, *manifest.batches[:1]), workers)
         map_blocks_from(RUNNING_BLOCK_BYTES)
         give_back()
         return run.classify(workers)
 
 
-def _warm_up(guard: Guard, batch: int, workers: int) -> None:
-    """One batch on every worker at the same time, so that the memory they need is there to be measured."""
+def _warm_up(guard: Guard, batches: tuple[int, ...], workers: int) -> None:
+    """Batches on every worker at the same time, so that the memory they need is there to be measured."""
     together = threading.Barrier(workers)
 
     def once() -> None:
         together.wait()
-        for _ in range(2):  # the first one of a shape only plans
+        for batch in batches:
             guard.warm(batch)
 
     with ThreadPoolExecutor(workers) as pool:

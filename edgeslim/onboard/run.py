@@ -19,7 +19,7 @@ from edgeslim.onboard.disk import Disk
 from edgeslim.onboard.hashes import Unchanged, hashes_of
 from edgeslim.onboard.integrity import Guard
 from edgeslim.onboard.journal import Kind, as_json
-from edgeslim.onboard.memory import Fit, batch_within, fit, highest_bytes
+from edgeslim.onboard.memory import LATE_BYTES, Fit, batch_within, fit, highest_bytes
 from edgeslim.onboard.progress import Event, Observer, resident_mib
 from edgeslim.onboard.reading.scene import Scene
 from edgeslim.onboard.recorder import Recorder
@@ -168,7 +168,7 @@ class Run:
             classes=len(self._manifest.classes),
             batch=self._batch,
             workers=workers,
-            process_bytes=int((resident_mib() or 0) * MIB),
+            process_bytes=int((resident_mib() or 0) * MIB) + workers * LATE_BYTES.get(self._manifest.runtime, 0),
             writing_bytes=appending_bytes(self._maps, options.output),
             finishing_bytes=finishing_bytes(self._maps, options.output),
             probabilities=options.probabilities,
