@@ -107,7 +107,7 @@ def bare_call(folder: Path, manifest: Manifest, tiles: np.ndarray, threads: int)
     interpreter = Interpreter(model_path=str(path), num_threads=threads)
     interpreter.allocate_tensors()
     index = interpreter.get_input_details()[0]["index"]
-    output = next(d["index"] for d in interpreter.get_output_details() if d["name"] == manifest.output_name)
+    output = interpreter.get_signature_runner().get_output_details()[manifest.output_name]["index"]
 
     def call() -> Any:
         interpreter.set_tensor(index, tiles)

@@ -158,7 +158,7 @@ def _ops(arch: Architecture, classes: int, batch: int, value_bytes: int) -> Iter
         yield product("head", "gemm", 1, batch, d, classes, 3 * rows * d)
 
 
-SLACK_BYTES = 8 << 20
+SLACK_BYTES = 17 << 19
 """Stacks of threads, queues, and what the allocator cannot hand out again."""
 
 
