@@ -41,9 +41,12 @@ class Guard:
         self._tiles, self._logits = tiles[kept], logits[kept]
         self.runtime = runtime
         shares = min(workers, len(kept))
-        with ThreadPoolExecutor(shares, "golden") as pool:
-            parts = (np.array_split(values, shares) for values in (self._tiles, self._logits))
-            for _ in pool.map(self._compare, *parts):
+        parts = [np.array_split(values, shares) for values in (self._tiles, self._logits)]
+        with ThreadPoolExecutor(max(1, shares - 1), "golden") as pool:
+            others = pool.map(self._compare, *(part[1:] for part in parts))
+            # The caller takes its share: later checks run in its thread, whose buffers must be there to be measured.
+            self._compare(parts[0][0], parts[1][0])
+            for _ in others:
                 pass
 
     def check(self) -> float:
