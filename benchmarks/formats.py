@@ -17,33 +17,29 @@ A row that is slower than torch, or than fp32 in the same format, says so in bol
 
 from __future__ import annotations
 
+import argparse
+import json
 import os
 import sys
+import tempfile
+import time
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
 
-_THREADS = sys.argv[sys.argv.index("--threads") + 1] if "--threads" in sys.argv else "1"
-os.environ["OPENBLAS_NUM_THREADS"] = _THREADS
+import formats_subjects as subjects
+import numpy as np
+import onboard_process
+import torch
 
-import argparse  # noqa: E402
-import json  # noqa: E402
-import tempfile  # noqa: E402
-import time  # noqa: E402
-from collections.abc import Callable  # noqa: E402
-from pathlib import Path  # noqa: E402
-from typing import Any  # noqa: E402
-
-import formats_subjects as subjects  # noqa: E402
-import numpy as np  # noqa: E402
-import onboard_process  # noqa: E402
-import torch  # noqa: E402
-
-from edgeslim import cost  # noqa: E402
-from edgeslim.errors import EdgeslimError  # noqa: E402
-from edgeslim.ground.export import Proving, Request, Source, export  # noqa: E402
-from edgeslim.ground.flight import flight_model, slimmed_checkpoint  # noqa: E402
-from edgeslim.ground.golden import golden_tiles, proof_tiles  # noqa: E402
-from edgeslim.manifest import Manifest  # noqa: E402
-from edgeslim.onboard.runtime import Runtime, load_runtime  # noqa: E402
-from edgeslim.target import take_target  # noqa: E402
+from edgeslim import cost
+from edgeslim.errors import EdgeslimError
+from edgeslim.ground.export import Proving, Request, Source, export
+from edgeslim.ground.flight import flight_model, slimmed_checkpoint
+from edgeslim.ground.golden import golden_tiles, proof_tiles
+from edgeslim.manifest import Manifest
+from edgeslim.onboard.runtime import Runtime, load_runtime
+from edgeslim.target import take_target
 
 RESULT = Path(__file__).parent / "results" / "formats"
 TARGETS = ("onnx", "openvino", "tflite")
@@ -276,6 +272,9 @@ def main() -> None:
     parser.add_argument("--max-drop", type=float, default=0.01)
     parser.add_argument("-o", "--out", type=Path, default=RESULT, help="OUT.json and OUT.md")
     arguments = parser.parse_args()
+    if os.environ.get("OPENBLAS_NUM_THREADS") != str(arguments.threads):  # NumPy reads it when it is loaded
+        os.environ["OPENBLAS_NUM_THREADS"] = str(arguments.threads)
+        os.execv(sys.executable, [sys.executable, *sys.argv])
     if not subjects.EUROSAT.exists() or not subjects.WEIGHTS.exists():
         sys.exit("formats.py: found no ../shared/data with EuroSAT and the ViT-S/14, expected both: nothing measured")
     gemm = peak_gflop_s(arguments.threads)

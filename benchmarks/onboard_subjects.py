@@ -142,8 +142,9 @@ def make_artifact(out: Path, encoder: str, width_multiplier: float, bands: int, 
 
     import torch
 
+    from edgeslim.ground.capture import Proving, Request, Source
     from edgeslim.ground.checkpoint import Checkpoint
-    from edgeslim.ground.export import Proving, Request, Source, export
+    from edgeslim.ground.export import export
     from edgeslim.ground.flight import profile_checkpoint
     from edgeslim.ground.golden import synthetic_tiles
     from edgeslim.ground.vit import Vit

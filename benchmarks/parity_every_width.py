@@ -20,7 +20,8 @@ from rich.console import Console
 from rich.table import Table
 
 from edgeslim import cost
-from edgeslim.ground.export import Proving, Request, Source, export
+from edgeslim.ground.capture import Proving, Request, Source
+from edgeslim.ground.export import export
 from edgeslim.ground.flight import flight_model, profile_checkpoint, slimmed_checkpoint
 from edgeslim.ground.golden import synthetic_tiles
 from edgeslim.ground.labelled import load_labelled

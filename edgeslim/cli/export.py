@@ -63,7 +63,7 @@ def export(
     from edgeslim import cost
     from edgeslim.cli.ground import chosen_width, full_checkpoint, requests_of
     from edgeslim.errors import UsageError
-    from edgeslim.ground.export import Proving, Source
+    from edgeslim.ground.capture import Proving, Source
     from edgeslim.ground.export import export as run_export
     from edgeslim.ground.golden import golden_tiles, proof_tiles
     from edgeslim.onboard.uplink.bundle import write_bundle

@@ -9,8 +9,8 @@ from typing import TYPE_CHECKING, Any
 from edgeslim.errors import InputError, MissingExtra, UsageError
 
 if TYPE_CHECKING:
+    from edgeslim.ground.capture import Request
     from edgeslim.ground.checkpoint import Checkpoint
-    from edgeslim.ground.export import Request
     from edgeslim.profile import Profile
 
 
@@ -64,7 +64,7 @@ def requests_of(
     targets have is left to those. Raises UsageError where no target has it, or where "all" has no plan.
     """
     from edgeslim.device import take_device
-    from edgeslim.ground.export import Request
+    from edgeslim.ground.capture import Request
     from edgeslim.target import take_target, targets_on
 
     if targets and "all" in targets:

@@ -9,9 +9,10 @@ import pytest
 import torch
 
 from edgeslim import cost
+from edgeslim.ground.capture import Proving, Request, Source
 from edgeslim.ground.card import score_widths
 from edgeslim.ground.checkpoint import Checkpoint
-from edgeslim.ground.export import Proving, Request, Source, export
+from edgeslim.ground.export import export
 from edgeslim.ground.flight import profile_checkpoint, slimmed_checkpoint
 from edgeslim.ground.golden import synthetic_tiles
 from edgeslim.ground.labelled import load_labelled

@@ -14,8 +14,9 @@ import torch
 
 from edgeslim import cost
 from edgeslim.errors import ConvertError, InputError, PackError, ParityError
+from edgeslim.ground.capture import Proving, Request, Source
 from edgeslim.ground.checkpoint import Checkpoint
-from edgeslim.ground.export import Exported, Proving, Request, Source, export
+from edgeslim.ground.export import Exported, export
 from edgeslim.ground.flight import flight_model, profile_checkpoint, slimmed_checkpoint
 from edgeslim.ground.formats import Written
 from edgeslim.ground.formats import onnx as onnx_format

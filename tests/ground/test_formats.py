@@ -13,7 +13,8 @@ import pytest
 import torch
 
 from edgeslim.errors import InputError, MissingExtra, PackError, ParityError
-from edgeslim.ground.export import Exported, Proving, Request, Source, export
+from edgeslim.ground.capture import Proving, Request, Source
+from edgeslim.ground.export import Exported, export
 from edgeslim.ground.flight import FlightModel, flight_model, profile_checkpoint, slimmed_checkpoint
 from edgeslim.ground.formats import Written, format_called
 from edgeslim.ground.golden import GoldenTiles, hostile_tiles, synthetic_tiles
@@ -26,6 +27,7 @@ from edgeslim.target import take_target
 from edgeslim.units import ARITHMETIC
 
 FORMATS = ("onnx", "openvino", "tflite")
+HOSTILE = 8
 EVERY = [(name, precision) for name in FORMATS for precision in take_target(name).precisions]
 
 
@@ -100,7 +102,7 @@ def test_the_certificate_says_what_was_proven(
         assert parity.missed(certificate.ceiling) is None
         assert parity.feature_cosine is not None
         assert parity.feature_cosine > (0.9 if "int8" in precision else 0.9999)
-    assert certificate.hostile.tiles == len(hostile_tiles_of_eight())
+    assert certificate.hostile.tiles == HOSTILE
     assert certificate.score is not None
     assert certificate.score[0] == 1.0
     assert certificate.score[1] >= 0.99
@@ -108,10 +110,6 @@ def test_the_certificate_says_what_was_proven(
         plain = every[name, "fp32"].manifest.certificate
         assert plain is not None
         assert certificate.batches["1"].max_abs > 3 * plain.batches["1"].max_abs
-
-
-def hostile_tiles_of_eight() -> range:
-    return range(8)
 
 
 @pytest.mark.parametrize(("name", "precision"), EVERY)
@@ -361,6 +359,6 @@ def test_a_card_may_only_tighten() -> None:
 
 def test_hostile_tiles_are_what_they_say(tiny: Profile) -> None:
     tiles = hostile_tiles(tiny).tiles
-    assert len(tiles) == len(hostile_tiles_of_eight())
+    assert len(tiles) == HOSTILE
     assert sum(np.ptp(tile) == 0 for tile in tiles) == 5
     assert tiles.max() == 65535

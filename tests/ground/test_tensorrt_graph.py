@@ -12,7 +12,8 @@ import onnxruntime
 import pytest
 from onnx import TensorProto, helper, numpy_helper
 
-from edgeslim.ground.export import Proving, Request, Source, export
+from edgeslim.ground.capture import Proving, Request, Source
+from edgeslim.ground.export import export
 from edgeslim.ground.flight import profile_checkpoint
 from edgeslim.ground.formats.opset import lower_opset
 from edgeslim.ground.golden import synthetic_tiles

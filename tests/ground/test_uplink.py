@@ -8,8 +8,9 @@ from pathlib import Path
 import pytest
 import torch
 
+from edgeslim.ground.capture import Proving, Request, Source
 from edgeslim.ground.checkpoint import Checkpoint
-from edgeslim.ground.export import Proving, Request, Source, export
+from edgeslim.ground.export import export
 from edgeslim.ground.flight import profile_checkpoint
 from edgeslim.ground.golden import synthetic_tiles
 from edgeslim.onboard.uplink.apply import apply
