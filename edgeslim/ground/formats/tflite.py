@@ -5,7 +5,6 @@ from __future__ import annotations
 import contextlib
 import io
 import logging
-import os
 import re
 import warnings
 from collections import Counter
@@ -21,6 +20,7 @@ from torch import nn
 
 from edgeslim.errors import MissingExtra
 from edgeslim.ground.formats import Written
+from edgeslim.onboard.quiet import quiet_libraries
 from edgeslim.onboard.runtimes.litert import interpreter_class
 from edgeslim.target import Target
 
@@ -115,20 +115,16 @@ def quiet() -> Iterator[None]:
     """The converter's libraries speak through loggers, warnings and the file descriptors themselves."""
     before = logging.root.manager.disable
     logging.disable(logging.CRITICAL)
-    kept = os.dup(2)
     try:
         with (
-            Path(os.devnull).open("w") as nothing,
+            quiet_libraries(),
             warnings.catch_warnings(),
             contextlib.redirect_stdout(io.StringIO()),
             contextlib.redirect_stderr(io.StringIO()),
         ):
-            os.dup2(nothing.fileno(), 2)
             warnings.simplefilter("ignore")
             yield
     finally:
-        os.dup2(kept, 2)
-        os.close(kept)
         logging.disable(before)
 
 

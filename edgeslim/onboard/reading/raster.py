@@ -15,6 +15,7 @@ from rasterio.enums import MaskFlags
 from rasterio.windows import Window
 
 from edgeslim.errors import InputError, UsageError
+from edgeslim.onboard.quiet import quiet_libraries
 from edgeslim.onboard.reading.decoding import decoding_of
 from edgeslim.onboard.reading.gdal import GDAL_ERRORS, DamageLog
 from edgeslim.onboard.reading.header import Header, check_header
@@ -83,8 +84,9 @@ class Raster:
     def _open(self, name: str, driver: str, image: int | None) -> Any:
         # Drivers are named, because GDAL would otherwise try every one it has; some of them talk to the network.
         try:
-            dataset = self._stack.enter_context(rasterio.open(name, driver=driver))
-            images = dataset.subdatasets
+            with quiet_libraries():  # of a place beyond any file, libtiff complains past GDAL
+                dataset = self._stack.enter_context(rasterio.open(name, driver=driver))
+                images = dataset.subdatasets
             if image is None:
                 if len(images) > 1:
                     self.warnings.append(
@@ -99,7 +101,8 @@ class Raster:
                 check = check_header(self.path, int(number))
                 self._header = check
                 dataset.close()
-                dataset = self._stack.enter_context(rasterio.open(images[image - 1], driver=driver))
+                with quiet_libraries():
+                    dataset = self._stack.enter_context(rasterio.open(images[image - 1], driver=driver))
             elif not self.virtual:
                 self._header = check_header(self.path)
             return dataset

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 import queue
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -13,6 +12,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from edgeslim.errors import InputError, MissingExtra
+from edgeslim.onboard.quiet import quiet_libraries
 from edgeslim.onboard.runtime import F32, as_float32, one_line
 
 
@@ -85,19 +85,6 @@ class LiteRt:
             self._idle.put(networks)
 
 
-@contextmanager
-def _quiet() -> Iterator[None]:
-    """The library tells standard error itself which kernels it took."""
-    kept = os.dup(2)
-    try:
-        with Path(os.devnull).open("w") as nothing:
-            os.dup2(nothing.fileno(), 2)
-        yield
-    finally:
-        os.dup2(kept, 2)
-        os.close(kept)
-
-
 class _Network:
     """One interpreter: one file, one caller at a time."""
 
@@ -106,7 +93,7 @@ class _Network:
         if not path.is_file():
             raise InputError(f"{path}: found no such file, expected a TFLite model; `edgeslim export` makes one")
         try:
-            with _quiet():
+            with quiet_libraries():
                 self._interpreter = interpreter(model_path=str(path), num_threads=threads)
                 self._interpreter.allocate_tensors()
             signature = self._interpreter.get_signature_runner()

@@ -24,6 +24,7 @@ from edgeslim.errors import InputError, UsageError
 from edgeslim.onboard.reading.acquired import rfc3339
 from edgeslim.onboard.reading.header import _Reader
 from edgeslim.onboard.reading.nodata import mark_of, strike
+from edgeslim.onboard.reading.raster import Raster
 from edgeslim.onboard.reading.scene import Scene, SceneOptions, gdal_environment
 from edgeslim.profile import Band, Radiometry
 from tests.onboard.artifacts import SENTINEL2, UTM, bands_named, make_scene, smooth
@@ -554,3 +555,14 @@ def test_directories_in_a_circle(tmp_path: Path) -> None:
 )
 def test_times(text: str, time: str | None) -> None:
     assert rfc3339(text) == time
+
+
+def test_a_place_beyond_any_file_is_told_once(tmp_path: Path, capfd: pytest.CaptureFixture[str]) -> None:
+    """libtiff complains of it on standard error by itself, past GDAL's errors."""
+    path = make_scene(tmp_path / "scene.tif", np.ones((3, 8, 8), np.uint16), BIGTIFF="YES")
+    data = bytearray(path.read_bytes())
+    data[8:16] = (0x3900_0000_0000_0000).to_bytes(8, "little")
+    path.write_bytes(data)
+    with gdal_environment(), pytest.raises(InputError, match="not a GeoTIFF that can be opened"):
+        Raster(path)
+    assert capfd.readouterr() == ("", "")
