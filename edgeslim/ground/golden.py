@@ -108,8 +108,11 @@ def scene_tiles(profile: Profile, path: Path, accept_gsd: bool, count: int = COU
         if min(scene.width, scene.height) < side:
             raise InputError(f"--tiles {path}: is {scene.width}x{scene.height} px, expected at least {side}x{side}")
         across = math.ceil(math.sqrt(2 * count)) + 6  # some lie on nodata
-        tops = np.unique(np.linspace(0, scene.height - side, across).astype(int))
-        lefts = np.unique(np.linspace(0, scene.width - side, across).astype(int))
+        tops, lefts = (
+            # Many tiles that overlap would prove little more than a few: only the golden ones may.
+            np.unique(np.linspace(0, size - side, across if count <= COUNT else min(across, size // side)).astype(int))
+            for size in (scene.height, scene.width)
+        )
         whole = []
         for top in tops.tolist():
             values, valid = scene.read(top, 0, side, scene.width)

@@ -226,3 +226,15 @@ def test_a_damaged_checkpoint_is_noticed(tiny: Profile, tmp_path: Path) -> None:
     copy.write_bytes(bytes(data))
     with pytest.raises(InputError, match="its SHA-256 is not the card's"):
         profile_checkpoint(replace(tiny, checkpoint=copy))
+
+
+def test_tiles_of_a_scene_that_prove_an_export_do_not_overlap(tiny: Profile, tmp_path: Path) -> None:
+    from edgeslim.ground.golden import proof_tiles
+    from tests.onboard.artifacts import make_scene
+
+    values = np.broadcast_to(np.arange(1, 100 * 100 + 1, dtype=np.uint16).reshape(100, 100), (3, 100, 100))
+    scene = make_scene(tmp_path / "scene.tif", values)
+    tiles, _ = proof_tiles(tiny, scene)
+    assert len(tiles) == (100 // 16) ** 2
+    assert len(np.unique(tiles.tiles[:, 0])) == tiles.tiles[:, 0].size  # no pixel stands in two of them
+    assert len(golden_tiles(tiny, scene)) == 16
