@@ -54,6 +54,8 @@ def one_line(error: BaseException | str) -> str:
 
 def as_float32(tiles: NDArray[np.generic]) -> F32:
     """Tiles as the network takes them, copied only where they must be. Raises InputError for another type."""
+    if tiles.dtype == np.float32:  # the name of a type takes longer to make than a batch to hand over
+        return np.ascontiguousarray(tiles, np.float32)
     if tiles.dtype.name not in TILE_TYPES:
         raise InputError(f"tiles: found {tiles.dtype.name}, expected one of {', '.join(TILE_TYPES)}; convert them")
     return np.ascontiguousarray(tiles, np.float32)
