@@ -18,6 +18,7 @@ import torch
 
 from edgeslim.errors import ConvertError, EdgeslimError, InputError, PackError, ParityError
 from edgeslim.ground.capture import Captured, Proving, Request, Source, capture, check_licence, first_line
+from edgeslim.ground.flight import folded_model
 from edgeslim.ground.formats import Format, Written, format_called
 from edgeslim.ground.pack import manifest_of, pack
 from edgeslim.ground.place import check_parent, check_place, swap
@@ -122,7 +123,7 @@ def _convert(captured: Captured, target: Target, module: Format, folder: Path) -
     )
     try:
         folder.mkdir()
-        written = module.convert(captured.model, example, target, proving.batches, folder)
+        written = module.convert(folded_model(captured.model), example, target, proving.batches, folder)
         try:
             target.require_graph(written.graph)
         except InputError as error:

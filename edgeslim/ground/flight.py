@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
+import copy
+
 import torch
 from torch import Tensor, nn
 
 from edgeslim.errors import InputError
 from edgeslim.ground.checkpoint import Checkpoint, read_checkpoint
 from edgeslim.ground.slim import slim
-from edgeslim.ground.vit import Vit
+from edgeslim.ground.vit import Vit, fold_layer_scale
 from edgeslim.manifest import sha256_of
 from edgeslim.profile import Profile, Radiometry
 
@@ -66,6 +68,15 @@ def flight_model(profile: Profile, slimmed: Checkpoint) -> FlightModel:
     Raises InputError where the card lacks radiometry or the checkpoint a head.
     """
     return FlightModel(slimmed.build(), slimmed.head(slimmed.architecture.head_dim), radiometry_of(profile)).eval()
+
+
+def folded_model(model: FlightModel) -> FlightModel:
+    """The same function in fewer operators, for a converter. What it becomes is held against the unfolded model."""
+    if not model.encoder.arch.layer_scale:
+        return model
+    folded = copy.deepcopy(model)
+    folded.encoder = fold_layer_scale(model.encoder)
+    return folded
 
 
 def profile_checkpoint(profile: Profile) -> tuple[Checkpoint, str]:

@@ -5,6 +5,8 @@ State-dict keys follow timm (`blocks.0.attn.qkv.weight`, rows [3, heads, head_di
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
@@ -214,3 +216,19 @@ def fold_batch_norm(encoder: Vit) -> Vit:
         index += 2
     folded.load_state_dict(state)
     return folded.eval()
+
+
+def fold_layer_scale(encoder: Vit) -> Vit:
+    """The same function without LayerScale: each is folded into the matrix product before it.
+
+    gamma * (W x + b) = (diag(gamma) W) x + gamma * b.
+    """
+    folded = Vit(replace(encoder.arch, layer_scale=False)).eval()
+    state = {k: v.detach().clone() for k, v in encoder.state_dict().items()}
+    for number in range(encoder.arch.depth if encoder.arch.layer_scale else 0):
+        for scale, layer in (("ls1", "attn.proj"), ("ls2", "mlp.fc2")):
+            gamma, before = state.pop(f"blocks.{number}.{scale}.gamma"), f"blocks.{number}.{layer}"
+            state[f"{before}.weight"] *= gamma[:, None]
+            state[f"{before}.bias"] *= gamma
+    folded.load_state_dict(state)
+    return folded

@@ -19,6 +19,7 @@ from edgeslim.ground.flight import FlightModel, flight_model, profile_checkpoint
 from edgeslim.ground.formats import Written, format_called
 from edgeslim.ground.golden import GoldenTiles, hostile_tiles, synthetic_tiles
 from edgeslim.ground.quantisation import layers_by_harm, layers_to_try
+from edgeslim.ground.vit import Vit, fold_layer_scale, init_weights
 from edgeslim.manifest import read_manifest
 from edgeslim.onboard.check import check_artifact
 from edgeslim.onboard.runtime import open_runtime
@@ -137,6 +138,48 @@ def test_the_graph_is_clean(every: dict[tuple[str, str], Exported], name: str) -
         assert training not in operators
     if name != "tflite":
         assert operators.get("LayerNormalization", operators.get("MVN")) == 5
+
+
+def test_layer_scale_is_folded_into_the_product_before_it(tiny: Profile) -> None:
+    arch = replace(tiny.architecture, layer_scale=True)
+    encoder = Vit(arch).eval()
+    random = torch.Generator().manual_seed(3)
+    init_weights(encoder, random)
+    with torch.no_grad():
+        for name, parameter in encoder.named_parameters():
+            if "ls" in name or name.endswith("bias"):
+                parameter.copy_(torch.randn(parameter.shape, generator=random))
+    tiles = torch.randn(4, arch.bands, arch.tile_px, arch.tile_px, generator=random)
+    folded = fold_layer_scale(encoder)
+    assert not [name for name, _ in folded.named_parameters() if ".ls" in name]
+    with torch.inference_mode():
+        torch.testing.assert_close(folded(tiles), encoder(tiles), rtol=1e-4, atol=1e-5)
+
+
+@pytest.mark.parametrize("precision", take_target("onnx").precisions)
+def test_every_level_of_optimisation_gives_the_same_answers(
+    every: dict[tuple[str, str], Exported], tiny: Profile, precision: str
+) -> None:
+    import onnxruntime
+    import openvino
+
+    folder, manifest = every["onnx", precision].folder, every["onnx", precision].manifest
+    path = folder / manifest.models["any"]
+    tiles = real_tiles(tiny, 40).tiles
+    expected = open_runtime(folder, manifest, 1).run(tiles)
+    # Int8 is summed in whole numbers, but what it is scaled by is not: where a kernel rounds a value to another step,
+    # one step of one activation is the difference.
+    allowed = 1e-5 * float(np.ptp(expected)) if precision in ("fp32", "fp16") else manifest.golden.tolerance
+    levels = onnxruntime.GraphOptimizationLevel
+    for level in (levels.ORT_DISABLE_ALL, levels.ORT_ENABLE_BASIC, levels.ORT_ENABLE_EXTENDED, levels.ORT_ENABLE_ALL):
+        options = onnxruntime.SessionOptions()
+        options.graph_optimization_level = level
+        session = onnxruntime.InferenceSession(str(path), options, providers=["CPUExecutionProvider"])
+        (found,) = session.run([manifest.output_name], {manifest.input_name: tiles})
+        assert np.abs(found - expected).max() <= allowed, level
+    compiled = openvino.Core().compile_model(path, "CPU", {"INFERENCE_PRECISION_HINT": "f32"})
+    found = compiled(tiles)[manifest.output_name]
+    assert np.abs(found - expected).max() <= allowed
 
 
 @pytest.mark.parametrize("name", FORMATS)
