@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import ast
 import contextlib
+import inspect
 import io
 import logging
 import os
@@ -94,7 +95,8 @@ def quantise(
             if precision == "int8-dynamic":
                 _dynamic(path, made, left_out)
             else:
-                _static(path, made, left_out, calibration)
+                # Beside the network, of which they are: whichever layers are left out, the ranges stay the same.
+                _static(path, made, left_out, calibration, base.folder.with_name(f"{base.folder.name}-ranges.json"))
             proto = onnx.load(made)
         del proto.metadata_props[:]
     proto.producer_name, proto.producer_version = "edgeslim", ""
@@ -120,8 +122,10 @@ def _dynamic(path: Path, made: Path, left_out: list[str]) -> None:
     )
 
 
-def _static(path: Path, made: Path, left_out: list[str], calibration: NDArray[np.float32]) -> None:
+def _static(path: Path, made: Path, left_out: list[str], calibration: NDArray[np.float32], ranges: Path) -> None:
     from onnxruntime.quantization import CalibrationDataReader, QuantFormat, QuantType, quantize_static
+
+    caches = "calibration_cache_path" in inspect.signature(quantize_static).parameters  # older releases lack it
 
     class Reader(CalibrationDataReader):  # type: ignore[misc]
         def __init__(self) -> None:
@@ -142,6 +146,7 @@ def _static(path: Path, made: Path, left_out: list[str], calibration: NDArray[np
         weight_type=QuantType.QInt8,
         nodes_to_exclude=left_out,
         extra_options={"MatMulConstBOnly": True},
+        **({"calibration_cache_path": ranges} if caches else {}),
     )
 
 
