@@ -1,10 +1,13 @@
 """Every format in every precision: how large, how equal, how good, how fast, and how near to what this machine can do?
 
-    python benchmarks/formats.py [--subjects embedded,vit-s14] [--widths 1,0.5,0.25] [--count 1024] [--threads 1]
+    python benchmarks/formats.py [--subjects embedded,vit-s14] [--widths 1,0.5,0.25] [--count embedded=1024,vit-s14=128]
+        [--threads 1] [--timmx-python ENV/bin/python] [--make-only | --time-only]
 
-Exports each width of each encoder in every format and precision with `edgeslim export`'s own code, proven on real
-tiles (EuroSAT's test part), then times the artifacts, torch eager and the bare libraries in one process, all on the
-same number of threads, in turns: of each round the median is taken, of the rounds the least.
+First each width of each encoder is exported in every format and precision with `edgeslim export`'s own code, proven on
+real tiles (EuroSAT's test part), into build/benchmarks/formats; that takes an hour, and other work beside it does no
+harm. Then the artifacts, torch eager and the bare libraries are timed in one process, all on the same number of
+threads, in turns: of each round the median is taken, of the rounds the least. That takes ten minutes and wants the
+machine for itself.
 
     ms            `Runtime.run`, a tile, at batch 1 and 8
     / torch       the same of torch eager, in the same rounds
@@ -12,7 +15,9 @@ same number of threads, in turns: of each round the median is taken, of the roun
     of peak       FLOP of the encoder's matrix products a second / the most that a float32 matrix product reaches here:
                   the best of three sizes in NumPy (OpenBLAS) and torch (oneDNN or MKL), on as many threads
 
-A row that is slower than torch, or than fp32 in the same format, says so in bold.
+A row that is slower than torch, or than fp32 in the same format, says so in bold. timmx, from an environment of its
+own (`pip install 'timmx[onnx,openvino,litert]==0.10.1'`), exports a ViT-S of random weights for each format, at batch 1; it
+is timed by the bare library.
 """
 
 from __future__ import annotations
@@ -20,8 +25,9 @@ from __future__ import annotations
 import argparse
 import json
 import os
+import shutil
+import subprocess
 import sys
-import tempfile
 import time
 from collections.abc import Callable
 from pathlib import Path
@@ -37,7 +43,7 @@ from edgeslim.errors import EdgeslimError
 from edgeslim.ground.export import Proving, Request, Source, export
 from edgeslim.ground.flight import flight_model, slimmed_checkpoint
 from edgeslim.ground.golden import golden_tiles, proof_tiles
-from edgeslim.manifest import Manifest
+from edgeslim.manifest import Manifest, read_manifest
 from edgeslim.onboard.runtime import Runtime, load_runtime
 from edgeslim.target import take_target
 
@@ -139,49 +145,133 @@ def time_all(
     return best
 
 
-def measure(subject: subjects.Subject, width: float, arguments: argparse.Namespace, peak: float) -> dict[str, Any]:
-    """All rows of one width."""
+def folder_of(subject: str, width: float) -> Path:
+    """Where the artifacts of one width lie."""
+    return subjects.SCRATCH / "formats" / f"{subject}-w{width:g}"
+
+
+def make(subject: subjects.Subject, name: str, width: float, count: int, max_drop: float) -> None:
+    """Export one width in every format and precision; what is refused leaves a line in refused.json."""
     profile = subject.profile
     golden = golden_tiles(profile, subject.tiles)
     tiles, calibration = proof_tiles(profile, subject.tiles)
-    if len(tiles) > arguments.count:
-        tiles = tiles.at(np.linspace(0, len(tiles) - 1, arguments.count).round().astype(np.intp))
-    proving = Proving(golden, tiles, calibration, BATCHES, arguments.max_drop)
+    if len(tiles) > count:
+        tiles = tiles.at(np.linspace(0, len(tiles) - 1, count).round().astype(np.intp))
+    proving = Proving(golden, tiles, calibration, BATCHES, max_drop)
     source = Source(profile, subject.checkpoint, "", width)
+    folder = folder_of(name, width)
+    shutil.rmtree(folder, ignore_errors=True)
+    folder.mkdir(parents=True)
+    refused: dict[str, str] = {}
+    for target in map(take_target, TARGETS):
+        for precision in target.precisions:
+            request = Request(target, precision)
+            print(f"{profile.id} w {width:g}: {request.name}", file=sys.stderr, flush=True)
+            try:
+                export(source, [request], proving, folder / request.name)
+            except EdgeslimError as error:
+                refused[request.name] = str(error)
+    (folder / "refused.json").write_text(json.dumps(refused, indent=2) + "\n")
+
+
+def measure(subject: subjects.Subject, name: str, width: float, threads: int, peak: float) -> dict[str, Any]:
+    """All rows of one width whose artifacts were made."""
+    folder, profile = folder_of(name, width), subject.profile
+    if not (folder / "refused.json").is_file():
+        sys.exit(f"formats.py: found no artifacts in {folder}, expected those of --make-only")
+    artifacts = {
+        path.parent.name: (path.parent, read_manifest(path.parent)) for path in sorted(folder.glob("*/manifest.json"))
+    }
+    names = [Request(target, precision).name for target in map(take_target, TARGETS) for precision in target.precisions]
+    artifacts = {name: artifacts[name] for name in names if name in artifacts}
+    golden = golden_tiles(profile, subject.tiles)
     arch = profile.architecture.at(width)
     gflop = cost.flop(arch, profile.num_classes) / 1e9
-    artifacts: dict[str, tuple[Path, Manifest]] = {}
-    refused: dict[str, str] = {}
-    with tempfile.TemporaryDirectory(dir=subjects.SCRATCH) as folder:
-        for name in TARGETS:
-            target = take_target(name)
-            for precision in target.precisions:
-                request = Request(target, precision)
-                print(f"{profile.id} w {width:g}: {request.name}", file=sys.stderr, flush=True)
-                try:
-                    (done,) = export(source, [request], proving, Path(folder) / request.name)
-                except EdgeslimError as error:
-                    refused[request.name] = str(error)
-                    continue
-                artifacts[request.name] = done.folder, done.manifest
-        module = flight_model(profile, slimmed_checkpoint(subject.checkpoint, width))
-        times = {
-            batch: time_all(
-                artifacts, module, np.resize(golden.tiles, (batch, *golden.tiles.shape[1:])).astype(np.float32),
-                arguments.threads,
-            )
-            for batch in BATCHES
-        }  # fmt: skip
-        rows = [_row("torch", None, None, times, gflop, peak)]
-        rows += [_row(name, *artifacts[name], times, gflop, peak) for name in artifacts]
+    module = flight_model(profile, slimmed_checkpoint(subject.checkpoint, width))
+    times = {
+        batch: time_all(
+            artifacts, module, np.resize(golden.tiles, (batch, *golden.tiles.shape[1:])).astype(np.float32), threads
+        )
+        for batch in BATCHES
+    }
+    rows = [_row("torch", None, None, times, gflop, peak)]
+    rows += [_row(name, *artifacts[name], times, gflop, peak) for name in artifacts]
+    certificates = [m.certificate for _, m in artifacts.values() if m.certificate is not None]
     return {
         "encoder": profile.id,
         "width_multiplier": width,
         "gflop": gflop,
-        "tiles": len(tiles),
+        "verdict": certificates[0].verdict,
         "rows": rows,
-        "refused": refused,
+        "refused": json.loads((folder / "refused.json").read_text()),
     }
+
+
+def timmx_rows(python: Path, threads: int, peak: float) -> list[dict[str, Any]]:
+    """What timmx makes of timm's ViT-S/14 at 224 px, or else of its ViT-S/16, timed as `bare_call` times ours."""
+    rows = []
+    for target, suffix in (("onnx", "onnx"), ("openvino", "xml"), ("litert", "tflite")):
+        for model, patch in (("vit_small_patch14_dinov2", 14), ("vit_small_patch16_224", 16)):
+            made = subjects.SCRATCH / "timmx" / f"{model}.{suffix}"
+            made.parent.mkdir(parents=True, exist_ok=True)
+            made.unlink(missing_ok=True)
+            words = [
+                "export",
+                target,
+                model,
+                "--num-classes",
+                "10",
+                "--input-size",
+                "3",
+                "224",
+                "224",
+                "--output",
+                made,
+            ]
+            done = subprocess.run([python.with_name("timmx"), *words], capture_output=True, text=True, check=False)
+            row: dict[str, Any] = {"format": target, "model": model}
+            rows.append(row)
+            if done.returncode or not made.exists():
+                said = [line for line in (done.stderr + done.stdout).splitlines() if "rror" in line or "FAIL" in line]
+                row["refused"] = " ".join((said or ["no file"])[-1].split())[:160]
+                continue
+            tokens, d, h = (224 // patch) ** 2 + 1, 384, 1536
+            macs = 12 * (tokens * d * (4 * d + 2 * h) + 2 * tokens**2 * d) + (tokens - 1) * 3 * patch**2 * d + 10 * d
+            tile = np.random.default_rng(0).standard_normal((1, 3, 224, 224), np.float32)
+            row["ms_1"] = best_s(plain_call(made, tile, threads)) * 1e3
+            row["of_peak_1"] = 2 * macs / 1e9 / (row["ms_1"] / 1e3) / peak
+            break
+    return rows
+
+
+def plain_call(path: Path, tile: np.ndarray, threads: int) -> Callable[[], Any]:
+    """A file of one input, as its library runs it."""
+    if path.suffix == ".onnx":
+        import onnxruntime
+
+        options = onnxruntime.SessionOptions()
+        options.intra_op_num_threads = threads
+        session = onnxruntime.InferenceSession(str(path), options, providers=["CPUExecutionProvider"])
+        return lambda: session.run(None, {session.get_inputs()[0].name: tile})
+    if path.suffix == ".xml":
+        import openvino
+
+        compiled = openvino.Core().compile_model(
+            path, "CPU", {"INFERENCE_NUM_THREADS": threads, "INFERENCE_PRECISION_HINT": "f32"}
+        )
+        return lambda: compiled(tile)
+    from ai_edge_litert.interpreter import Interpreter
+
+    interpreter = Interpreter(model_path=str(path), num_threads=threads)
+    interpreter.allocate_tensors()
+    index, output = interpreter.get_input_details()[0]["index"], interpreter.get_output_details()[0]["index"]
+
+    def call() -> Any:
+        interpreter.set_tensor(index, tile)
+        interpreter.invoke()
+        return interpreter.get_tensor(output)
+
+    return call
 
 
 def _row(
@@ -230,7 +320,7 @@ def table(record: dict[str, Any]) -> str:
         headings += [f"ms, batch {batch}", "/ torch", "/ bare", "of peak"]
     for case in record["cases"]:
         text += ["", f"## {case['encoder']} at width {case['width_multiplier']:g}: {case['gflop']:.3g} GFLOP a tile, "
-                 f"{case['tiles']} real tiles", ""]  # fmt: skip
+                 f"{case['verdict']}", ""]  # fmt: skip
         base = {row["artifact"]: row for row in case["rows"]}
         rows = []
         for row in case["rows"]:
@@ -256,6 +346,15 @@ def table(record: dict[str, Any]) -> str:
             rows.append(cells)
         text.append(onboard_process.markdown(headings, rows))
         text += [f"\n{name} was refused: {why}" for name, why in case["refused"].items()]
+    if record["timmx"]:
+        text += ["", "## timmx 0.10.1, a ViT-S of random weights, batch 1", ""]
+        rows = [
+            [row["format"], row["model"], row["refused"], ""]
+            if "refused" in row
+            else [row["format"], row["model"], f"{row['ms_1']:.2f}", f"{row['of_peak_1']:.0%}"]
+            for row in record["timmx"]
+        ]
+        text.append(onboard_process.markdown(["format", "timm's model", "ms", "of peak"], rows))
     return "\n".join(text).rstrip() + "\n"
 
 
@@ -267,9 +366,12 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--subjects", default="embedded,vit-s14")
     parser.add_argument("--widths", default=",".join(f"{w:g}" for w in subjects.WIDTHS))
-    parser.add_argument("--count", type=int, default=1024, help="real tiles to prove on, at most")
+    parser.add_argument("--count", default="embedded=1024,vit-s14=128", help="real tiles to prove on, at most")
     parser.add_argument("--threads", type=int, default=1)
     parser.add_argument("--max-drop", type=float, default=0.01)
+    parser.add_argument("--timmx-python", type=Path, help="interpreter of an environment that has timmx")
+    parser.add_argument("--make-only", action="store_true", help="export and prove, time nothing")
+    parser.add_argument("--time-only", action="store_true", help="time what was made before")
     parser.add_argument("-o", "--out", type=Path, default=RESULT, help="OUT.json and OUT.md")
     arguments = parser.parse_args()
     if os.environ.get("OPENBLAS_NUM_THREADS") != str(arguments.threads):  # NumPy reads it when it is loaded
@@ -277,24 +379,30 @@ def main() -> None:
         os.execv(sys.executable, [sys.executable, *sys.argv])
     if not subjects.EUROSAT.exists() or not subjects.WEIGHTS.exists():
         sys.exit("formats.py: found no ../shared/data with EuroSAT and the ViT-S/14, expected both: nothing measured")
+    made = {"embedded": subjects.embedded, "vit-s14": subjects.vit_s14}
+    chosen = {name: made[name]() for name in arguments.subjects.split(",")}
+    counts = dict(pair.split("=") for pair in arguments.count.split(","))
+    cases = [(name, float(width)) for name in chosen for width in arguments.widths.split(",")]
+    if not arguments.time_only:
+        for name, width in cases:
+            make(chosen[name], name, width, int(counts[name]), arguments.max_drop)
+    if arguments.make_only:
+        return
     gemm = peak_gflop_s(arguments.threads)
     peak = max(gemm.values())
     record: dict[str, Any] = {
-        "command": "python benchmarks/formats.py " + " ".join(a for a in sys.argv[1:]),
+        "command": "python benchmarks/formats.py "
+        + " ".join("ENV/bin/python" if a.endswith("/bin/python") else a for a in sys.argv[1:]),
         "machine": onboard_process.machine(),
         "versions": _versions(),
         "threads": arguments.threads,
         "gemm": gemm,
         "peak_gflop_s": peak,
-        "cases": [],
+        "cases": [measure(chosen[name], name, width, arguments.threads, peak) for name, width in cases],
+        "timmx": timmx_rows(arguments.timmx_python, arguments.threads, peak) if arguments.timmx_python else [],
     }
-    made = {"embedded": subjects.embedded, "vit-s14": subjects.vit_s14}
-    for name in arguments.subjects.split(","):
-        subject = made[name]()
-        for width in arguments.widths.split(","):
-            record["cases"].append(measure(subject, float(width), arguments, peak))
-            arguments.out.with_suffix(".json").write_text(json.dumps(record, indent=2) + "\n")
-            arguments.out.with_suffix(".md").write_text(table(record))
+    arguments.out.with_suffix(".json").write_text(json.dumps(record, indent=2) + "\n")
+    arguments.out.with_suffix(".md").write_text(table(record))
     print(table(record))
 
 
