@@ -16,8 +16,8 @@ machine for itself.
                   the best of three sizes in NumPy (OpenBLAS) and torch (oneDNN or MKL), on as many threads
 
 A row that is slower than torch, or than fp32 in the same format, says so in bold. timmx, from an environment of its
-own (`pip install 'timmx[onnx,openvino,litert]==0.10.1'`), exports a ViT-S of random weights for each format, at batch 1; it
-is timed by the bare library.
+own (`pip install 'timmx[onnx,openvino,litert]==0.10.1'`), exports a ViT-S of random weights for each format, at batch
+1; it is timed by the bare library.
 """
 
 from __future__ import annotations
