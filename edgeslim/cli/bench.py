@@ -138,7 +138,8 @@ def _estimate(bench: Bench) -> str:
     )
     if measured is None:
         return text + f"not measured here: give --batch {planned.batch}"
-    return text + f"measured here: {number(measured.p50_ms)} ({measured.p50_ms / planned.latency_ms:.2f} times)"
+    times = measured.p50_ms / planned.latency_ms
+    return text + f"measured here, {_ways(1, measured.threads)}: {number(measured.p50_ms)} ({times:.2f} times)"
 
 
 def _sustained(seen: Sustained) -> list[tuple[str, str]]:
