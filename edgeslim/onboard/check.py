@@ -60,15 +60,44 @@ def check_files(
     folder: Path, manifest: Manifest, threads: int | None = None, batches: tuple[int, ...] | None = None
 ) -> CheckReport:
     """The same for the files in `folder` against a manifest that need not be the one that stands there."""
+    require_golden(folder, manifest)
+    runtime = open_runtime(folder, manifest, threads or available_threads())
+    found = prove(folder, manifest, runtime, batches)
+    return CheckReport(
+        name=manifest.name,
+        runtime=runtime.version,
+        tolerance=manifest.golden.tolerance,
+        synthetic=manifest.golden.synthetic,
+        source=manifest.golden.source,
+        batches=found,
+        warnings=doubts(folder, manifest),
+    )
+
+
+def require_golden(folder: Path, manifest: Manifest) -> None:
+    """Raise UntrustedResult where the golden tiles of an artifact have no hash."""
     if GOLDEN_NAME not in manifest.files:
         raise UntrustedResult(f"{folder}: its manifest has no hash of {GOLDEN_NAME}; export it again")
-    runtime = open_runtime(folder, manifest, threads or available_threads())
+
+
+def prove(
+    folder: Path, manifest: Manifest, runtime: Runtime, batches: tuple[int, ...] | None = None
+) -> dict[int, Parity]:
+    """How far a runtime's logits are from the golden ones at each batch size (default: 1, and all at once).
+
+    Raises ParityError where they differ by more than the manifest's tolerance.
+    """
     tiles, logits = read_golden(folder, manifest)
     found: dict[int, Parity] = {}
     for batch in dict.fromkeys(batches or (1, len(tiles))):
         parity = compare(replay(runtime, tiles, batch), logits)
         parity.require(manifest.golden.tolerance, f"{folder}: {runtime.version} at batch {batch}")
         found[batch] = parity
+    return found
+
+
+def doubts(folder: Path, manifest: Manifest) -> tuple[str, ...]:
+    """What a person should know of an artifact whose golden tiles agree."""
     notes: list[str] = []
     if manifest.providers:
         from edgeslim.onboard.engine import known_doubts
@@ -79,15 +108,7 @@ def check_files(
             f"the golden tiles are SYNTHETIC ({manifest.golden.source}): this proves the arithmetic, not that real "
             "scenes are understood; export with --tiles to prove it on real ones"
         )
-    return CheckReport(
-        name=manifest.name,
-        runtime=runtime.version,
-        tolerance=manifest.golden.tolerance,
-        synthetic=manifest.golden.synthetic,
-        source=manifest.golden.source,
-        batches=found,
-        warnings=tuple(notes),
-    )
+    return tuple(notes)
 
 
 def read_golden(folder: Path, manifest: Manifest) -> tuple[F32, F32]:

@@ -13,9 +13,9 @@ from edgeslim.grid import plan_axis
 from edgeslim.manifest import read_standing
 from edgeslim.onboard.disk import Disk
 from edgeslim.onboard.integrity import Guard
-from edgeslim.onboard.memory import LOADING_BLOCK_BYTES, RUNNING_BLOCK_BYTES, give_back, map_blocks_from
 from edgeslim.onboard.progress import Observer
 from edgeslim.onboard.reading.scene import Scene, SceneOptions, gdal_environment
+from edgeslim.onboard.resident import LOADING_BLOCK_BYTES, RUNNING_BLOCK_BYTES, give_back, map_blocks_from
 from edgeslim.onboard.run import Run
 from edgeslim.onboard.runtime import available_threads, open_runtime
 from edgeslim.onboard.unfinished import Unfinished

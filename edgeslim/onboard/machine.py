@@ -1,8 +1,10 @@
-"""Machine: which TensorRT, ONNX Runtime and GPU are here, asked of the libraries themselves."""
+"""Machine: which computer this is, and which TensorRT, ONNX Runtime and GPU, asked of the libraries themselves."""
 
 from __future__ import annotations
 
 import ctypes
+import os
+import platform
 import re
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -10,7 +12,56 @@ from pathlib import Path
 from typing import Any
 
 from edgeslim.errors import InputError, MissingExtra
-from edgeslim.onboard.runtime import one_line
+from edgeslim.onboard.runtime import available_threads, one_line
+
+
+@dataclass(frozen=True, slots=True)
+class Host:
+    """The computer, as its operating system tells it."""
+
+    board: str
+    """As its firmware calls it: "Raspberry Pi 5 Model B Rev 1.0"; empty where it does not say."""
+    processor: str
+    """Name of the processor; empty where it is not told, as on most ARM boards."""
+    architecture: str
+    """Instruction set: "x86_64", "aarch64"."""
+    cores: int | None
+    """Logical ones."""
+    usable_cores: int
+    """Of them, those that this process may use."""
+    system: str
+    """Operating system."""
+    release: str
+    """Of its kernel."""
+    python: str
+    """Version."""
+
+    def __str__(self) -> str:
+        names = [name for name in (self.board, self.processor) if name] or [self.system]
+        cores = self.usable_cores if self.usable_cores == self.cores else f"{self.usable_cores} of {self.cores}"
+        return f"{', '.join(names)} ({self.architecture}, {cores} core{'s' if self.cores != 1 else ''})"
+
+
+def this_host(root: Path = Path("/proc")) -> Host:
+    """The computer that this process runs on."""
+    processor = re.search(r"^model name\s*:(.*)$", _text(root / "cpuinfo"), re.MULTILINE)
+    return Host(
+        board=" ".join(_text(root / "device-tree" / "model").replace("\0", " ").split()),
+        processor=" ".join(processor[1].split()) if processor else "",
+        architecture=platform.machine(),
+        cores=os.cpu_count(),
+        usable_cores=available_threads(),
+        system=platform.system(),
+        release=platform.release(),
+        python=platform.python_version(),
+    )
+
+
+def _text(path: Path) -> str:
+    try:
+        return path.read_bytes().decode("utf-8", "replace")
+    except OSError:
+        return ""
 
 
 @dataclass(frozen=True, slots=True)

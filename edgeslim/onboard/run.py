@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 import os
-import platform
 import time
 from collections import deque
 from collections.abc import Callable
 from concurrent.futures import Future, ThreadPoolExecutor
+from dataclasses import asdict
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -19,10 +19,12 @@ from edgeslim.onboard.disk import Disk
 from edgeslim.onboard.hashes import Unchanged, hashes_of
 from edgeslim.onboard.integrity import Guard
 from edgeslim.onboard.journal import Kind, as_json
-from edgeslim.onboard.memory import LATE_BYTES, Fit, batch_within, fit, highest_bytes
+from edgeslim.onboard.machine import this_host
+from edgeslim.onboard.memory import LATE_BYTES, Fit, batch_within, fit
 from edgeslim.onboard.progress import Event, Observer, resident_mib
 from edgeslim.onboard.reading.scene import Scene
 from edgeslim.onboard.recorder import Recorder
+from edgeslim.onboard.resident import highest_bytes
 from edgeslim.onboard.stream import Stream
 from edgeslim.onboard.unfinished import Past, RunFolder, Unfinished, differences, read_json
 from edgeslim.onboard.writing.maps import MapPlan
@@ -339,13 +341,7 @@ class Run:
             "chunk_px": [recorder.plan.height_px, recorder.plan.width_px],
             "scene": str(self._scene.path.absolute()),
             "artifact": str(self._artifact.absolute()),
-            "machine": {
-                "system": platform.system(),
-                "release": platform.release(),
-                "architecture": platform.machine(),
-                "cores": os.cpu_count(),
-                "python": platform.python_version(),
-            },
+            "machine": asdict(this_host()),
         }
 
     def _tell(self, kind: str, **data: Any) -> None:

@@ -2,6 +2,7 @@ from __future__ import annotations
 
 import ctypes
 import sys
+from dataclasses import replace
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
@@ -9,7 +10,14 @@ from typing import Any
 import pytest
 
 from edgeslim.errors import InputError, MissingExtra
-from edgeslim.onboard.machine import gpu, onnxruntime_module, tensorrt_version, this_machine, version_from_number
+from edgeslim.onboard.machine import (
+    gpu,
+    onnxruntime_module,
+    tensorrt_version,
+    this_host,
+    this_machine,
+    version_from_number,
+)
 
 
 @pytest.mark.parametrize(
@@ -104,3 +112,19 @@ def test_no_onnx_runtime(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setitem(sys.modules, "onnxruntime", None)
     with pytest.raises(MissingExtra, match=r"edgeslim\[onnx\]"):
         onnxruntime_module()
+
+
+def test_the_host_as_a_board_and_as_a_pc_tell_it(tmp_path: Path) -> None:
+    (tmp_path / "device-tree").mkdir()
+    (tmp_path / "device-tree" / "model").write_bytes(b"Raspberry Pi 5 Model B Rev 1.0\0")
+    (tmp_path / "cpuinfo").write_text("processor\t: 0\nBogoMIPS\t: 108.00\n")
+    board = this_host(tmp_path)
+    assert (board.board, board.processor) == ("Raspberry Pi 5 Model B Rev 1.0", "")
+    (tmp_path / "device-tree" / "model").unlink()
+    (tmp_path / "cpuinfo").write_text("processor\t: 0\nmodel name\t: AMD  EPYC 7B13\nmodel name\t: AMD EPYC 7B13\n")
+    pc = this_host(tmp_path)
+    assert (pc.board, pc.processor) == ("", "AMD EPYC 7B13")
+    assert 1 <= pc.usable_cores <= (pc.cores or pc.usable_cores)
+    text = str(replace(pc, architecture="x86_64", cores=8, usable_cores=2))
+    assert text == "AMD EPYC 7B13 (x86_64, 2 of 8 cores)"
+    assert str(replace(board, architecture="aarch64", cores=4, usable_cores=4)).endswith("Rev 1.0 (aarch64, 4 cores)")
