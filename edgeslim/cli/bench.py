@@ -97,7 +97,7 @@ def print_bench(bench: Bench, console: Console) -> None:
 
 def _table(bench: Bench) -> Table:
     table = Table(box=None, header_style="bold", pad_edge=False)
-    for name in ("Batch", "Calls×threads", "p50 ms", "p95", "p99", "Tiles/s", "Peak MiB", "Open ms", "First"):
+    for name in ("Batch", "Workers", "p50 ms", "p95", "p99", "Tiles/s", "Peak MiB", "Open ms", "First"):
         table.add_column(name, justify="right", no_wrap=True)
     for timing in bench.timings:
         table.add_row(
