@@ -1,6 +1,6 @@
 """Every format in every precision: how large, how equal, how good, how fast, and how near to what this machine can do?
 
-    python benchmarks/formats.py [--subjects embedded,vit-s14] [--widths 1,0.5,0.25] [--count embedded=1024,vit-s14=128]
+    python benchmarks/formats.py [--subjects embedded,vit-s14] [--widths 1,0.5,0.25] [--count embedded=1024,vit-s14=48]
         [--threads 1] [--timmx-python ENV/bin/python] [--make-only | --time-only]
 
 First each width of each encoder is exported in every format and precision with `edgeslim export`'s own code, proven on
@@ -157,6 +157,7 @@ def make(subject: subjects.Subject, name: str, width: float, count: int, max_dro
     tiles, calibration = proof_tiles(profile, subject.tiles)
     if len(tiles) > count:
         tiles = tiles.at(np.linspace(0, len(tiles) - 1, count).round().astype(np.intp))
+        calibration = None if calibration is None else calibration[:count]
     proving = Proving(golden, tiles, calibration, BATCHES, max_drop)
     source = Source(profile, subject.checkpoint, "", width)
     folder = folder_of(name, width)
@@ -366,7 +367,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--subjects", default="embedded,vit-s14")
     parser.add_argument("--widths", default=",".join(f"{w:g}" for w in subjects.WIDTHS))
-    parser.add_argument("--count", default="embedded=1024,vit-s14=128", help="real tiles to prove on, at most")
+    parser.add_argument("--count", default="embedded=1024,vit-s14=48", help="real tiles to prove on, at most")
     parser.add_argument("--threads", type=int, default=1)
     parser.add_argument("--max-drop", type=float, default=0.01)
     parser.add_argument("--timmx-python", type=Path, help="interpreter of an environment that has timmx")

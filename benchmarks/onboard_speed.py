@@ -19,6 +19,8 @@ Ratios of edgeslim's whole process (checks, COGs, journal and reports included):
     CPU         CPU / (bare + decode): both sides start Python and load the network
     wall        one thread: wall / wall of bare; two threads: wall / ((bare + decode) CPU / 2)
 
+"Pixels with edgeslim's class" are few for torchgeo because its grid begins at the lower left corner: other tiles.
+
 GeoDeep and torchgeo need environments of their own (`pip install geodeep`; `pip install torch==2.13.0`, then
 `pip install torchgeo==0.8.1 onnxruntime requests`); without their flags those rows are left out, and the result says
 so.
