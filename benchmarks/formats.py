@@ -150,8 +150,8 @@ def folder_of(subject: str, width: float) -> Path:
     return subjects.SCRATCH / "formats" / f"{subject}-w{width:g}"
 
 
-def make(subject: subjects.Subject, name: str, width: float, count: int, max_drop: float) -> None:
-    """Export one width in every format and precision; what is refused leaves a line in refused.json."""
+def make(subject: subjects.Subject, name: str, width: float, count: int, max_drop: float, precisions: set[str]) -> None:
+    """Export one width in every format, in these precisions; what is refused leaves a line in refused.json."""
     profile = subject.profile
     golden = golden_tiles(profile, subject.tiles)
     tiles, calibration = proof_tiles(profile, subject.tiles)
@@ -161,18 +161,20 @@ def make(subject: subjects.Subject, name: str, width: float, count: int, max_dro
     proving = Proving(golden, tiles, calibration, BATCHES, max_drop)
     source = Source(profile, subject.checkpoint, "", width)
     folder = folder_of(name, width)
-    shutil.rmtree(folder, ignore_errors=True)
-    folder.mkdir(parents=True)
-    refused: dict[str, str] = {}
+    folder.mkdir(parents=True, exist_ok=True)
+    note = folder / "refused.json"
+    refused: dict[str, str] = json.loads(note.read_text()) if note.exists() else {}
     for target in map(take_target, TARGETS):
-        for precision in target.precisions:
+        for precision in [p for p in target.precisions if p in precisions]:
             request = Request(target, precision)
+            shutil.rmtree(folder / request.name, ignore_errors=True)
+            refused.pop(request.name, None)
             print(f"{profile.id} w {width:g}: {request.name}", file=sys.stderr, flush=True)
             try:
                 export(source, [request], proving, folder / request.name)
             except EdgeslimError as error:
                 refused[request.name] = str(error)
-    (folder / "refused.json").write_text(json.dumps(refused, indent=2) + "\n")
+            note.write_text(json.dumps(refused, indent=2) + "\n")
 
 
 def measure(subject: subjects.Subject, name: str, width: float, threads: int, peak: float) -> dict[str, Any]:
@@ -184,6 +186,8 @@ def measure(subject: subjects.Subject, name: str, width: float, threads: int, pe
         path.parent.name: (path.parent, read_manifest(path.parent)) for path in sorted(folder.glob("*/manifest.json"))
     }
     names = [Request(target, precision).name for target in map(take_target, TARGETS) for precision in target.precisions]
+    refused = json.loads((folder / "refused.json").read_text())
+    missing = [name for name in names if name not in artifacts and name not in refused]
     artifacts = {name: artifacts[name] for name in names if name in artifacts}
     golden = golden_tiles(profile, subject.tiles)
     arch = profile.architecture.at(width)
@@ -204,7 +208,8 @@ def measure(subject: subjects.Subject, name: str, width: float, threads: int, pe
         "gflop": gflop,
         "verdict": certificates[0].verdict,
         "rows": rows,
-        "refused": json.loads((folder / "refused.json").read_text()),
+        "refused": refused,
+        "not_made": missing,
     }
 
 
@@ -347,6 +352,7 @@ def table(record: dict[str, Any]) -> str:
             rows.append(cells)
         text.append(onboard_process.markdown(headings, rows))
         text += [f"\n{name} was refused: {why}" for name, why in case["refused"].items()]
+        text += [f"\nNot made: {', '.join(case['not_made'])}."] if case["not_made"] else []
     if record["timmx"]:
         text += ["", "## timmx 0.10.1, a ViT-S of random weights, batch 1", ""]
         rows = [
@@ -370,6 +376,7 @@ def main() -> None:
     parser.add_argument("--count", default="embedded=1024,vit-s14=48", help="real tiles to prove on, at most")
     parser.add_argument("--threads", type=int, default=1)
     parser.add_argument("--max-drop", type=float, default=0.01)
+    parser.add_argument("--precisions", default="fp32,fp16,int8-dynamic,int8-static", help="to make; others stay")
     parser.add_argument("--timmx-python", type=Path, help="interpreter of an environment that has timmx")
     parser.add_argument("--make-only", action="store_true", help="export and prove, time nothing")
     parser.add_argument("--time-only", action="store_true", help="time what was made before")
@@ -386,7 +393,7 @@ def main() -> None:
     cases = [(name, float(width)) for name in chosen for width in arguments.widths.split(",")]
     if not arguments.time_only:
         for name, width in cases:
-            make(chosen[name], name, width, int(counts[name]), arguments.max_drop)
+            make(chosen[name], name, width, int(counts[name]), arguments.max_drop, set(arguments.precisions.split(",")))
     if arguments.make_only:
         return
     gemm = peak_gflop_s(arguments.threads)
