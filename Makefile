@@ -11,7 +11,7 @@ OUT ?= demo/out
 SCENE ?=
 TRAIN_FLAGS := --epochs 46 --calm-epochs 7 --teacher-epochs 24 --random-widths 1 --optimizer muon --precision bf16 --seed 0
 
-.PHONY: demo test lint unit onboard train clean
+.PHONY: demo test lint unit onboard onboard-legacy train clean
 .PRECIOUS: .venv-onboard/%/.installed
 
 demo: .venv/.installed
@@ -38,6 +38,7 @@ onboard: .venv/.installed
 	$(BIN)/edgeslim export --encoder eurosat-rgb -w 0.25 --target onnx --target openvino --target tflite \
 		--precision fp32 --precision fp16 --precision int8-dynamic -o .venv-onboard/artifacts
 	$(MAKE) --no-print-directory $(addprefix onboard-,$(FOUND)) FULL="$(firstword $(FOUND))"
+	$(if $(PYTHON_LEGACY),$(MAKE) --no-print-directory onboard-legacy,@echo "on board: $(NO_LEGACY): not tested with tflite-runtime")
 
 # What takes most of the time runs on the oldest Python, and by `make unit` on the ground's.
 LONG := tests/cli/test_watch.py tests/onboard/odd tests/onboard/reading/test_reading_memory.py \
@@ -46,6 +47,16 @@ onboard-%: .venv-onboard/%/.installed
 	.venv-onboard/$*/bin/python tests/onboard/environment.py
 	@for a in .venv-onboard/artifacts/*; do echo "check $$a" && .venv-onboard/$*/bin/edgeslim check $$a || exit 1; done
 	.venv-onboard/$*/bin/python -m pytest tests --ignore tests/ground $(if $(filter $*,$(FULL)),,$(addprefix --ignore ,$(LONG)))
+
+# tflite-runtime, the predecessor of LiteRT: what it may fly, and what the golden tiles keep it from flying.
+PYTHON_LEGACY = $(if $(filter Linux,$(shell uname -s)),$(firstword $(call python_of,3.11) $(call python_of,3.10)))
+NO_LEGACY := no Linux with Python 3.11 or 3.10
+LEGACY := .venv-onboard/legacy
+onboard-legacy: $(LEGACY)/.installed
+	rm -rf $(LEGACY)/map $(LEGACY)/scene.tif
+	$(LEGACY)/bin/python -m tests.onboard.portable scene $(LEGACY)/scene.tif
+	$(BIN)/edgeslim classify $(LEGACY)/scene.tif --artifact .venv-onboard/artifacts/tflite-fp32 -o $(LEGACY)/map
+	$(LEGACY)/bin/python -m pytest tests/onboard/runtimes/test_legacy.py
 
 # Remakes the embedded encoder from EuroSAT's RGB tiles (TILES=folder or zip); hours on two cores.
 train: .venv/.installed
@@ -57,11 +68,20 @@ train: .venv/.installed
 	$(BIN)/python -m pip install $(PIP_FLAGS) -e '.[ground,ground-openvino,ground-tflite,demo,dev]'
 	touch $@
 
+SHIPPED := $(shell git ls-files edgeslim devices profiles export jetpacks)
 # Installed as a wheel, not in place: the cards and weights must travel in it.
-.venv-onboard/%/.installed: pyproject.toml constraints.txt $(shell git ls-files edgeslim devices profiles export jetpacks)
+.venv-onboard/%/.installed: pyproject.toml constraints.txt $(SHIPPED)
 	$(or $(call python_of,$*),$(error on board: found no Python $*)) -m venv .venv-onboard/$*
 	.venv-onboard/$*/bin/python -m pip install $(PIP_FLAGS) --upgrade pip
 	.venv-onboard/$*/bin/python -m pip install $(PIP_FLAGS) '.[onnx,openvino,tflite]' pytest hypothesis
+	touch $@
+
+$(LEGACY)/.installed: pyproject.toml constraints.txt constraints-legacy.txt $(SHIPPED)
+	$(or $(PYTHON_LEGACY),$(error on board: found $(NO_LEGACY), expected what tflite-runtime has wheels for)) -m venv $(LEGACY)
+	grep -v '^numpy==' constraints.txt | cat - constraints-legacy.txt >$(LEGACY)/constraints.txt
+	$(LEGACY)/bin/python -m pip install $(PIP_FLAGS) --upgrade pip
+	$(LEGACY)/bin/python -m pip install $(subst constraints.txt,$(LEGACY)/constraints.txt,$(PIP_FLAGS)) \
+		'.[tflite-legacy]' pytest hypothesis
 	touch $@
 
 clean:

@@ -93,7 +93,8 @@ class UntrustedResult(EdgeslimError):
 
 
 class MissingExtra(EdgeslimError):
-    """An optional dependency is not installed; the message names the pip line."""
+    """An optional dependency is not installed, or not one that works; the message names the pip line."""
 
-    def __init__(self, module: str, extra: str) -> None:
-        super().__init__(f"{module} is not installed: pip install 'edgeslim[{extra}]'")
+    def __init__(self, module: str, extra: str, found: str = "") -> None:
+        what = f"found {found}, expected {module}" if found else f"{module} is not installed"
+        super().__init__(f"{what}: pip install 'edgeslim[{extra}]'")

@@ -1,4 +1,8 @@
-"""LiteRT (TensorFlow Lite), on the CPU; its predecessor tflite-runtime where only that is installed."""
+"""LiteRT (TensorFlow Lite), on the CPU; its predecessor tflite-runtime where only that is installed.
+
+tflite-runtime 2.14, the last one, computes dynamic int8 wrongly and says nothing: the golden tiles refuse such an
+artifact.
+"""
 
 from __future__ import annotations
 
@@ -17,7 +21,7 @@ from edgeslim.onboard.runtime import F32, as_float32, one_line
 
 
 def interpreter_class() -> tuple[Any, str]:
-    """The interpreter's class, and name and version of its library. Raises MissingExtra where there is none."""
+    """The interpreter's class, and name and version of its library. Raises MissingExtra where none works here."""
     from importlib.metadata import version
 
     try:
@@ -30,7 +34,14 @@ def interpreter_class() -> tuple[Any, str]:
         from tflite_runtime.interpreter import Interpreter as Legacy
     except ImportError:
         raise MissingExtra("ai_edge_litert", "tflite") from None
-    return Legacy, f"tflite-runtime {version('tflite-runtime')}"
+    legacy = f"tflite-runtime {version('tflite-runtime')}"
+    if np.lib.NumpyVersion(np.__version__) >= "2.0.0":  # it is imported, and fails when it loads a network
+        raise MissingExtra(
+            "NumPy below 2 beside it, or ai-edge-litert in its place",
+            "tflite",
+            found=f"{legacy} beside NumPy {np.__version__}",
+        )
+    return Legacy, legacy
 
 
 class LiteRt:

@@ -150,10 +150,25 @@ def test_without_it_the_pip_line_is_named(tmp_path: Path, monkeypatch: pytest.Mo
         LiteRt(files(tmp_path, 1), NAMES, 1)
 
 
-def test_its_predecessor_is_used_where_only_that_is_installed(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+@pytest.fixture
+def predecessor(monkeypatch: pytest.MonkeyPatch) -> None:
     module = ModuleType("tflite_runtime.interpreter")
     module.Interpreter = Interpreter  # type: ignore[attr-defined]
     monkeypatch.setitem(sys.modules, "ai_edge_litert.interpreter", None)
     monkeypatch.setitem(sys.modules, "tflite_runtime", ModuleType("tflite_runtime"))
     monkeypatch.setitem(sys.modules, "tflite_runtime.interpreter", module)
+
+
+@pytest.mark.usefixtures("predecessor")
+def test_its_predecessor_is_used_where_only_that_is_installed(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(np, "__version__", "1.26.4")
     assert LiteRt(files(tmp_path, 1), NAMES, 1).version == "tflite-runtime 0.0"
+
+
+@pytest.mark.usefixtures("predecessor")
+@pytest.mark.parametrize("numpy", ["2.0.0", "2.4.6", "2.5.0rc1"])
+def test_its_predecessor_beside_numpy_2_is_refused(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, numpy: str) -> None:
+    monkeypatch.setattr(np, "__version__", numpy)
+    expected = rf"found tflite-runtime 0\.0 beside NumPy {numpy}, expected NumPy below 2 .*edgeslim\[tflite\]"
+    with pytest.raises(MissingExtra, match=expected):
+        LiteRt(files(tmp_path, 1), NAMES, 1)
