@@ -70,6 +70,9 @@ class Architecture:
     empty: the usual single convolution of patch_size. Never cut."""
     pool: str = "class"
     """Feature: "class" token or "mean" of the patch tokens, after the last LayerNorm."""
+    branches: int = 1
+    """Parallel attentions, and parallel feed-forward networks, that are fused into each block (arXiv 2304.05215):
+    attention_heads and ffn_hidden are those of all together, with unit j of each branch side by side."""
 
     def __post_init__(self) -> None:
         for field, largest in _LARGEST.items():
@@ -84,6 +87,11 @@ class Architecture:
             raise InputError(f"architecture.pool: found {self.pool!r}, expected 'class' or 'mean'")
         if self.pool == "class" and not self.class_token:
             raise InputError("architecture.pool: found 'class' without a class token, expected pool = 'mean'")
+        if not 1 <= self.branches <= 64 or self.attention_heads % self.branches or self.ffn_hidden % self.branches:
+            raise InputError(
+                f"architecture.branches: found {self.branches}, expected 1 to 64 that share out {self.attention_heads} "
+                f"attention_heads and {self.ffn_hidden} ffn_hidden evenly"
+            )
         if self.tile_px % self.patch_size:
             raise InputError(
                 f"architecture.tile_px: found {self.tile_px}, expected a multiple of patch_size {self.patch_size}"
@@ -119,7 +127,7 @@ class Architecture:
         return replace(
             self,
             head_dim=inner_size(self.head_dim, width_multiplier),
-            ffn_hidden=inner_size(self.ffn_hidden, width_multiplier),
+            ffn_hidden=self.branches * inner_size(self.ffn_hidden // self.branches, width_multiplier),
         )
 
     def width_steps(self) -> list[float]:

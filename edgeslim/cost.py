@@ -6,7 +6,8 @@ softmax, additions), as is the custom; those count as traffic of the product tha
 
     MACs = P·C·p²·d + L·(4·N·d·a + 2·N²·a + g·N·d·dh),   a = attention_heads · head_dim,   g = 2 (mlp) or 3 (swiglu)
 
-where P are patches and N all tokens; a convolutional stem replaces the first term. 1 MAC = 2 FLOP.
+where P are patches and N all tokens; a convolutional stem replaces the first term. Blocks of parallel branches count
+as the wide blocks that they are fused into. 1 MAC = 2 FLOP.
 """
 
 from __future__ import annotations

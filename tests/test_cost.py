@@ -24,7 +24,7 @@ EMBEDDED = Architecture(
     stem_channels=(16, 32, 64),
 )
 
-shapes = st.builds(
+single = st.builds(
     Architecture,
     depth=st.integers(1, 4),
     dim=st.sampled_from([24, 64, 96]),
@@ -40,6 +40,14 @@ shapes = st.builds(
     register_tokens=st.integers(0, 4),
     layer_scale=st.booleans(),
 )
+
+
+def fused(arch: Architecture) -> Architecture:
+    """Three of the blocks' branches side by side."""
+    return replace(arch, branches=3, attention_heads=3 * arch.attention_heads, ffn_hidden=3 * arch.ffn_hidden)
+
+
+shapes = single | single.map(fused)
 
 
 @pytest.mark.parametrize(

@@ -53,6 +53,9 @@ PUBLISHED = {
     ),
     "ViT-B/16, 12 bands, mean of the patches": vit_of(768, 12, 12, bands=12, class_token=False, pool="mean"),
     "ViT-L/8, ten bands, 96 px, LayerScale": vit_of(1024, 16, 24, bands=10, patch_size=8, tile_px=96, layer_scale=True),
+    "four parallel branches, 605 M": vit_of(
+        1024, 64, 12, head_dim=64, ffn_hidden=4 * 4096, branches=4, class_token=False, pool="mean"
+    ),
 }
 """Shapes that encoders of the field have."""
 
@@ -97,3 +100,12 @@ def test_slicing_on_the_fly_runs_the_products_of_the_slimmed_encoder() -> None:
         with torch.no_grad(), ProductCounter() as counter:
             encoder(tiles, width)
         assert counter.flop == cost.flop(PLAIN.at(width), batch=2)
+
+
+def test_the_published_size_of_four_parallel_branches() -> None:
+    """605.26 M of arXiv 2304.05215 has a bias in each branch's output projections, and positions that are fixed."""
+    arch = PUBLISHED["four parallel branches, 605 M"]
+    biases = arch.depth * (arch.branches - 1) * 2 * arch.dim
+    assert cost.parameters(arch) + biases - arch.patches * arch.dim == 605_260_800
+    once = vit_of(768, 12, 12, class_token=False, pool="mean")
+    assert round((cost.parameters(once) - once.patches * once.dim) / 1e6) == 86
