@@ -22,6 +22,14 @@ def inner_size(full: int, width_multiplier: float) -> int:
     return max(1, math.floor(round(width_multiplier * full, 9)))
 
 
+def check_cut(width_multiplier: float, depth: int | None, blocks: int) -> None:
+    """Raise InputError for a width multiplier or a number of kept blocks that no encoder of `blocks` blocks has."""
+    if not 0 < width_multiplier <= 1:
+        raise InputError(f"width multiplier: found {width_multiplier}, expected 0 < w <= 1")
+    if depth is not None and not 1 <= depth <= blocks:
+        raise InputError(f"depth: found {depth}, expected 1 to the encoder's {blocks} blocks")
+
+
 _LARGEST = {
     "depth": 1024,
     "dim": 1 << 17,
@@ -117,15 +125,15 @@ class Architecture:
         """Width of q, k, v and of the attention's output: attention_heads * head_dim."""
         return self.attention_heads * self.head_dim
 
-    def at(self, width_multiplier: float) -> Architecture:
-        """The same encoder with each block's inner sizes cut to `width_multiplier`, 0 < s <= 1.
+    def at(self, width_multiplier: float, depth: int | None = None) -> Architecture:
+        """The same encoder with each block's inner sizes cut to `width_multiplier`, 0 < s <= 1, and its first blocks.
 
-        Raises InputError outside that range.
+        All blocks where `depth` is None. Raises InputError outside either range.
         """
-        if not 0 < width_multiplier <= 1:
-            raise InputError(f"width multiplier: found {width_multiplier}, expected 0 < w <= 1")
+        check_cut(width_multiplier, depth, self.depth)
         return replace(
             self,
+            depth=self.depth if depth is None else depth,
             head_dim=inner_size(self.head_dim, width_multiplier),
             ffn_hidden=self.branches * inner_size(self.ffn_hidden // self.branches, width_multiplier),
         )

@@ -44,6 +44,17 @@ def test_a_width_outside_its_range_is_refused(width: float) -> None:
         TINY.at(width)
 
 
+def test_a_depth_keeps_the_first_blocks() -> None:
+    assert TINY.at(0.5, 1) == replace(TINY, depth=1, head_dim=8, ffn_hidden=32)
+    assert TINY.at(1.0, 2) == TINY.at(1.0) == TINY
+
+
+@pytest.mark.parametrize("depth", [0, -1, 3])
+def test_a_depth_that_the_encoder_has_not_is_refused(depth: int) -> None:
+    with pytest.raises(InputError, match="expected 1 to the encoder's 2 blocks"):
+        TINY.at(1.0, depth)
+
+
 def test_width_steps_are_each_kept_head_dim() -> None:
     assert [TINY.at(w).head_dim for w in TINY.width_steps()] == list(range(1, 17))
 

@@ -96,6 +96,17 @@ def test_narrower_never_costs_more(arch: Architecture) -> None:
         assert cost.footprint(narrow).activations_bytes <= cost.footprint(wide).activations_bytes
 
 
+@given(shapes, st.integers(0, 10))
+def test_shallower_never_costs_more(arch: Architecture, classes: int) -> None:
+    for depth in range(1, arch.depth):
+        less, more = arch.at(1.0, depth), arch.at(1.0, depth + 1)
+        assert cost.parameters(less, classes) < cost.parameters(more, classes)
+        assert cost.flop(less, classes) < cost.flop(more, classes)
+        few, many = cost.footprint(less, classes), cost.footprint(more, classes)
+        assert few.activations_bytes <= many.activations_bytes
+        assert few.buffers_bytes <= many.buffers_bytes
+
+
 def test_a_head_adds_its_matrix_and_bias() -> None:
     assert cost.parameters(EMBEDDED, 10) - cost.parameters(EMBEDDED) == 160 * 10 + 10
     assert cost.flop(EMBEDDED, 10) - cost.flop(EMBEDDED) == 2 * 160 * 10

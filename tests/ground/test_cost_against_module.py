@@ -94,6 +94,15 @@ def test_what_the_meta_device_counts_the_cpu_runs(name: str) -> None:
     assert cost.flop(arch) == counter.flop
 
 
+@pytest.mark.parametrize("depth", [1, 5, 11])
+def test_a_depth_cut_on_the_meta_device(depth: int) -> None:
+    arch = PUBLISHED["ViT-B/16"].at(0.25, depth)
+    with torch.device("meta"):
+        encoder, tiles = vit.Vit(arch).eval(), torch.empty(1, arch.bands, arch.tile_px, arch.tile_px)
+    assert cost.parameters(arch) == sum(p.numel() for p in encoder.parameters())
+    assert cost.flop(arch) == count_flop(encoder, tiles)
+
+
 def test_slicing_on_the_fly_runs_the_products_of_the_slimmed_encoder() -> None:
     encoder, tiles = vit.Vit(PLAIN).eval(), torch.zeros(2, PLAIN.bands, PLAIN.tile_px, PLAIN.tile_px)
     for width in WIDTHS:
