@@ -22,6 +22,14 @@ def inner_size(full: int, width_multiplier: float) -> int:
     return max(1, math.floor(round(width_multiplier * full, 9)))
 
 
+def check_cut(width_multiplier: float, depth: int | None, blocks: int) -> None:
+    """Raise InputError for a width multiplier or a number of kept blocks that no encoder of `blocks` blocks has."""
+    if not 0 < width_multiplier <= 1:
+        raise InputError(f"width multiplier: found {width_multiplier}, expected 0 < w <= 1")
+    if depth is not None and not 1 <= depth <= blocks:
+        raise InputError(f"depth: found {depth}, expected 1 to the encoder's {blocks} blocks")
+
+
 _LARGEST = {
     "depth": 1024,
     "dim": 1 << 17,
@@ -70,6 +78,9 @@ class Architecture:
     empty: the usual single convolution of patch_size. Never cut."""
     pool: str = "class"
     """Feature: "class" token or "mean" of the patch tokens, after the last LayerNorm."""
+    branches: int = 1
+    """Parallel attentions, and parallel feed-forward networks, that are fused into each block (arXiv 2304.05215):
+    attention_heads and ffn_hidden are those of all together, with unit j of each branch side by side."""
 
     def __post_init__(self) -> None:
         for field, largest in _LARGEST.items():
@@ -84,6 +95,11 @@ class Architecture:
             raise InputError(f"architecture.pool: found {self.pool!r}, expected 'class' or 'mean'")
         if self.pool == "class" and not self.class_token:
             raise InputError("architecture.pool: found 'class' without a class token, expected pool = 'mean'")
+        if not 1 <= self.branches <= 64 or self.attention_heads % self.branches or self.ffn_hidden % self.branches:
+            raise InputError(
+                f"architecture.branches: found {self.branches}, expected 1 to 64 that share out {self.attention_heads} "
+                f"attention_heads and {self.ffn_hidden} ffn_hidden evenly"
+            )
         if self.tile_px % self.patch_size:
             raise InputError(
                 f"architecture.tile_px: found {self.tile_px}, expected a multiple of patch_size {self.patch_size}"
@@ -109,17 +125,17 @@ class Architecture:
         """Width of q, k, v and of the attention's output: attention_heads * head_dim."""
         return self.attention_heads * self.head_dim
 
-    def at(self, width_multiplier: float) -> Architecture:
-        """The same encoder with each block's inner sizes cut to `width_multiplier`, 0 < s <= 1.
+    def at(self, width_multiplier: float, depth: int | None = None) -> Architecture:
+        """The same encoder with each block's inner sizes cut to `width_multiplier`, 0 < s <= 1, and its first blocks.
 
-        Raises InputError outside that range.
+        All blocks where `depth` is None. Raises InputError outside either range.
         """
-        if not 0 < width_multiplier <= 1:
-            raise InputError(f"width multiplier: found {width_multiplier}, expected 0 < w <= 1")
+        check_cut(width_multiplier, depth, self.depth)
         return replace(
             self,
+            depth=self.depth if depth is None else depth,
             head_dim=inner_size(self.head_dim, width_multiplier),
-            ffn_hidden=inner_size(self.ffn_hidden, width_multiplier),
+            ffn_hidden=self.branches * inner_size(self.ffn_hidden // self.branches, width_multiplier),
         )
 
     def width_steps(self) -> list[float]:

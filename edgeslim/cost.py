@@ -1,21 +1,29 @@
 """Cost: closed-form parameters, FLOP, traffic and peak memory of an architecture, full or slimmed. No torch, no numpy.
 
-Parameters and FLOP are exact: they equal the canonical module's (edgeslim/ground/vit.py) own parameters and the
-matrix products that it runs, attention's two included. FLOP leave out what is not a matrix product (LayerNorm, GELU,
-softmax, additions), as is the custom; those count as traffic of the product that they stand beside.
+Parameters and FLOP are exact: they equal the canonical module's (edgeslim/ground/vit.py, convnext.py) own parameters
+and the matrix products that it runs, attention's two included. FLOP leave out what is not a matrix product (LayerNorm,
+GELU, GRN, softmax, additions), as is the custom; those count as traffic of the product that they stand beside.
 
     MACs = P·C·p²·d + L·(4·N·d·a + 2·N²·a + g·N·d·dh),   a = attention_heads · head_dim,   g = 2 (mlp) or 3 (swiglu)
 
-where P are patches and N all tokens; a convolutional stem replaces the first term. 1 MAC = 2 FLOP.
+where P are patches and N all tokens; a convolutional stem replaces the first term. Blocks of parallel branches count
+as the wide blocks that they are fused into. Of a ConvNeXt V2, with S² values in a stage's map and d' channels before,
+
+    MACs = S₁²·C·16·d₁ + Σ stages (S²·4·d'·d + depth·S²·d·(49 + 2·hidden)),   1 MAC = 2 FLOP.
 """
 
 from __future__ import annotations
 
 from collections.abc import Iterator
 from dataclasses import dataclass
+from functools import partial
 
 from edgeslim.architecture import Architecture
+from edgeslim.convnext_architecture import KERNEL, STEM_STRIDE, ConvNextArchitecture
 from edgeslim.units import FLOP_PER_MAC
+
+AnyArchitecture = Architecture | ConvNextArchitecture
+"""What this module counts."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -44,8 +52,13 @@ class Footprint:
     """Tiles as read and as fed to the network, and the output."""
 
 
-def parameters(arch: Architecture, classes: int = 0) -> int:
+def parameters(arch: AnyArchitecture, classes: int = 0) -> int:
     """Parameters of the encoder and, with `classes`, of a linear head on its feature."""
+    encoder = _vit_parameters(arch) if isinstance(arch, Architecture) else _convnext_parameters(arch)
+    return encoder + (arch.dim * classes + classes if classes else 0)
+
+
+def _vit_parameters(arch: Architecture) -> int:
     d, a, h = arch.dim, arch.attention_dim, arch.ffn_hidden
     count, bands = 0, arch.bands
     for channels in arch.stem_channels:
@@ -58,33 +71,55 @@ def parameters(arch: Architecture, classes: int = 0) -> int:
     into_hidden = 1 if arch.ffn == "mlp" else 2
     block += into_hidden * (d * h + h) + h * d + d
     block += 2 * d if arch.layer_scale else 0
-    return count + arch.depth * block + 2 * d + (d * classes + classes if classes else 0)
+    return count + arch.depth * block + 2 * d
 
 
-def ops(arch: Architecture, classes: int = 0, batch: int = 1, value_bytes: int = 4) -> tuple[Op, ...]:
+def _convnext_parameters(arch: ConvNextArchitecture) -> int:
+    before = (0, *arch.dims)
+    count = arch.bands * STEM_STRIDE**2 * arch.dims[0] + 3 * arch.dims[0]
+    for stage, (depth, d, h) in enumerate(zip(arch.depths, arch.dims, arch.hidden, strict=True)):
+        count += 2 * before[stage] + 4 * before[stage] * d + d if stage else 0
+        count += depth * (KERNEL**2 * d + d + 2 * d + 2 * d * h + 3 * h + d)
+    return count + 2 * arch.dim
+
+
+def ops(arch: AnyArchitecture, classes: int = 0, batch: int = 1, value_bytes: int = 4) -> tuple[Op, ...]:
     """Every matrix product of one forward pass of `batch` tiles, in order of execution.
 
     The two products of attention are one op each; q, k and v are one product, as the runtimes run them.
     """
-    return tuple(_ops(arch, classes, batch, value_bytes))
+    if isinstance(arch, Architecture):
+        return tuple(_vit_ops(arch, classes, batch, value_bytes))
+    return tuple(_convnext_ops(arch, classes, batch, value_bytes))
 
 
-def flop(arch: Architecture, classes: int = 0, batch: int = 1) -> int:
+def flop(arch: AnyArchitecture, classes: int = 0, batch: int = 1) -> int:
     """FLOP of one forward pass of `batch` tiles; 1 MAC = 2 FLOP."""
     return sum(op.flop for op in ops(arch, classes, batch))
 
 
-def footprint(arch: Architecture, classes: int = 0, batch: int = 1, value_bytes: int = 4) -> Footprint:
+def footprint(arch: AnyArchitecture, classes: int = 0, batch: int = 1, value_bytes: int = 4) -> Footprint:
     """Peak memory of one forward pass of `batch` tiles.
 
     Activations: the largest live set of the network's phases (each stem convolution, attention, feed-forward network),
     where a runtime that fuses nothing keeps the input of an elementwise step beside its output.
     """
-    d, a, h, n = arch.dim, arch.attention_dim, arch.ffn_hidden, arch.tokens
     tile_values = arch.bands * arch.tile_px**2
+    phases = _vit_phases(arch) if isinstance(arch, Architecture) else _convnext_phases(arch)
+    return Footprint(
+        weights_bytes=parameters(arch, classes) * value_bytes,
+        activations_bytes=max(phases) * batch * value_bytes,
+        # Tiles and logits cross the border as float32 whatever the precision inside; one more copy is being read.
+        buffers_bytes=(2 * tile_values + max(classes, arch.dim)) * batch * 4,
+    )
+
+
+def _vit_phases(arch: Architecture) -> list[int]:
+    """Values alive in each phase."""
+    d, a, h, n = arch.dim, arch.attention_dim, arch.ffn_hidden, arch.tokens
     scores = arch.attention_heads * n * n
     phases = [n * d * 3]
-    side, values_in = arch.tile_px, tile_values
+    side, values_in = arch.tile_px, arch.bands * arch.tile_px**2
     for channels in arch.stem_channels:
         side = (side + 1) // 2
         values_out = channels * side**2
@@ -95,12 +130,19 @@ def footprint(arch: Architecture, classes: int = 0, batch: int = 1, value_bytes:
     phases.append(2 * n * d + 6 * n * a)
     phases.append(n * d + 3 * n * a + 2 * scores)
     phases.append(2 * n * d + (3 if arch.ffn == "mlp" else 4) * n * h)
-    return Footprint(
-        weights_bytes=parameters(arch, classes) * value_bytes,
-        activations_bytes=max(phases) * batch * value_bytes,
-        # Tiles and logits cross the border as float32 whatever the precision inside; one more copy is being read.
-        buffers_bytes=(2 * tile_values + max(classes, d)) * batch * 4,
-    )
+    return phases
+
+
+def _convnext_phases(arch: ConvNextArchitecture) -> list[int]:
+    """Values alive in each phase."""
+    values_in, phases = arch.bands * arch.tile_px**2, []
+    for stage, (side, d, h) in enumerate(zip(arch.sides, arch.dims, arch.hidden, strict=True)):
+        values, hidden = d * side**2, h * side**2
+        # The stem's convolution and norm come one after the other; a downsampling's norm keeps its input beside it.
+        phases += [values_in + values, 2 * (values_in if stage else values)]
+        phases += [3 * values, 2 * values + hidden, values + 3 * hidden]
+        values_in = values
+    return phases
 
 
 _BATCH_BYTES = {8: 2 << 20, 4: 2 << 20, 2: 8 << 20}
@@ -110,7 +152,7 @@ _CUT_BYTES = 1 << 20
 """Tiles cut out of a chunk at once. A network between two cuts leaves nothing of them in the processor's caches."""
 
 
-def default_batch(arch: Architecture) -> int:
+def default_batch(arch: AnyArchitecture) -> int:
     """Tiles a batch on board: a power of two whose activations stay near the processor."""
     fitting = (b for b, limit in _BATCH_BYTES.items() if footprint(arch, 0, b).activations_bytes <= limit)
     return next(fitting, 1)
@@ -121,27 +163,36 @@ def tiles_at_once(batch: int, bands: int, tile_px: int) -> int:
     return batch * max(1, _CUT_BYTES // (batch * bands * tile_px**2 * 4))
 
 
-def _ops(arch: Architecture, classes: int, batch: int, value_bytes: int) -> Iterator[Op]:
+def _product(
+    name: str, op_class: str, count: int, rows: int, inner: int, columns: int, beside: int = 0, *, value_bytes: int
+) -> Op:
+    """`count` products (rows, inner) x (inner, columns); `beside` values are moved by elementwise neighbours."""
+    moved = count * (rows * inner + inner * columns + rows * columns) + beside
+    return Op(name, op_class, FLOP_PER_MAC * count * rows * inner * columns, moved * value_bytes)
+
+
+def _convolution(
+    name: str, bands: int, channels: int, kernel: int, side: int, out: int, beside: int, *, batch: int, value_bytes: int
+) -> Op:
+    """From `bands` maps of `side` to `channels` maps of `out`; `beside` as in `_product`, of one tile."""
+    macs = batch * out * out * bands * channels * kernel**2
+    moved = batch * (bands * side**2 + channels * out**2 + beside) + bands * channels * kernel**2
+    return Op(name, "conv", FLOP_PER_MAC * macs, moved * value_bytes)
+
+
+def _vit_ops(arch: Architecture, classes: int, batch: int, value_bytes: int) -> Iterator[Op]:
     d, a, h, n = arch.dim, arch.attention_dim, arch.ffn_hidden, arch.tokens
     rows = batch * n
-
-    def product(name: str, op_class: str, count: int, rows: int, inner: int, columns: int, beside: int = 0) -> Op:
-        """`count` products (rows, inner) x (inner, columns); `beside` values are moved by elementwise neighbours."""
-        moved = count * (rows * inner + inner * columns + rows * columns) + beside
-        return Op(name, op_class, FLOP_PER_MAC * count * rows * inner * columns, moved * value_bytes)
-
-    def convolution(name: str, bands: int, channels: int, kernel: int, stride: int, side: int) -> Op:
-        out = (side + stride - 1) // stride
-        macs = batch * out * out * bands * channels * kernel**2
-        moved = batch * (bands * side**2 + 3 * channels * out**2) + bands * channels * kernel**2
-        return Op(name, "conv", FLOP_PER_MAC * macs, moved * value_bytes)
+    product = partial(_product, value_bytes=value_bytes)
+    convolution = partial(_convolution, batch=batch, value_bytes=value_bytes)
 
     side, bands = arch.tile_px, arch.bands
     for index, channels in enumerate(arch.stem_channels):
-        yield convolution(f"stem.{index}", bands, channels, 3, 2, side)
-        side, bands = (side + 1) // 2, channels
+        out = (side + 1) // 2
+        yield convolution(f"stem.{index}", bands, channels, 3, side, out, 2 * channels * out**2)
+        side, bands = out, channels
     kernel = 1 if arch.stem_channels else arch.patch_size
-    yield convolution("patch_embed", bands, d, kernel, kernel, side)
+    yield convolution("patch_embed", bands, d, kernel, side, side // kernel, 2 * d * arch.patches)
 
     scores = batch * arch.attention_heads * n * n
     heads = batch * arch.attention_heads
@@ -156,6 +207,30 @@ def _ops(arch: Architecture, classes: int, batch: int, value_bytes: int) -> Iter
         yield product(f"blocks.{block}.fc2", "gemm", 1, rows, h, d, 2 * rows * d)
     if classes:
         yield product("head", "gemm", 1, batch, d, classes, 3 * rows * d)
+
+
+def _convnext_ops(arch: ConvNextArchitecture, classes: int, batch: int, value_bytes: int) -> Iterator[Op]:
+    product = partial(_product, value_bytes=value_bytes)
+    convolution = partial(_convolution, batch=batch, value_bytes=value_bytes)
+    first, side = arch.dims[0], arch.sides[0]
+    yield convolution("stem", arch.bands, first, STEM_STRIDE, arch.tile_px, side, 2 * first * side**2)
+    shapes = zip(arch.depths, arch.sides, arch.dims, arch.hidden, strict=True)
+    for stage, (depth, side, d, h) in enumerate(shapes):
+        if stage:
+            before, side_before = arch.dims[stage - 1], arch.sides[stage - 1]
+            normed = 2 * before * side_before**2
+            yield convolution(f"stages.{stage}.downsample", before, d, 2, side_before, side, normed)
+        rows = batch * side**2
+        for block in range(depth):
+            name = f"stages.{stage}.blocks.{block}"
+            # Depthwise: each channel is a map of its own, with its own kernel.
+            macs, moved = rows * d * KERNEL**2, 4 * rows * d + d * KERNEL**2
+            yield Op(f"{name}.conv_dw", "conv", FLOP_PER_MAC * macs, moved * value_bytes)
+            # GELU reads and writes the hidden channels; GRN reads them for their norm, then again, and writes them.
+            yield product(f"{name}.fc1", "gemm", 1, rows, d, h, 5 * rows * h)
+            yield product(f"{name}.fc2", "gemm", 1, rows, h, d, 2 * rows * d)
+    if classes:
+        yield product("head", "gemm", 1, batch, arch.dim, classes, rows * arch.dim)
 
 
 SLACK_BYTES = 17 << 19

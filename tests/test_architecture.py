@@ -26,10 +26,33 @@ def test_slimming_cuts_only_the_inner_sizes() -> None:
     assert TINY.at(1.0) == TINY
 
 
+def test_each_of_parallel_branches_keeps_the_same_units() -> None:
+    fused = replace(TINY, branches=2, ffn_hidden=2 * 33)
+    assert fused.at(0.5) == replace(fused, head_dim=8, ffn_hidden=2 * 16)
+    assert fused.at(0.001).ffn_hidden == 2
+
+
+def test_a_card_of_before_has_one_branch() -> None:
+    data = TINY.to_dict()
+    del data["branches"]
+    assert Architecture.from_dict(data) == TINY
+
+
 @pytest.mark.parametrize("width", [0, -0.5, 1.01])
 def test_a_width_outside_its_range_is_refused(width: float) -> None:
     with pytest.raises(InputError, match="expected 0 < w <= 1"):
         TINY.at(width)
+
+
+def test_a_depth_keeps_the_first_blocks() -> None:
+    assert TINY.at(0.5, 1) == replace(TINY, depth=1, head_dim=8, ffn_hidden=32)
+    assert TINY.at(1.0, 2) == TINY.at(1.0) == TINY
+
+
+@pytest.mark.parametrize("depth", [0, -1, 3])
+def test_a_depth_that_the_encoder_has_not_is_refused(depth: int) -> None:
+    with pytest.raises(InputError, match="expected 1 to the encoder's 2 blocks"):
+        TINY.at(1.0, depth)
 
 
 def test_width_steps_are_each_kept_head_dim() -> None:
@@ -57,6 +80,8 @@ def test_dictionary_round_trip() -> None:
         ({"class_token": False}, "without a class token"),
         ({"tile_px": 33}, "expected a multiple of patch_size 8"),
         ({"stem_channels": [8]}, "expected patch_size 8 = 2"),
+        ({"branches": 0}, "architecture.branches: found 0"),
+        ({"branches": 3}, "share out 2 attention_heads and 64 ffn_hidden evenly"),
         ({"colour": 1}, "unknown key 'colour'"),
     ],
 )

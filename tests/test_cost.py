@@ -7,6 +7,7 @@ from hypothesis import strategies as st
 
 from edgeslim import cost
 from edgeslim.architecture import Architecture
+from edgeslim.convnext_architecture import ConvNextArchitecture
 from edgeslim.profile import take_profile
 from edgeslim.units import OP_CLASSES
 
@@ -24,7 +25,7 @@ EMBEDDED = Architecture(
     stem_channels=(16, 32, 64),
 )
 
-shapes = st.builds(
+single = st.builds(
     Architecture,
     depth=st.integers(1, 4),
     dim=st.sampled_from([24, 64, 96]),
@@ -40,6 +41,36 @@ shapes = st.builds(
     register_tokens=st.integers(0, 4),
     layer_scale=st.booleans(),
 )
+
+
+def fused(arch: Architecture) -> Architecture:
+    """Three of the blocks' branches side by side."""
+    return replace(arch, branches=3, attention_heads=3 * arch.attention_heads, ffn_hidden=3 * arch.ffn_hidden)
+
+
+shapes = single | single.map(fused)
+
+
+@st.composite
+def convnexts(draw: st.DrawFn) -> ConvNextArchitecture:
+    stages = draw(st.integers(1, 4))
+
+    def of_each(largest: int) -> tuple[int, ...]:
+        return tuple(draw(st.integers(1, largest)) for _ in range(stages))
+
+    tile_px = draw(st.integers(2 ** (stages + 1), 100))
+    return ConvNextArchitecture(of_each(3), tuple(sorted(of_each(50))), of_each(60), tile_px, draw(st.integers(1, 12)))
+
+
+ATTO = ConvNextArchitecture((2, 2, 6, 2), (40, 80, 160, 320), (160, 320, 640, 1280), tile_px=224, bands=3)
+NANO = ConvNextArchitecture((2, 2, 8, 2), (80, 160, 320, 640), (320, 640, 1280, 2560), tile_px=224, bands=3)
+
+
+@pytest.mark.parametrize(("arch", "gmac", "parameters_m"), [(ATTO, 0.55, 3.7), (NANO, 2.45, 15.6)])
+def test_published_counts_of_convnext_v2(arch: ConvNextArchitecture, gmac: float, parameters_m: float) -> None:
+    """Arxiv 2301.00808, table 9 and its repository."""
+    assert cost.flop(arch, 1000) / 2e9 == pytest.approx(gmac, abs=0.005)
+    assert cost.parameters(arch, 1000) / 1e6 == pytest.approx(parameters_m, abs=0.05)
 
 
 @pytest.mark.parametrize(
@@ -67,8 +98,8 @@ def test_flop_equal_the_written_formula(arch: Architecture) -> None:
     assert cost.flop(arch) == 2 * (p * arch.bands * arch.patch_size**2 * d + arch.depth * block)
 
 
-@given(shapes, st.integers(1, 9))
-def test_flop_grow_with_the_batch_and_weights_do_not(arch: Architecture, batch: int) -> None:
+@given(shapes | convnexts(), st.integers(1, 9))
+def test_flop_grow_with_the_batch_and_weights_do_not(arch: cost.AnyArchitecture, batch: int) -> None:
     assert cost.flop(arch, 10, batch) == batch * cost.flop(arch, 10)
     one, many = cost.footprint(arch, 10), cost.footprint(arch, 10, batch)
     assert many.weights_bytes == one.weights_bytes
@@ -76,8 +107,8 @@ def test_flop_grow_with_the_batch_and_weights_do_not(arch: Architecture, batch: 
     assert many.buffers_bytes == batch * one.buffers_bytes
 
 
-@given(shapes)
-def test_narrower_never_costs_more(arch: Architecture) -> None:
+@given(shapes | convnexts())
+def test_narrower_never_costs_more(arch: cost.AnyArchitecture) -> None:
     steps = [arch.at(w) for w in arch.width_steps()]
     for narrow, wide in pairwise(steps):
         assert cost.parameters(narrow) < cost.parameters(wide)
@@ -86,6 +117,17 @@ def test_narrower_never_costs_more(arch: Architecture) -> None:
             assert less.flop <= more.flop
             assert less.moved_bytes <= more.moved_bytes
         assert cost.footprint(narrow).activations_bytes <= cost.footprint(wide).activations_bytes
+
+
+@given(shapes | convnexts(), st.integers(0, 10))
+def test_shallower_never_costs_more(arch: cost.AnyArchitecture, classes: int) -> None:
+    for depth in range(1, arch.depth):
+        less, more = arch.at(1.0, depth), arch.at(1.0, depth + 1)
+        assert cost.parameters(less, classes) < cost.parameters(more, classes)
+        assert cost.flop(less, classes) < cost.flop(more, classes)
+        few, many = cost.footprint(less, classes), cost.footprint(more, classes)
+        assert few.activations_bytes <= many.activations_bytes
+        assert few.buffers_bytes <= many.buffers_bytes
 
 
 def test_a_head_adds_its_matrix_and_bias() -> None:
@@ -109,3 +151,22 @@ def test_traffic_halves_with_the_precision() -> None:
 def test_swiglu_has_a_third_matrix() -> None:
     gated = replace(EMBEDDED, ffn="swiglu")
     assert cost.flop(gated) - cost.flop(EMBEDDED) == 2 * 5 * 64 * 160 * 512
+
+
+@given(convnexts())
+def test_flop_of_a_convnext_equal_the_written_formula(arch: ConvNextArchitecture) -> None:
+    before = (arch.bands, *arch.dims)
+    macs = 0
+    for stage, (depth, side, d, h) in enumerate(zip(arch.depths, arch.sides, arch.dims, arch.hidden, strict=True)):
+        macs += side**2 * d * before[stage] * (4 if stage else 16) + depth * side**2 * d * (49 + 2 * h)
+    assert cost.flop(arch) == 2 * macs
+
+
+def test_ops_of_a_convnext() -> None:
+    ops = cost.ops(ATTO.at(0.5, 3), 10)
+    names = ["stages.0.blocks.0.conv_dw", "stages.0.blocks.0.fc1", "stages.0.blocks.0.fc2"]
+    assert [op.name for op in ops[:4]] == ["stem", *names]
+    assert len(ops) == 1 + 2 * 3 + 1 + 3 + 1
+    assert ops[1].flop == 2 * 56 * 56 * 40 * 49
+    assert ops[2].flop == 2 * 56 * 56 * 40 * 80
+    assert {op.op_class for op in ops} == {"gemm", "conv"}

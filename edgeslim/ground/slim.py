@@ -3,6 +3,7 @@
 Method "first" (arXiv 2601.22841): each head keeps its first floor(s * dk) dimensions of q, k and v and those columns of
 the output projection; each FFN keeps its first floor(s * dh) hidden units. Residual width, number of heads, LayerNorm,
 patch and position embedding, depth and the bias of the output projections stay. Attention is scaled by 1 / sqrt(dk').
+A depth keeps the first blocks besides, and the last LayerNorm behind them.
 """
 
 from __future__ import annotations
@@ -17,16 +18,20 @@ from edgeslim.ground.vit import Vit
 METHOD = "first"
 
 
-def slim_state(state: Mapping[str, Tensor], arch: Architecture, width_multiplier: float) -> dict[str, Tensor]:
-    """Slice the state dict of a `Vit(arch)` to `width_multiplier`, 0 < s <= 1.
+def slim_state(
+    state: Mapping[str, Tensor], arch: Architecture, width_multiplier: float, depth: int | None = None
+) -> dict[str, Tensor]:
+    """Slice the state dict of a `Vit(arch)` to `width_multiplier`, 0 < s <= 1, and to its first `depth` blocks.
 
     Tensors are contiguous copies where something is cut, and the very same tensors where nothing is. Raises InputError
-    for a width outside the range.
+    for a width or a depth outside the range.
     """
-    slim = arch.at(width_multiplier)
+    slim = arch.at(width_multiplier, depth)
     heads, dk, kept, hidden = arch.attention_heads, arch.head_dim, slim.head_dim, slim.ffn_hidden
     sliced = {}
     for key, tensor in state.items():
+        if key.startswith("blocks.") and int(key.split(".")[1]) >= slim.depth:
+            continue
         if kept < dk and key.endswith(("attn.qkv.weight", "attn.qkv.bias")):
             tensor = tensor.view(3, heads, dk, *tensor.shape[1:])[:, :, :kept].flatten(0, 2).contiguous()
         elif kept < dk and key.endswith("attn.proj.weight"):
@@ -39,8 +44,11 @@ def slim_state(state: Mapping[str, Tensor], arch: Architecture, width_multiplier
     return sliced
 
 
-def slim(encoder: Vit, width_multiplier: float) -> Vit:
-    """The encoder cut to `width_multiplier`, in evaluation mode; at 1.0 its weights are bit for bit the same."""
-    slimmed = Vit(encoder.arch.at(width_multiplier))
-    slimmed.load_state_dict(slim_state(encoder.state_dict(), encoder.arch, width_multiplier))
+def slim(encoder: Vit, width_multiplier: float, depth: int | None = None) -> Vit:
+    """The encoder cut to `width_multiplier` and its first `depth` blocks, in evaluation mode.
+
+    At 1.0 and full depth its weights are bit for bit the same.
+    """
+    slimmed = Vit(encoder.arch.at(width_multiplier, depth))
+    slimmed.load_state_dict(slim_state(encoder.state_dict(), encoder.arch, width_multiplier, depth))
     return slimmed.eval()

@@ -5,6 +5,8 @@ State-dict keys follow timm (`blocks.0.attn.qkv.weight`, rows [3, heads, head_di
 
 from __future__ import annotations
 
+import re
+from collections.abc import Mapping
 from dataclasses import replace
 
 import torch
@@ -232,3 +234,35 @@ def fold_layer_scale(encoder: Vit) -> Vit:
             state[f"{before}.bias"] *= gamma
     folded.load_state_dict(state)
     return folded
+
+
+_BRANCH = re.compile(r"(?P<block>blocks\.\d+\.(?:attn|mlp))\.(?P<branch>\d+)\.(?P<layer>\w+)\.(?P<kind>weight|bias)")
+
+
+def fuse_branches(state: Mapping[str, Tensor], branches: int) -> dict[str, Tensor]:
+    """The state dict of one wide block for each block of parallel branches that share its LayerNorm: the same function.
+
+    A sum of attentions is one attention with all their heads, and a sum of feed-forward networks is one with all their
+    hidden units. Keys of branch B stand under `blocks.N.attn.B.` and `blocks.N.mlp.B.`, all others as they are. Hidden
+    units go side by side (unit 0 of each branch, then unit 1, ...), so that the first of a fused network are the first
+    of each branch; heads stay whole. Biases of the output projections add up.
+    """
+    fused = {key: value for key, value in state.items() if not _BRANCH.fullmatch(key)}
+    for key in state:
+        found = _BRANCH.fullmatch(key)
+        if found is None or found["branch"] != "0":
+            continue
+        block, layer, kind = found["block"], found["layer"], found["kind"]
+        each = [state[f"{block}.{number}.{layer}.{kind}"] for number in range(branches)]
+        if layer == "qkv":  # rows [3, heads, head_dim] of each
+            value = torch.cat([part.view(3, -1, *part.shape[1:]) for part in each], dim=1).flatten(0, 1)
+        elif kind == "bias" and layer in ("proj", "fc2"):
+            value = torch.stack(each).sum(0)
+        elif layer == "proj":
+            value = torch.cat(each, dim=1)
+        elif layer == "fc2":
+            value = torch.stack(each, dim=2).flatten(1)
+        else:
+            value = torch.stack(each, dim=1).flatten(0, 1)
+        fused[f"{block}.{layer}.{kind}"] = value
+    return fused

@@ -1,16 +1,17 @@
 """The closed forms against the canonical module: its own parameters, and a count of the products that it runs."""
 
-from collections.abc import Callable
+from __future__ import annotations
+
 from dataclasses import replace
 
 import pytest
 import torch
-from torch import Tensor, nn
-from torch.nn import functional
+from torch import nn
 
 from edgeslim import cost
 from edgeslim.architecture import Architecture
 from edgeslim.ground import vit
+from tests.ground.counter import ProductCounter, count_flop
 
 PLAIN = Architecture(depth=2, dim=48, attention_heads=3, head_dim=16, ffn_hidden=96, patch_size=8, tile_px=32, bands=3)
 STEM = replace(PLAIN, class_token=False, pool="mean", stem_channels=(8, 16, 24), tile_px=64)
@@ -36,43 +37,32 @@ ARCHITECTURES = {
 WIDTHS = (1.0, 0.75, 0.5, 0.3, 0.01)
 
 
-@pytest.fixture
-def count_flop(monkeypatch: pytest.MonkeyPatch) -> Callable[[nn.Module, Tensor], int]:
-    """Counts linear products, convolutions and both products of attention while a module runs, from their operands."""
-    total = [0]
-    linear, attend, conv = functional.linear, vit.attend, nn.Conv2d._conv_forward
+def vit_of(dim: int, heads: int, depth: int, **rest: object) -> Architecture:
+    values = {"head_dim": dim // heads, "ffn_hidden": 4 * dim, "patch_size": 16, "tile_px": 224, "bands": 3, **rest}
+    return Architecture(depth=depth, dim=dim, attention_heads=heads, **values)
 
-    def counted_linear(x: Tensor, weight: Tensor, bias: Tensor | None = None) -> Tensor:
-        total[0] += 2 * x.numel() * weight.shape[0]
-        return linear(x, weight, bias)
 
-    def counted_attend(q: Tensor, k: Tensor, v: Tensor) -> Tensor:
-        total[0] += 2 * q.numel() * k.shape[-2] + 2 * q.shape[-2] * v.numel()
-        return attend(q, k, v)
-
-    def counted_conv(self: nn.Conv2d, x: Tensor, weight: Tensor, bias: Tensor | None) -> Tensor:
-        y = conv(self, x, weight, bias)
-        total[0] += 2 * y.numel() * weight[0].numel()
-        return y
-
-    monkeypatch.setattr(functional, "linear", counted_linear)
-    monkeypatch.setattr(vit, "attend", counted_attend)
-    monkeypatch.setattr(nn.Conv2d, "_conv_forward", counted_conv)
-
-    def count(module: nn.Module, x: Tensor) -> int:
-        total[0] = 0
-        with torch.inference_mode():
-            module(x)
-        return total[0]
-
-    return count
+PUBLISHED = {
+    "ViT-Ti/16": vit_of(192, 3, 12),
+    "ViT-S/16": vit_of(384, 6, 12),
+    "ViT-B/16": vit_of(768, 12, 12),
+    "ViT-L/16": vit_of(1024, 16, 24),
+    "ViT-H/14": vit_of(1280, 16, 32, patch_size=14),
+    "ViT-L/16, SwiGLU, four registers, LayerScale, 256 px": vit_of(
+        1024, 16, 24, ffn="swiglu", ffn_hidden=2730, register_tokens=4, layer_scale=True, tile_px=256
+    ),
+    "ViT-B/16, 12 bands, mean of the patches": vit_of(768, 12, 12, bands=12, class_token=False, pool="mean"),
+    "ViT-L/8, ten bands, 96 px, LayerScale": vit_of(1024, 16, 24, bands=10, patch_size=8, tile_px=96, layer_scale=True),
+    "four parallel branches, 605 M": vit_of(
+        1024, 64, 12, head_dim=64, ffn_hidden=4 * 4096, branches=4, class_token=False, pool="mean"
+    ),
+}
+"""Shapes that encoders of the field have."""
 
 
 @pytest.mark.parametrize("name", ARCHITECTURES)
 @pytest.mark.parametrize("width", WIDTHS)
-def test_parameters_and_flop_equal_the_modules(
-    name: str, width: float, count_flop: Callable[[nn.Module, Tensor], int]
-) -> None:
+def test_parameters_and_flop_equal_the_modules(name: str, width: float) -> None:
     arch = ARCHITECTURES[name].at(width)
     encoder = vit.Vit(arch).eval()
     assert cost.parameters(arch) == sum(p.numel() for p in encoder.parameters())
@@ -83,19 +73,48 @@ def test_parameters_and_flop_equal_the_modules(
     assert cost.flop(arch, 10, batch=2) == count_flop(with_head, tiles)
 
 
-@pytest.mark.parametrize(("dim", "heads", "depth"), [(192, 3, 12), (384, 6, 12), (768, 12, 12), (1024, 16, 24)])
-def test_published_sizes_on_the_meta_device(dim: int, heads: int, depth: int) -> None:
-    arch = Architecture(
-        depth=depth,
-        dim=dim,
-        attention_heads=heads,
-        head_dim=64,
-        ffn_hidden=4 * dim,
-        patch_size=16,
-        tile_px=224,
-        bands=3,
-    )
+@pytest.mark.parametrize("name", PUBLISHED)
+def test_published_sizes_on_the_meta_device(name: str) -> None:
     for width in WIDTHS:
+        arch = PUBLISHED[name].at(width)
         with torch.device("meta"):
-            encoder = vit.Vit(arch.at(width))
-        assert cost.parameters(arch.at(width)) == sum(p.numel() for p in encoder.parameters())
+            module = nn.Sequential(vit.Vit(arch), nn.Linear(arch.dim, 10)).eval()
+            tiles = torch.empty(3, arch.bands, arch.tile_px, arch.tile_px)
+        assert cost.parameters(arch, 10) == sum(p.numel() for p in module.parameters())
+        assert cost.flop(arch, 10, batch=3) == count_flop(module, tiles)
+
+
+@pytest.mark.parametrize("name", ["ViT-Ti/16", "ViT-S/16"])
+def test_what_the_meta_device_counts_the_cpu_runs(name: str) -> None:
+    arch = PUBLISHED[name]
+    encoder, tiles = vit.Vit(arch).eval(), torch.zeros(1, arch.bands, arch.tile_px, arch.tile_px)
+    with torch.no_grad(), ProductCounter() as counter:
+        encoder(tiles)
+    assert counter.by_operator["_scaled_dot_product_flash_attention_for_cpu"]
+    assert cost.flop(arch) == counter.flop
+
+
+@pytest.mark.parametrize("depth", [1, 5, 11])
+def test_a_depth_cut_on_the_meta_device(depth: int) -> None:
+    arch = PUBLISHED["ViT-B/16"].at(0.25, depth)
+    with torch.device("meta"):
+        encoder, tiles = vit.Vit(arch).eval(), torch.empty(1, arch.bands, arch.tile_px, arch.tile_px)
+    assert cost.parameters(arch) == sum(p.numel() for p in encoder.parameters())
+    assert cost.flop(arch) == count_flop(encoder, tiles)
+
+
+def test_slicing_on_the_fly_runs_the_products_of_the_slimmed_encoder() -> None:
+    encoder, tiles = vit.Vit(PLAIN).eval(), torch.zeros(2, PLAIN.bands, PLAIN.tile_px, PLAIN.tile_px)
+    for width in WIDTHS:
+        with torch.no_grad(), ProductCounter() as counter:
+            encoder(tiles, width)
+        assert counter.flop == cost.flop(PLAIN.at(width), batch=2)
+
+
+def test_the_published_size_of_four_parallel_branches() -> None:
+    """605.26 M of arXiv 2304.05215 has a bias in each branch's output projections, and positions that are fixed."""
+    arch = PUBLISHED["four parallel branches, 605 M"]
+    biases = arch.depth * (arch.branches - 1) * 2 * arch.dim
+    assert cost.parameters(arch) + biases - arch.patches * arch.dim == 605_260_800
+    once = vit_of(768, 12, 12, class_token=False, pool="mean")
+    assert round((cost.parameters(once) - once.patches * once.dim) / 1e6) == 86

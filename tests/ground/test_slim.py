@@ -110,3 +110,14 @@ def test_narrower_state_is_a_slice_of_a_wider_one() -> None:
 def test_a_width_out_of_range_is_refused(s: float) -> None:
     with pytest.raises(InputError, match="expected 0 < w <= 1"):
         slim_state(random_vit(TINY).state_dict(), TINY, s)
+
+
+def test_a_depth_keeps_the_first_blocks_and_the_last_norm() -> None:
+    encoder = random_vit(PLAIN)
+    tiles = torch.randn(2, 4, 16, 16, generator=torch.Generator().manual_seed(2))
+    short = slim(encoder, 0.5, depth=1)
+    assert sum(p.numel() for p in short.parameters()) == cost.parameters(PLAIN.at(0.5, 1))
+    narrow = PLAIN.at(0.5)
+    with torch.no_grad():
+        x = encoder.blocks[0](encoder.embed(tiles), narrow.head_dim, narrow.ffn_hidden)
+        assert torch.equal(short(tiles), encoder.pool(encoder.norm(x)))

@@ -1,0 +1,108 @@
+"""ConvNextArchitecture: the shape of a ConvNeXt V2 encoder, at full width or slimmed. No torch."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, fields, replace
+from itertools import accumulate
+from typing import Any
+
+from edgeslim.architecture import check_cut, inner_size
+from edgeslim.errors import InputError
+from edgeslim.shelf import read_record
+
+STEM_STRIDE = 4
+"""Side and stride of the first convolution, px."""
+KERNEL = 7
+"""Side of the depthwise convolutions."""
+_LARGEST = {"tile_px": 1 << 14, "bands": 4096}
+_STAGES = 8
+"""Far beyond any encoder, as in Architecture."""
+
+
+@dataclass(frozen=True, slots=True)
+class ConvNextArchitecture:
+    """Shape of a ConvNeXt V2 (arXiv 2301.00808). Of each block the hidden axis is cut, its GRN with it; dims never."""
+
+    depths: tuple[int, ...]
+    """Blocks of each stage."""
+    dims: tuple[int, ...]
+    """Residual width of each stage, channels."""
+    hidden: tuple[int, ...]
+    """Hidden channels of a block in each stage; four times its dim in a full encoder."""
+    tile_px: int
+    """Side of the square tile that the encoder takes, px; what no window of a convolution covers is not looked at."""
+    bands: int
+    """Input bands."""
+
+    def __post_init__(self) -> None:
+        for field, largest in _LARGEST.items():
+            value = getattr(self, field)
+            if isinstance(value, bool) or not isinstance(value, int) or not 1 <= value <= largest:
+                raise InputError(f"architecture.{field}: found {value!r}, expected a whole number of 1 to {largest}")
+        for field, largest in (("depths", 1024), ("dims", 1 << 17), ("hidden", 1 << 20)):
+            values = getattr(self, field)
+            if not all(1 <= value <= largest for value in values):
+                raise InputError(f"architecture.{field}: found {values}, expected whole numbers of 1 to {largest}")
+        if not 1 <= len(self.depths) == len(self.dims) == len(self.hidden) <= _STAGES:
+            raise InputError(
+                f"architecture: found {len(self.depths)} depths, {len(self.dims)} dims and {len(self.hidden)} hidden, "
+                f"expected one of each a stage, 1 to {_STAGES} stages"
+            )
+        if list(self.dims) != sorted(self.dims):
+            raise InputError(f"architecture.dims: found {self.dims}, expected no stage narrower than the one before")
+        if self.tile_px < self.stride:
+            raise InputError(
+                f"architecture.tile_px: found {self.tile_px}, expected at least the total stride {self.stride}"
+            )
+
+    @property
+    def stride(self) -> int:
+        """Pixels of the tile a value of the last feature map stands for."""
+        return int(STEM_STRIDE * 2 ** (len(self.depths) - 1))
+
+    @property
+    def sides(self) -> tuple[int, ...]:
+        """Side of each stage's feature map."""
+        first = self.tile_px // STEM_STRIDE
+        return tuple(first >> stage for stage in range(len(self.depths)))
+
+    @property
+    def depth(self) -> int:
+        """Blocks of all stages."""
+        return sum(self.depths)
+
+    @property
+    def dim(self) -> int:
+        """Width of the feature, channels: that of the last stage."""
+        return self.dims[-1]
+
+    def at(self, width_multiplier: float, depth: int | None = None) -> ConvNextArchitecture:
+        """The same encoder with each block's hidden axis cut to `width_multiplier`, 0 < s <= 1, and its first blocks.
+
+        A stage of which `depth` leaves no block goes with the downsampling before it, so that the feature is the last
+        kept stage's. Raises InputError outside either range.
+        """
+        check_cut(width_multiplier, depth, self.depth)
+        kept = self.depth if depth is None else depth
+        before = [total - blocks for total, blocks in zip(accumulate(self.depths), self.depths, strict=True)]
+        depths = tuple(min(n, kept - start) for n, start in zip(self.depths, before, strict=True) if kept > start)
+        return replace(
+            self,
+            depths=depths,
+            dims=self.dims[: len(depths)],
+            hidden=tuple(inner_size(full, width_multiplier) for full in self.hidden[: len(depths)]),
+        )
+
+    def width_steps(self) -> list[float]:
+        """Width multipliers at which the narrowest stage's hidden axis changes: j / n for j = 1 ... n, ascending."""
+        narrowest = min(self.hidden)
+        return [j / narrowest for j in range(1, narrowest + 1)]
+
+    def to_dict(self) -> dict[str, Any]:
+        """Plain types, for cards, plans and manifests."""
+        return {f.name: list(v) if isinstance(v := getattr(self, f.name), tuple) else v for f in fields(self)}
+
+    @classmethod
+    def from_dict(cls, data: dict[str, Any], where: str = "architecture") -> ConvNextArchitecture:
+        """Read what `to_dict` wrote. Raises InputError naming `where`, the key and what was expected."""
+        return read_record(cls, data, where)

@@ -1,0 +1,113 @@
+"""The canonical slimmable ConvNeXt V2 (arXiv 2301.00808).
+
+State-dict keys follow timm (`stages.0.blocks.0.mlp.fc1.weight`, its 1x1 convolutions included), so a timm checkpoint of
+the sizes Atto to Nano needs no map; of Tiny and above fc1 and fc2 are linear there, without the last two axes.
+"""
+
+from __future__ import annotations
+
+import torch
+from torch import Tensor, nn
+from torch.nn import functional as F
+
+from edgeslim.convnext_architecture import KERNEL, STEM_STRIDE, ConvNextArchitecture
+
+
+class LayerNorm2d(nn.LayerNorm):
+    """LayerNorm over the channels of a feature map."""
+
+    def __init__(self, channels: int) -> None:
+        super().__init__(channels, eps=1e-6)
+
+    def forward(self, x: Tensor) -> Tensor:
+        """(B, C, H, W) -> (B, C, H, W)."""
+        y = F.layer_norm(x.permute(0, 2, 3, 1), self.normalized_shape, self.weight, self.bias, self.eps)
+        return y.permute(0, 3, 1, 2)
+
+
+class GlobalResponseNorm(nn.Module):
+    """Each hidden channel scaled by its share of the response: its norm over the map against the channels' mean."""
+
+    def __init__(self, channels: int) -> None:
+        super().__init__()
+        self.weight = nn.Parameter(torch.zeros(channels))
+        self.bias = nn.Parameter(torch.zeros(channels))
+
+    def forward(self, x: Tensor) -> Tensor:
+        """(B, k, H, W) -> (B, k, H, W), by the first k channels' weights."""
+        k = x.shape[1]
+        response: Tensor = torch.linalg.vector_norm(x, dim=(2, 3), keepdim=True)
+        share = response / (response.mean(1, keepdim=True) + 1e-6)
+        return x + self.bias[:k].view(1, k, 1, 1) + self.weight[:k].view(1, k, 1, 1) * (x * share)
+
+
+class Mlp(nn.Module):
+    """The pointwise half of a block: wider by a 1x1 convolution, GELU, GRN, and back."""
+
+    def __init__(self, dim: int, hidden: int) -> None:
+        super().__init__()
+        self.fc1 = nn.Conv2d(dim, hidden, 1)
+        self.grn = GlobalResponseNorm(hidden)
+        self.fc2 = nn.Conv2d(hidden, dim, 1)
+
+    def forward(self, x: Tensor, hidden: int | None = None) -> Tensor:
+        """(B, d, H, W) -> (B, d, H, W), using the first `hidden` hidden channels (all by default)."""
+        k = hidden or self.fc1.out_channels
+        bias = None if self.fc1.bias is None else self.fc1.bias[:k]
+        y = F.gelu(F.conv2d(x, self.fc1.weight[:k], bias))
+        return F.conv2d(self.grn(y), self.fc2.weight[:, :k], self.fc2.bias)
+
+
+class Block(nn.Module):
+    """Depthwise convolution, LayerNorm, Mlp, beside the residual."""
+
+    def __init__(self, dim: int, hidden: int) -> None:
+        super().__init__()
+        self.conv_dw = nn.Conv2d(dim, dim, KERNEL, padding=KERNEL // 2, groups=dim)
+        self.norm = LayerNorm2d(dim)
+        self.mlp = Mlp(dim, hidden)
+
+    def forward(self, x: Tensor, hidden: int | None = None) -> Tensor:
+        """(B, d, H, W) -> (B, d, H, W)."""
+        y: Tensor = self.mlp(self.norm(self.conv_dw(x)), hidden)
+        return x + y
+
+
+class Stage(nn.Module):
+    """Blocks of one resolution, behind the downsampling from the one before."""
+
+    def __init__(self, depth: int, dim_before: int | None, dim: int, hidden: int) -> None:
+        super().__init__()
+        self.downsample = nn.Sequential()
+        if dim_before is not None:
+            self.downsample.append(LayerNorm2d(dim_before))
+            self.downsample.append(nn.Conv2d(dim_before, dim, 2, stride=2))
+        self.blocks = nn.ModuleList(Block(dim, hidden) for _ in range(depth))
+
+    def forward(self, x: Tensor, hidden: int | None = None) -> Tensor:
+        """(B, d before, H, W) -> (B, d, H / 2, W / 2); the first stage keeps its sides."""
+        x = self.downsample(x)
+        for block in self.blocks:
+            x = block(x, hidden)
+        return x
+
+
+class ConvNext(nn.Module):
+    """The canonical encoder."""
+
+    def __init__(self, arch: ConvNextArchitecture) -> None:
+        super().__init__()
+        self.arch = arch
+        self.stem = nn.Sequential(nn.Conv2d(arch.bands, arch.dims[0], STEM_STRIDE, STEM_STRIDE))
+        self.stem.append(LayerNorm2d(arch.dims[0]))
+        before = (None, *arch.dims[:-1])
+        self.stages = nn.ModuleList(map(Stage, arch.depths, before, arch.dims, arch.hidden))
+        self.head = nn.ModuleDict({"norm": nn.LayerNorm(arch.dim, eps=1e-6)})
+
+    def forward(self, tiles: Tensor, width_multiplier: float = 1.0) -> Tensor:
+        """(B, C, H, W) normalised tiles -> (B, d) features, blocks cut to the first hidden channels."""
+        x = self.stem(tiles)
+        for stage, hidden in zip(self.stages, self.arch.at(width_multiplier).hidden, strict=True):
+            x = stage(x, hidden)
+        features: Tensor = self.head["norm"](x.mean((2, 3)))
+        return features
