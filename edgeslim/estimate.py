@@ -23,20 +23,30 @@ import math
 from dataclasses import dataclass
 from functools import partial
 
-from edgeslim import cost
+from edgeslim import cost, size
 from edgeslim.architecture import Architecture
 from edgeslim.device import Device, RuntimeFigures
 from edgeslim.profile import Profile
-from edgeslim.units import GIGA, MEGA, VALUE_BYTES, gflop, mib
+from edgeslim.target import Target
+from edgeslim.units import ARITHMETIC, GIGA, KILO, MEGA, VALUE_BYTES, gflop, mib
 
 BATCH = 1
 """Tiles a call that an estimate is for."""
-GOLDEN_TILES = 16
-"""Golden tiles of an artifact."""
 REPLAYED_TILES = 4
 """Of them, replayed before a flight."""
 _WARM_UPS = 2
 """Batches that every worker runs before the first one of the scene."""
+
+
+@dataclass(frozen=True, slots=True)
+class Conditions:
+    """What an estimate is asked for beside a tile's costs."""
+
+    uplink_kb_day: float | None = None
+    """What the link takes up a day; None: no uplink is estimated."""
+
+
+NO_CONDITIONS = Conditions()
 
 
 @dataclass(frozen=True, slots=True)
@@ -115,6 +125,10 @@ class Estimate:
     """Metric, data set and source of the score."""
     startup: Startup | None = None
     """Time to the first finished tile; None: not known, as the device's card lacks figures for it."""
+    artifact_mb: float | None = None
+    """All files of the artifact; None: not known, as the export card lacks figures for it."""
+    uplink_days: float | None = None
+    """Time to uplink it; None: not asked for, or not known."""
 
     def found(self, budget: str) -> float:
         """The figure that is held against a budget of that name; infinite where it is not known."""
@@ -122,18 +136,32 @@ class Estimate:
             "gflop": self.gflop,
             "memory_mib": self.memory.total_mib,
             "latency_ms": self.latency_high_ms,
-            "startup_s": math.inf if self.startup is None else self.startup.high_ms / 1e3,
+            "startup_s": None if self.startup is None else self.startup.high_ms / 1e3,
+            "artifact_mb": self.artifact_mb,
+            "uplink_days": self.uplink_days,
         }
-        return figures[budget]
+        figure = figures[budget]
+        return math.inf if figure is None else figure
 
 
 def estimate(
-    profile: Profile, width_multiplier: float, device: Device, runtime: RuntimeFigures, precision: str
+    profile: Profile,
+    width_multiplier: float,
+    device: Device,
+    runtime: RuntimeFigures,
+    precision: str,
+    target: Target | None = None,
+    conditions: Conditions = NO_CONDITIONS,
 ) -> Estimate:
-    """What an encoder with its head costs at a width on a device (at its power mode, see Device.in_mode)."""
+    """What an encoder with its head costs at a width on a device (at its power mode, see Device.in_mode).
+
+    `precision` is the artifact's; its size is estimated where a `target` says what it is exported as.
+    """
     arch, classes = profile.architecture.at(width_multiplier), profile.num_classes
-    value_bytes = VALUE_BYTES[precision]
-    seconds = _seconds(arch, classes, BATCH, device, runtime, precision)
+    artifact_mb = None if target is None else size.artifact_mb(arch, classes, target, precision)
+    rate, arithmetic = conditions.uplink_kb_day, ARITHMETIC[precision]
+    value_bytes = VALUE_BYTES[arithmetic]
+    seconds = _seconds(arch, classes, BATCH, device, runtime, arithmetic)
     latency_ms = sum(seconds.values()) * 1e3
     band = 1 + runtime.error_band.value
     need = cost.footprint(arch, classes, BATCH, value_bytes)
@@ -158,7 +186,9 @@ def estimate(
         bound=max(seconds, key=lambda part: seconds[part]),
         score=None if score is None else score.value,
         score_basis=None if score is None else f"{score.metric}, {score.dataset}; {score.source}",
-        startup=_startup(profile, arch, device, runtime, precision),
+        startup=_startup(profile, arch, device, runtime, arithmetic),
+        artifact_mb=artifact_mb,
+        uplink_days=None if artifact_mb is None or rate is None else artifact_mb * MEGA / (rate * KILO),
     )
 
 
@@ -185,7 +215,7 @@ def _startup(
     classes, full = profile.num_classes, profile.architecture
     batch = cost.default_batch(full.at(full.width_steps()[0]))
     weights_mb = cost.parameters(arch, classes) * VALUE_BYTES[precision] / MEGA
-    golden_mb = GOLDEN_TILES * arch.bands * arch.tile_px**2 * 4 / MEGA
+    golden_mb = size.golden_bytes(arch) / MEGA
     replaying = min(cores.value, REPLAYED_TILES)
     one_core = partial(_seconds, device=device, runtime=runtime, precision=precision, compute_share=1 / cores.value)
     replay = one_core(arch, classes, math.ceil(REPLAYED_TILES / replaying), bandwidth_share=1 / replaying)

@@ -11,26 +11,17 @@ from rich.markup import escape
 from rich.table import Table
 from rich.text import Text
 
+from edgeslim.budget import KINDS, Kind, over_text
 from edgeslim.estimate import Estimate
 from edgeslim.manifest import Manifest
 from edgeslim.parity import Certificate
-from edgeslim.plan import Plan, Step, over_text
+from edgeslim.plan import Plan, Step
 
 if TYPE_CHECKING:
     from edgeslim.ground.card import WidthScore
 
 MAX_ROWS = 12
 """Rows of refused steps before the unaligned ones are only counted."""
-
-_BUDGETS = {
-    "gflop": ("FLOP a tile", "GFLOP"),
-    "memory_mib": ("memory", "MiB"),
-    "latency_ms": ("latency a tile", "ms"),
-    "startup_s": ("start-up", "s"),
-}
-_FLAGS = {"latency_ms": "--latency-ms", "startup_s": "--startup-s"}
-"""Of budgets that are not limited unasked; what is held against them is an upper end."""
-_SHORT = {"gflop": "FLOP", "memory_mib": "memory", "latency_ms": "latency", "startup_s": "start-up"}
 
 
 def print_plan(plan: Plan, console: Console) -> None:
@@ -92,17 +83,25 @@ def _print_budget(plan: Plan, console: Console) -> None:
     table.add_column("chosen", justify="right", no_wrap=True)
     table.add_column("where the limit comes from")
     limits = dict(plan.budget.limits())
-    for name, (title, unit) in _BUDGETS.items():
+    for name, kind in KINDS.items():
         limit = limits.get(name)
-        found = plan.chosen.found(name)
+        if limit is None and not kind.always:
+            continue
         table.add_row(
-            title,
-            f"{number(limit.value)} {unit}" if limit else "not limited",
-            ("up to " if name in _FLAGS else "") + f"{number(found)} {unit}" if math.isfinite(found) else "not known",
-            escape(limit.basis) if limit else f"give {_FLAGS[name]} to limit it",
+            kind.title,
+            f"{number(limit.value)} {kind.unit}" if limit else "not limited",
+            _held(kind, plan.chosen.found(name)),
+            escape(limit.basis) if limit else f"give {kind.flag} to limit it",
         )
     console.print()
     console.print(table)
+
+
+def _held(kind: Kind, found: float) -> str:
+    """What is held against a budget."""
+    if not math.isfinite(found):
+        return "not known"
+    return f"{'up to ' if kind.upper else ''}{number(found)} {kind.unit}"
 
 
 def _print_chosen(plan: Plan, console: Console) -> None:
@@ -136,6 +135,8 @@ def _print_chosen(plan: Plan, console: Console) -> None:
         "an estimate, not a measurement",
     )
     grid.add_row("start-up", _startup(plan))
+    if chosen.artifact_mb is not None:
+        grid.add_row("artifact", _artifact(plan, chosen.artifact_mb))
     score = "not measured" if chosen.score is None else f"{chosen.score:.3f} ({chosen.score_basis})"
     grid.add_row("score", Text(score))
     console.print()
@@ -161,6 +162,13 @@ def _startup(plan: Plan) -> str:
         f"{', '.join(f'{part} {ms / 1e3:.2f}' for part, ms in parts.items())}; "
         f"{number(startup.low_ms / 1e3)} to {number(startup.high_ms / 1e3)} s within its error band{held}"
     )
+
+
+def _artifact(plan: Plan, artifact_mb: float) -> str:
+    text = f"{number(artifact_mb)} MB as {plan.target} in {plan.precision}, all files"
+    if plan.chosen.uplink_days is None or plan.uplink_kb_day is None:
+        return text
+    return f"{text}; {number(plan.chosen.uplink_days)} days to uplink it at {number(plan.uplink_kb_day)} kB a day"
 
 
 def _alignment(estimate: Estimate, multiples: tuple[int, ...]) -> str:
@@ -214,7 +222,7 @@ def _compact(wider: list[Step]) -> list[Step]:
 
 def _why(step: Step) -> str:
     if step.misses:
-        return ", ".join(f"{_SHORT[miss.budget]} {over_text(miss.over)}" for miss in step.misses)
+        return ", ".join(f"{KINDS[miss.budget].short} {over_text(miss.over)}" for miss in step.misses)
     return "fits, but unaligned"
 
 

@@ -10,9 +10,10 @@ import typer
 from rich.console import Console
 
 from edgeslim import report
+from edgeslim.budget import Ask
+from edgeslim.choose import make_plan
 from edgeslim.device import device_names, take_device
 from edgeslim.errors import UsageError
-from edgeslim.plan import make_plan
 from edgeslim.profile import DEFAULT_ENCODER, take_profile
 from edgeslim.target import take_target
 
@@ -29,6 +30,13 @@ def plan(
         float | None,
         typer.Option(help="Most time from process start to the first finished tile, s; held against the upper end."),
     ] = None,
+    artifact_mb: Annotated[float | None, typer.Option(help="Largest artifact, MB: all of its files.")] = None,
+    uplink_kb_day: Annotated[
+        float | None, typer.Option(help="What the link takes up a day, kB: says how many days the artifact takes.")
+    ] = None,
+    uplink_days: Annotated[
+        float | None, typer.Option(help="Most days to uplink the artifact; needs --uplink-kb-day.")
+    ] = None,
     power_mode: Annotated[str | None, typer.Option(help="Of the device, instead of its card's default.")] = None,
     cards: Annotated[Path | None, typer.Option(help="Folder with your own devices/, profiles/, export/.")] = None,
     out: Annotated[Path, typer.Option("-o", "--out", help="Plan to write (.json); replaces an older plan.")] = Path(
@@ -40,16 +48,17 @@ def plan(
     """Find the widest width of an encoder that fits a device, and say why no wider one does."""
     if device is None:
         raise UsageError(f"missing --device: expected one of {', '.join(device_names(cards))}")
-    made = make_plan(
-        take_profile(encoder, cards),
-        take_device(device, cards),
-        take_target("onnx", cards),
+    ask = Ask(
         gflop=gflop,
         memory_mib=memory_mib,
         latency_ms=latency_ms,
         startup_s=startup_s,
+        artifact_mb=artifact_mb,
+        uplink_kb_day=uplink_kb_day,
+        uplink_days=uplink_days,
         power_mode=power_mode,
     )
+    made = make_plan(take_profile(encoder, cards), take_device(device, cards), take_target("onnx", cards), ask)
     made.write(out, overwrite=overwrite)
     if as_json:
         typer.echo(json.dumps(made.to_dict(), indent=2))

@@ -1,0 +1,101 @@
+"""Choose: the widest width of an encoder that a device's budget allows. The join of the three shelves; no torch."""
+
+from __future__ import annotations
+
+from edgeslim.budget import KINDS, NOTHING_ASKED, Ask, Miss, budget_of, miss_text
+from edgeslim.device import Device, RuntimeFigures
+from edgeslim.errors import InputError, NothingFits
+from edgeslim.estimate import BATCH, Estimate, estimate, startup_lacks
+from edgeslim.plan import METHOD, Plan, Step
+from edgeslim.profile import Profile
+from edgeslim.target import Target
+
+
+def make_plan(profile: Profile, device: Device, target: Target, ask: Ask = NOTHING_ASKED) -> Plan:
+    """The widest aligned width step that meets every budget; an unaligned one only if no aligned one does.
+
+    FLOP and memory that are not asked for come from the device's card. Raises NothingFits naming the nearest miss,
+    UsageError for a power mode that the device does not have, InputError if a card has no figures for a runtime of the
+    target, or for what is to be limited.
+    """
+    planned, mode = device.in_mode(ask.power_mode)
+    precision = target.precisions[0]
+    runtime = _runtime(planned, target, precision)
+    lacks = startup_lacks(planned, runtime)
+    if ask.startup_s is not None and lacks:
+        raise InputError(
+            f"--startup-s: the start-up of {device.id} is not known, its card has no {', no '.join(lacks)}; add that "
+            "to a card of your own (--cards), or leave --startup-s out"
+        )
+    _require_size(target, precision, ask)
+    budget = budget_of(ask, planned, runtime, precision)
+    multiples = (int(device.multiples.head_dim.value), int(device.multiples.ffn_hidden.value))
+    widths = sorted(profile.architecture.width_steps(), reverse=True)
+    estimates = [estimate(profile, w, planned, runtime, precision, target, ask.conditions) for w in widths]
+    held = [(e, budget.missed_by(e)) for e in estimates]
+    fitting = [e for e, misses in held if not misses]
+    if not fitting:
+        raise NothingFits(_nearest_miss(profile, device, mode.id, held))
+    chosen = next((e for e in fitting if e.aligned), fitting[0])
+    return Plan(
+        encoder=profile.id,
+        architecture=profile.architecture,
+        classes=profile.num_classes,
+        method=METHOD,
+        chosen=chosen,
+        slim_architecture=profile.architecture.at(chosen.width_multiplier),
+        device=device.id,
+        device_name=device.name,
+        power_mode=mode.id,
+        power_mode_basis="asked" if ask.power_mode is not None else device.power_mode_reason,
+        target=target.id,
+        runtime=runtime.id,
+        runtime_basis=runtime.basis,
+        precision=precision,
+        batch=BATCH,
+        multiples=multiples,
+        budget=budget,
+        steps=tuple(Step(_verdict(e, m, chosen), m, e) for e, m in held),
+        startup_lacks=lacks,
+        uplink_kb_day=ask.uplink_kb_day,
+    )
+
+
+def _runtime(device: Device, target: Target, precision: str) -> RuntimeFigures:
+    for name in target.runtimes:
+        for runtime in device.runtime:
+            if runtime.id == name and precision in runtime.precisions:
+                return runtime
+    found = ", ".join(f"{r.id} ({'/'.join(r.precisions)})" for r in device.runtime) or "none"
+    raise InputError(
+        f"{device.id}: runtime: found {found}, expected one that {target.id} runs on in {precision}: "
+        f"{', '.join(target.runtimes)}; add its figures to a card of your own (--cards)"
+    )
+
+
+def _require_size(target: Target, precision: str, ask: Ask) -> None:
+    """Raise InputError where an artifact's size is to be limited, and the export card does not let it be known."""
+    limited = [name for name in ("artifact_mb", "uplink_kb_day") if getattr(ask, name) is not None]
+    if limited and precision not in (target.graph_kb or {}):
+        raise InputError(
+            f"--{limited[0].replace('_', '-')}: the size of an artifact is not known, export card {target.id} has no "
+            f"graph_kb.{precision}; add it to a card of your own (--cards), or leave the flag out"
+        )
+
+
+def _verdict(estimate: Estimate, misses: tuple[Miss, ...], chosen: Estimate) -> str:
+    if estimate is chosen:
+        return "chosen"
+    if misses:
+        return "over budget"
+    return "narrower" if estimate.width_multiplier < chosen.width_multiplier else "unaligned"
+
+
+def _nearest_miss(profile: Profile, device: Device, mode: str, missed: list[tuple[Estimate, tuple[Miss, ...]]]) -> str:
+    nearest, misses = min(missed, key=lambda pair: max(miss.over for miss in pair[1]))
+    flags = " and ".join(KINDS[miss.budget].flag for miss in misses)
+    return (
+        f"no width multiplier of {profile.id} fits {device.id} ({mode}): the nearest, {nearest.width_multiplier:.3g} "
+        f"(head_dim {nearest.head_dim}), misses {'; '.join(miss_text(miss) for miss in misses)}; "
+        f"raise {flags}, or take a smaller encoder or a stronger device"
+    )
