@@ -7,6 +7,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 
 from edgeslim.device import Device, RuntimeFigures
+from edgeslim.durations import Scene
 from edgeslim.errors import UsageError
 from edgeslim.estimate import Conditions, Estimate
 from edgeslim.units import ARITHMETIC
@@ -37,6 +38,7 @@ KINDS = {
     "startup_s": Kind("--startup-s", "start-up", "start-up", "s", upper=True),
     "artifact_mb": Kind("--artifact-mb", "artifact", "artifact", "MB"),
     "uplink_days": Kind("--uplink-days", "uplink", "uplink", "days", always=False),
+    "deadline_s": Kind("--deadline-s", "scene", "scene", "s", upper=True, always=False),
 }
 """Field of Budget -> what it is called, in the order in which they are shown."""
 
@@ -59,6 +61,10 @@ class Ask:
     """What the link takes up a day."""
     uplink_days: float | None = None
     """Most days to uplink the artifact."""
+    scene: Scene | None = None
+    """To be classified."""
+    deadline_s: float | None = None
+    """Most time from process start to the last tile of the scene."""
     power_mode: str | None = None
     """Of the device."""
 
@@ -75,10 +81,16 @@ class Ask:
                 "days follow from what the link takes up a day"
             )
 
+        if self.deadline_s is not None and self.scene is None:
+            raise UsageError(
+                f"--deadline-s: found {self.deadline_s:g} without --scene, expected both: "
+                "a deadline is of a scene, such as --scene 10980x10980"
+            )
+
     @property
     def conditions(self) -> Conditions:
         """What an estimate needs to know of it."""
-        return Conditions(uplink_kb_day=self.uplink_kb_day)
+        return Conditions(uplink_kb_day=self.uplink_kb_day, scene=self.scene)
 
 
 NOTHING_ASKED = Ask()
@@ -96,7 +108,7 @@ class Limit:
 
 @dataclass(frozen=True, slots=True)
 class Budget:
-    """What a tile may cost on the device, and its artifact on the way there."""
+    """What a tile and a scene may cost on the device, and the artifact on its way there."""
 
     gflop: Limit
     """GFLOP a tile, 1 MAC = 2 FLOP."""
@@ -110,6 +122,8 @@ class Budget:
     """All files of the artifact; None: not limited."""
     uplink_days: Limit | None = None
     """Time to uplink the artifact; None: not limited."""
+    deadline_s: Limit | None = None
+    """From process start to the last finished tile of the scene, held against the upper end; None: not limited."""
 
     def limits(self) -> Iterator[tuple[str, Limit]]:
         """The budgets that are set, with the name of their field."""

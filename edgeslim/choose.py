@@ -4,8 +4,9 @@ from __future__ import annotations
 
 from edgeslim.budget import KINDS, NOTHING_ASKED, Ask, Miss, budget_of, miss_text
 from edgeslim.device import Device, RuntimeFigures
+from edgeslim.durations import startup_lacks
 from edgeslim.errors import InputError, NothingFits
-from edgeslim.estimate import BATCH, Estimate, estimate, startup_lacks
+from edgeslim.estimate import BATCH, Estimate, estimate
 from edgeslim.plan import METHOD, Plan, Step
 from edgeslim.profile import Profile
 from edgeslim.target import Target
@@ -15,17 +16,18 @@ def make_plan(profile: Profile, device: Device, target: Target, ask: Ask = NOTHI
     """The widest aligned width step that meets every budget; an unaligned one only if no aligned one does.
 
     FLOP and memory that are not asked for come from the device's card. Raises NothingFits naming the nearest miss,
-    UsageError for a power mode that the device does not have, InputError if a card has no figures for a runtime of the
-    target, or for what is to be limited.
+    UsageError for a power mode that the device does not have or a stride longer than a tile, InputError if a card has
+    no figures for a runtime of the target, or for what is to be limited.
     """
     planned, mode = device.in_mode(ask.power_mode)
     precision = target.precisions[0]
     runtime = _runtime(planned, target, precision)
     lacks = startup_lacks(planned, runtime)
-    if ask.startup_s is not None and lacks:
+    flag = "--startup-s" if ask.startup_s is not None else "--scene" if ask.scene is not None else None
+    if flag is not None and lacks:
         raise InputError(
-            f"--startup-s: the start-up of {device.id} is not known, its card has no {', no '.join(lacks)}; add that "
-            "to a card of your own (--cards), or leave --startup-s out"
+            f"{flag}: the start-up of {device.id} is not known, its card has no {', no '.join(lacks)}; add that "
+            f"to a card of your own (--cards), or leave {flag} out"
         )
     _require_size(target, precision, ask)
     budget = budget_of(ask, planned, runtime, precision)
@@ -58,6 +60,7 @@ def make_plan(profile: Profile, device: Device, target: Target, ask: Ask = NOTHI
         steps=tuple(Step(_verdict(e, m, chosen), m, e) for e, m in held),
         startup_lacks=lacks,
         uplink_kb_day=ask.uplink_kb_day,
+        scene=ask.scene,
     )
 
 

@@ -11,6 +11,7 @@ from typing import Any
 
 from edgeslim.architecture import Architecture
 from edgeslim.budget import Budget, Miss
+from edgeslim.durations import Scene
 from edgeslim.errors import InputError
 from edgeslim.estimate import Estimate
 from edgeslim.shelf import read_record
@@ -79,6 +80,8 @@ class Plan:
     """Keys that the device's card lacks for the start-up to be known."""
     uplink_kb_day: float | None = None
     """What the link takes up a day; None: not asked."""
+    scene: Scene | None = None
+    """To be classified; None: not asked."""
 
     @property
     def width_multiplier(self) -> float:

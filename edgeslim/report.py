@@ -12,6 +12,7 @@ from rich.table import Table
 from rich.text import Text
 
 from edgeslim.budget import KINDS, Kind, over_text
+from edgeslim.durations import Scene, SceneTime
 from edgeslim.estimate import Estimate
 from edgeslim.manifest import Manifest
 from edgeslim.parity import Certificate
@@ -135,6 +136,8 @@ def _print_chosen(plan: Plan, console: Console) -> None:
         "an estimate, not a measurement",
     )
     grid.add_row("start-up", _startup(plan))
+    if plan.scene is not None and chosen.scene is not None:
+        grid.add_row("scene", _scene(plan, plan.scene, chosen.scene))
     if chosen.artifact_mb is not None:
         grid.add_row("artifact", _artifact(plan, chosen.artifact_mb))
     score = "not measured" if chosen.score is None else f"{chosen.score:.3f} ({chosen.score_basis})"
@@ -161,6 +164,17 @@ def _startup(plan: Plan) -> str:
         f"{number(startup.total_ms / 1e3)} s from a cold start to the first finished tile: "
         f"{', '.join(f'{part} {ms / 1e3:.2f}' for part, ms in parts.items())}; "
         f"{number(startup.low_ms / 1e3)} to {number(startup.high_ms / 1e3)} s within its error band{held}"
+    )
+
+
+def _scene(plan: Plan, scene: Scene, time: SceneTime) -> str:
+    stride = scene.stride_px or max(1, plan.architecture.tile_px // 2)
+    held = "; the upper end is held against the budget" if plan.budget.deadline_s else ""
+    return (
+        f"{number(time.total_s)} s for {scene.height_px} x {scene.width_px} px at a stride of {stride}: "
+        f"start-up {number(time.startup_s)}, {time.tiles:,} tiles {number(time.network_s)}, in batches of "
+        f"{time.batch} on each of {time.cores} cores; {number(time.low_s)} to {number(time.high_s)} s within its "
+        f"error band{held}"
     )
 
 

@@ -3,10 +3,14 @@
 import pytest
 
 from edgeslim.budget import KINDS, Ask, Budget, Limit
+from edgeslim.durations import Scene
 from edgeslim.errors import UsageError
 
 NUMBERS = {**{kind.flag: name for name, kind in KINDS.items()}, "--uplink-kb-day": "uplink_kb_day"}
-BESIDE = {"uplink_days": {"uplink_kb_day": 100.0}}
+BESIDE: dict[str, dict[str, object]] = {
+    "uplink_days": {"uplink_kb_day": 100.0},
+    "deadline_s": {"scene": Scene(100, 100)},
+}
 
 
 def refused(**asked: object) -> str:
@@ -29,6 +33,16 @@ def test_a_number_that_is_no_budget(flag: str, value: float) -> None:
 
 def test_days_without_a_rate() -> None:
     assert "--uplink-days: found 3 without --uplink-kb-day, expected both" in refused(uplink_days=3.0)
+
+
+def test_a_deadline_without_a_scene() -> None:
+    assert "--deadline-s: found 60 without --scene, expected both" in refused(deadline_s=60.0)
+
+
+@pytest.mark.parametrize("sides", [(0, 5), (5, 0), (-1, 5), (1 << 31, 5)])
+def test_a_scene_that_is_none(sides: tuple[int, int]) -> None:
+    with pytest.raises(UsageError, match=r"--scene: found a side of .* px, expected 1 to 2147483647"):
+        Scene(*sides)
 
 
 def test_every_kind_is_a_field_of_a_budget() -> None:

@@ -4,10 +4,13 @@ from dataclasses import replace
 
 import pytest
 
+from edgeslim import cost
 from edgeslim.budget import Ask
 from edgeslim.choose import make_plan
 from edgeslim.device import take_device
-from edgeslim.errors import InputError, NothingFits
+from edgeslim.durations import Scene
+from edgeslim.errors import InputError, NothingFits, UsageError
+from edgeslim.grid import plan_axis
 from edgeslim.profile import take_profile
 from edgeslim.target import take_target
 
@@ -47,3 +50,48 @@ def test_a_target_of_unknown_size_is_refused_by_key(asked: dict[str, float]) -> 
     with pytest.raises(InputError, match=r"export card onnx has no graph_kb\.fp32; add it to a card of your own") as e:
         make_plan(EMBEDDED, PI5, silent, Ask(**asked))
     assert "\n" not in str(e.value)
+
+
+def test_a_scene_takes_its_start_up_and_its_tiles() -> None:
+    device, runtime = PI4, PI4.runtime[0]
+    plan = make_plan(EMBEDDED, device, ONNX, Ask(scene=Scene(1000, 640, 64)))
+    found, startup = plan.chosen.scene, plan.chosen.startup
+    assert found is not None
+    assert startup is not None
+    assert (found.tiles, found.batch, found.cores) == (16 * 10, 4, 4)
+    core, bus, share = 57.6e9 / 4, 12.8e9 * 0.43 / 4, runtime.efficiency["fp32"]
+    ops = cost.ops(EMBEDDED.architecture, 10, 4)
+    call = 0.5e-3 + sum(60e-6 + max(o.flop / (core * share[o.op_class].value), o.moved_bytes / bus) for o in ops)
+    assert found.startup_s == pytest.approx(startup.total_ms / 1e3)
+    assert found.network_s == pytest.approx(160 * call / 4 / 4)
+    assert (found.low_s, found.high_s) == pytest.approx((found.total_s / 2, found.total_s * 2))
+
+
+@pytest.mark.parametrize("sides", [(64, 64), (63, 65), (1, 1), (10980, 10980), (97, 4000)])
+@pytest.mark.parametrize("stride", [None, 1, 31, 64])
+def test_tiles_of_a_scene_are_the_windows_that_classify_takes(sides: tuple[int, int], stride: int | None) -> None:
+    axes = [plan_axis(side, 64, stride or 32) for side in sides]
+    assert Scene(*sides, stride).tiles(64) == len(axes[0].windows) * len(axes[1].windows)
+
+
+def test_a_deadline_is_held_against_the_upper_end() -> None:
+    scene = Scene(10980, 10980)
+    told = make_plan(EMBEDDED, PI5, ONNX, Ask(scene=scene)).chosen.scene
+    assert told is not None
+    assert make_plan(EMBEDDED, PI5, ONNX, Ask(scene=scene, deadline_s=told.high_s)).width_multiplier == 1.0
+    tight = make_plan(EMBEDDED, PI5, ONNX, Ask(scene=scene, deadline_s=told.high_s * 0.99))
+    assert tight.width_multiplier < 1.0
+    assert [miss.budget for miss in tight.steps[0].misses] == ["deadline_s"]
+    with pytest.raises(NothingFits, match=r"misses scene up to .* s > 1 \(.* times\); raise --deadline-s, or"):
+        make_plan(EMBEDDED, PI5, ONNX, Ask(scene=scene, deadline_s=1))
+
+
+def test_a_stride_longer_than_a_tile() -> None:
+    with pytest.raises(UsageError, match=r"--stride: found 65 px, expected 1 to 64 \(the tile\)"):
+        make_plan(EMBEDDED, PI5, ONNX, Ask(scene=Scene(100, 100, 65)))
+
+
+def test_a_scene_on_a_card_without_start_up_figures() -> None:
+    older = replace(PI5, storage_mb_s=None)
+    with pytest.raises(InputError, match=r"--scene: the start-up of raspberry-pi-5-8gb is not known, its card has no"):
+        make_plan(EMBEDDED, older, ONNX, Ask(scene=Scene(100, 100)))

@@ -6,8 +6,8 @@ from pathlib import Path
 import pytest
 
 from edgeslim.device import Device, Figure, device_names, load_device, take_device
+from edgeslim.durations import startup_lacks
 from edgeslim.errors import InputError, UnknownName, UsageError
-from edgeslim.estimate import startup_lacks
 from edgeslim.shelf import card_paths, shelf_folder
 
 NEEDED = {

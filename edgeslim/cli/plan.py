@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 from pathlib import Path
 from typing import Annotated
 
@@ -13,8 +14,10 @@ from edgeslim import report
 from edgeslim.budget import Ask
 from edgeslim.choose import make_plan
 from edgeslim.device import device_names, take_device
+from edgeslim.durations import Scene
 from edgeslim.errors import UsageError
 from edgeslim.profile import DEFAULT_ENCODER, take_profile
+from edgeslim.shelf import shown
 from edgeslim.target import take_target
 
 
@@ -37,6 +40,17 @@ def plan(
     uplink_days: Annotated[
         float | None, typer.Option(help="Most days to uplink the artifact; needs --uplink-kb-day.")
     ] = None,
+    scene: Annotated[
+        str | None,
+        typer.Option(help="Height x width of a scene, px, such as 10980x10980: says its time.", metavar="HxW"),
+    ] = None,
+    stride: Annotated[int | None, typer.Option(help="Step between its windows, px; default half a tile.")] = None,
+    deadline_s: Annotated[
+        float | None,
+        typer.Option(
+            help="Most time from process start to its last tile, s; needs --scene; held against the upper end."
+        ),
+    ] = None,
     power_mode: Annotated[str | None, typer.Option(help="Of the device, instead of its card's default.")] = None,
     cards: Annotated[Path | None, typer.Option(help="Folder with your own devices/, profiles/, export/.")] = None,
     out: Annotated[Path, typer.Option("-o", "--out", help="Plan to write (.json); replaces an older plan.")] = Path(
@@ -56,6 +70,8 @@ def plan(
         artifact_mb=artifact_mb,
         uplink_kb_day=uplink_kb_day,
         uplink_days=uplink_days,
+        scene=_scene(scene, stride),
+        deadline_s=deadline_s,
         power_mode=power_mode,
     )
     made = make_plan(take_profile(encoder, cards), take_device(device, cards), take_target("onnx", cards), ask)
@@ -67,3 +83,15 @@ def plan(
     report.print_plan(made, console)
     console.print()
     console.print(f"wrote {out}", markup=False, soft_wrap=True)
+
+
+def _scene(text: str | None, stride: int | None) -> Scene | None:
+    """A scene of "HxW". Raises UsageError for anything else, or for a stride without a scene."""
+    if text is None:
+        if stride is not None:
+            raise UsageError(f"--stride: found {stride} without --scene, expected both: a stride is a scene's")
+        return None
+    match = re.fullmatch(r"([0-9]{1,10})x([0-9]{1,10})", text)
+    if match is None:
+        raise UsageError(f"--scene: found {shown(text)}, expected height x width in px, such as 10980x10980")
+    return Scene(int(match[1]), int(match[2]), stride)

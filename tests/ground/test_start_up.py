@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 
 from edgeslim import cost
-from edgeslim.estimate import REPLAYED_TILES
+from edgeslim.durations import REPLAYED_TILES
 from edgeslim.ground.golden import COUNT
 from edgeslim.onboard.integrity import KEPT_TILES
 from edgeslim.onboard.memory import batch_within
