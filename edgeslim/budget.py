@@ -10,6 +10,7 @@ from edgeslim.device import Device, RuntimeFigures
 from edgeslim.durations import Scene
 from edgeslim.errors import UsageError
 from edgeslim.estimate import Conditions, Estimate
+from edgeslim.shelf import shown
 from edgeslim.units import ARITHMETIC
 
 
@@ -27,6 +28,8 @@ class Kind:
     """Printed behind its value."""
     upper: bool = False
     """Whether it is held against the upper end of an estimate."""
+    least: bool = False
+    """Whether it is the least that is accepted, not the most."""
     always: bool = True
     """Whether it stands in the table unasked."""
 
@@ -39,8 +42,11 @@ KINDS = {
     "artifact_mb": Kind("--artifact-mb", "artifact", "artifact", "MB"),
     "uplink_days": Kind("--uplink-days", "uplink", "uplink", "days", always=False),
     "deadline_s": Kind("--deadline-s", "scene", "scene", "s", upper=True, always=False),
+    "min_score": Kind("--min-score", "score", "score", "", least=True, always=False),
 }
 """Field of Budget -> what it is called, in the order in which they are shown."""
+OBJECTIVES = ("widest", "score")
+"""What the best of the widths that fit is."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -65,6 +71,10 @@ class Ask:
     """To be classified."""
     deadline_s: float | None = None
     """Most time from process start to the last tile of the scene."""
+    min_score: float | None = None
+    """Least measured score."""
+    objective: str = "widest"
+    """Which of the widths that fit: one of OBJECTIVES."""
     power_mode: str | None = None
     """Of the device."""
 
@@ -75,6 +85,10 @@ class Ask:
         ):
             if value is not None and not 0 < value < math.inf:
                 raise UsageError(f"{flag}: found {value:g}, expected a number of more than 0")
+        if self.min_score is not None and self.min_score > 1:
+            raise UsageError(f"--min-score: found {self.min_score:g}, expected a share of at most 1")
+        if self.objective not in OBJECTIVES:
+            raise UsageError(f"--objective: found {shown(self.objective)}, expected one of {', '.join(OBJECTIVES)}")
         if self.uplink_days is not None and self.uplink_kb_day is None:
             raise UsageError(
                 f"--uplink-days: found {self.uplink_days:g} without --uplink-kb-day, expected both: "
@@ -124,6 +138,8 @@ class Budget:
     """Time to uplink the artifact; None: not limited."""
     deadline_s: Limit | None = None
     """From process start to the last finished tile of the scene, held against the upper end; None: not limited."""
+    min_score: Limit | None = None
+    """Least measured score of the width; None: not limited."""
 
     def limits(self) -> Iterator[tuple[str, Limit]]:
         """The budgets that are set, with the name of their field."""
@@ -133,11 +149,8 @@ class Budget:
 
     def missed_by(self, estimate: Estimate) -> tuple[Miss, ...]:
         """What an estimate does not meet."""
-        return tuple(
-            Miss(name, limit.value, found, found / limit.value - 1)
-            for name, limit in self.limits()
-            if (found := estimate.found(name)) > limit.value
-        )
+        held = (_miss(name, limit.value, estimate.found(name)) for name, limit in self.limits())
+        return tuple(miss for miss in held if miss is not None)
 
 
 @dataclass(frozen=True, slots=True)
@@ -148,10 +161,17 @@ class Miss:
     """One of KINDS."""
     limit: float
     """What was allowed."""
-    found: float
-    """What the step needs."""
-    over: float
-    """found / limit - 1: 0.25 is a quarter too much."""
+    found: float | None
+    """What the step needs, or reaches; None: not known."""
+    over: float | None
+    """found / limit - 1: 0.25 is a quarter too much; of a least, how far found is below it; None: not known."""
+
+
+def _miss(name: str, limit: float, found: float | None) -> Miss | None:
+    if found is None:
+        return Miss(name, limit, None, None)
+    over = limit - found if KINDS[name].least else found / limit - 1
+    return Miss(name, limit, found, over) if (found < limit if KINDS[name].least else found > limit) else None
 
 
 def budget_of(ask: Ask, device: Device, runtime: RuntimeFigures, precision: str) -> Budget:
@@ -177,8 +197,19 @@ def budget_of(ask: Ask, device: Device, runtime: RuntimeFigures, precision: str)
 def miss_text(miss: Miss) -> str:
     """A missed budget for people: "latency up to 28 ms > 20 (+40 %)"."""
     kind = KINDS[miss.budget]
+    if miss.found is None or kind.least:
+        least = f", at least {miss.limit:g} asked" if miss.found is None else f": {miss.found:.3g} < {miss.limit:g}"
+        return f"{short_text(miss)}{least}"
     found = f"{'up to ' if kind.upper else ''}{miss.found:.3g} {kind.unit}"
-    return f"{kind.short} {found} > {miss.limit:.3g} ({over_text(miss.over)})"
+    return f"{kind.short} {found} > {miss.limit:.3g} ({over_text(miss.over or 0)})"
+
+
+def short_text(miss: Miss) -> str:
+    """The same for a table: "latency +40 %", "score 0.018 short", "score not measured"."""
+    kind = KINDS[miss.budget]
+    if miss.over is None:
+        return f"{kind.short} not measured"
+    return f"{kind.short} {max(miss.over, 1e-4):.2g} short" if kind.least else f"{kind.short} {over_text(miss.over)}"
 
 
 def over_text(over: float) -> str:

@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import math
+
 from edgeslim.budget import KINDS, NOTHING_ASKED, Ask, Miss, budget_of, miss_text
 from edgeslim.device import Device, RuntimeFigures
 from edgeslim.durations import startup_lacks
-from edgeslim.errors import InputError, NothingFits
+from edgeslim.errors import InputError, NothingFits, UsageError
 from edgeslim.estimate import BATCH, Estimate, estimate
 from edgeslim.plan import METHOD, Plan, Step
 from edgeslim.profile import Profile
@@ -15,9 +17,11 @@ from edgeslim.target import Target
 def make_plan(profile: Profile, device: Device, target: Target, ask: Ask = NOTHING_ASKED) -> Plan:
     """The widest aligned width step that meets every budget; an unaligned one only if no aligned one does.
 
+    With the objective "score" it is the one of the best measured score instead.
+
     FLOP and memory that are not asked for come from the device's card. Raises NothingFits naming the nearest miss,
-    UsageError for a power mode that the device does not have or a stride longer than a tile, InputError if a card has
-    no figures for a runtime of the target, or for what is to be limited.
+    UsageError for a power mode that the device does not have a stride longer than a tile or a score that was never
+    measured, InputError if a card has no figures for a runtime of the target, or for what is to be limited.
     """
     planned, mode = device.in_mode(ask.power_mode)
     precision = target.precisions[0]
@@ -30,6 +34,7 @@ def make_plan(profile: Profile, device: Device, target: Target, ask: Ask = NOTHI
             f"to a card of your own (--cards), or leave {flag} out"
         )
     _require_size(target, precision, ask)
+    _require_scores(profile, ask)
     budget = budget_of(ask, planned, runtime, precision)
     multiples = (int(device.multiples.head_dim.value), int(device.multiples.ffn_hidden.value))
     widths = sorted(profile.architecture.width_steps(), reverse=True)
@@ -38,7 +43,13 @@ def make_plan(profile: Profile, device: Device, target: Target, ask: Ask = NOTHI
     fitting = [e for e, misses in held if not misses]
     if not fitting:
         raise NothingFits(_nearest_miss(profile, device, mode.id, held))
-    chosen = next((e for e in fitting if e.aligned), fitting[0])
+    chosen = _best(fitting, ask.objective)
+    if chosen is None:
+        widths_text = ", ".join(f"{e.width_multiplier:.3g}" for e in estimates if e.score is not None)
+        raise NothingFits(
+            f"--objective score: no width of {profile.id} that fits {device.id} ({mode.id}) has a measured score, "
+            f"expected one of {widths_text}; loosen the budgets, or leave the flag out"
+        )
     return Plan(
         encoder=profile.id,
         architecture=profile.architecture,
@@ -61,6 +72,7 @@ def make_plan(profile: Profile, device: Device, target: Target, ask: Ask = NOTHI
         startup_lacks=lacks,
         uplink_kb_day=ask.uplink_kb_day,
         scene=ask.scene,
+        objective=ask.objective,
     )
 
 
@@ -86,19 +98,51 @@ def _require_size(target: Target, precision: str, ask: Ask) -> None:
         )
 
 
+def _require_scores(profile: Profile, ask: Ask) -> None:
+    """Raise UsageError where a score is asked for that no width was measured to have."""
+    if ask.min_score is None and ask.objective != "score":
+        return
+    asked = "--objective: found 'score'" if ask.min_score is None else f"--min-score: found {ask.min_score:g}"
+    measured = [s for w in profile.architecture.width_steps() if (s := profile.score_at(w)) is not None]
+    if not measured:
+        raise UsageError(
+            f"{asked}, expected an encoder with measured scores: card {profile.id} has no [[score]] of a width; add "
+            "one to a card of your own (--cards), or leave the flag out"
+        )
+    best = max(measured, key=lambda score: score.value)
+    if ask.min_score is not None and ask.min_score > best.value:
+        raise UsageError(
+            f"{asked}, expected at most {best.value:g}, the best measured score of {profile.id} (at "
+            f"{best.width_multiplier:.3g}); nothing reaches more"
+        )
+
+
+def _best(fitting: list[Estimate], objective: str) -> Estimate | None:
+    """Of those that fit, widest first: an unaligned one only where no aligned one is; None: none has a score."""
+    if objective == "score":
+        fitting = sorted((e for e in fitting if e.score is not None), key=lambda e: -(e.score or 0))
+    return next((e for e in fitting if e.aligned), next(iter(fitting), None))
+
+
 def _verdict(estimate: Estimate, misses: tuple[Miss, ...], chosen: Estimate) -> str:
     if estimate is chosen:
         return "chosen"
     if misses:
         return "over budget"
-    return "narrower" if estimate.width_multiplier < chosen.width_multiplier else "unaligned"
+    if estimate.width_multiplier < chosen.width_multiplier:
+        return "narrower"
+    if chosen.aligned and not estimate.aligned:
+        return "unaligned"
+    return "lower score" if estimate.score is not None else "score not measured"
 
 
 def _nearest_miss(profile: Profile, device: Device, mode: str, missed: list[tuple[Estimate, tuple[Miss, ...]]]) -> str:
-    nearest, misses = min(missed, key=lambda pair: max(miss.over for miss in pair[1]))
-    flags = " and ".join(KINDS[miss.budget].flag for miss in misses)
+    nearest, misses = min(missed, key=lambda pair: max(math.inf if m.over is None else m.over for m in pair[1]))
+    raised = " and ".join(KINDS[miss.budget].flag for miss in misses if not KINDS[miss.budget].least)
+    lowered = " and ".join(KINDS[miss.budget].flag for miss in misses if KINDS[miss.budget].least)
+    mended = " and ".join(text for text in (raised and f"raise {raised}", lowered and f"lower {lowered}") if text)
     return (
         f"no width multiplier of {profile.id} fits {device.id} ({mode}): the nearest, {nearest.width_multiplier:.3g} "
         f"(head_dim {nearest.head_dim}), misses {'; '.join(miss_text(miss) for miss in misses)}; "
-        f"raise {flags}, or take a smaller encoder or a stronger device"
+        f"{mended}, or take a smaller encoder or a stronger device"
     )

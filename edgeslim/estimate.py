@@ -6,7 +6,6 @@ and a scene take is in durations.py, how large an artifact is in size.py.
 
 from __future__ import annotations
 
-import math
 from dataclasses import dataclass
 
 from edgeslim import cost, size
@@ -91,8 +90,8 @@ class Estimate:
     scene: SceneTime | None = None
     """Time of a scene; None: not asked for, or not known."""
 
-    def found(self, budget: str) -> float:
-        """The figure that is held against a budget of that name; infinite where it is not known."""
+    def found(self, budget: str) -> float | None:
+        """The figure that is held against a budget of that name; None where it is not known."""
         figures = {
             "gflop": self.gflop,
             "memory_mib": self.memory.total_mib,
@@ -101,9 +100,9 @@ class Estimate:
             "artifact_mb": self.artifact_mb,
             "uplink_days": self.uplink_days,
             "deadline_s": None if self.scene is None else self.scene.high_s,
+            "min_score": self.score,
         }
-        figure = figures[budget]
-        return math.inf if figure is None else figure
+        return figures[budget]
 
 
 def estimate(

@@ -29,7 +29,8 @@ class Step:
     """One width step and what became of it."""
 
     verdict: str
-    """"chosen", "over budget", "unaligned" (fits, but an aligned one fits too) or "narrower" (than the chosen one)."""
+    """"chosen", "over budget", "unaligned" (fits, but an aligned one fits too), "narrower" (than the chosen one), or of
+    one that fits and is wider, where the best score is wanted: "lower score" or "score not measured"."""
     misses: tuple[Miss, ...]
     """Budgets missed; empty unless "over budget"."""
     estimate: Estimate
@@ -82,6 +83,8 @@ class Plan:
     """What the link takes up a day; None: not asked."""
     scene: Scene | None = None
     """To be classified; None: not asked."""
+    objective: str = "widest"
+    """Which of the widths that fit was chosen: the "widest", or that of the best "score"."""
 
     @property
     def width_multiplier(self) -> float:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
@@ -11,7 +10,7 @@ from rich.markup import escape
 from rich.table import Table
 from rich.text import Text
 
-from edgeslim.budget import KINDS, Kind, over_text
+from edgeslim.budget import KINDS, Kind, short_text
 from edgeslim.durations import Scene, SceneTime
 from edgeslim.estimate import Estimate
 from edgeslim.manifest import Manifest
@@ -80,7 +79,7 @@ def _print_head(plan: Plan, console: Console) -> None:
 def _print_budget(plan: Plan, console: Console) -> None:
     table = _table("Budget")
     table.add_column("budget", no_wrap=True)
-    table.add_column("at most", justify="right", no_wrap=True)
+    table.add_column("limit" if plan.budget.min_score else "at most", justify="right", no_wrap=True)
     table.add_column("chosen", justify="right", no_wrap=True)
     table.add_column("where the limit comes from")
     limits = dict(plan.budget.limits())
@@ -90,7 +89,7 @@ def _print_budget(plan: Plan, console: Console) -> None:
             continue
         table.add_row(
             kind.title,
-            f"{number(limit.value)} {kind.unit}" if limit else "not limited",
+            _limit(kind, limit.value) if limit else "not limited",
             _held(kind, plan.chosen.found(name)),
             escape(limit.basis) if limit else f"give {kind.flag} to limit it",
         )
@@ -98,11 +97,15 @@ def _print_budget(plan: Plan, console: Console) -> None:
     console.print(table)
 
 
-def _held(kind: Kind, found: float) -> str:
+def _limit(kind: Kind, value: float) -> str:
+    return f"{'at least ' if kind.least else ''}{number(value)} {kind.unit}".rstrip()
+
+
+def _held(kind: Kind, found: float | None) -> str:
     """What is held against a budget."""
-    if not math.isfinite(found):
+    if found is None:
         return "not known"
-    return f"{'up to ' if kind.upper else ''}{number(found)} {kind.unit}"
+    return f"{'up to ' if kind.upper else ''}{number(found)} {kind.unit}".rstrip()
 
 
 def _print_chosen(plan: Plan, console: Console) -> None:
@@ -143,7 +146,8 @@ def _print_chosen(plan: Plan, console: Console) -> None:
     score = "not measured" if chosen.score is None else f"{chosen.score:.3f} ({chosen.score_basis})"
     grid.add_row("score", Text(score))
     console.print()
-    console.print(f"[bold]Chosen: width multiplier {chosen.width_multiplier:.4g}[/]", highlight=False)
+    why = ", the best score that fits" if plan.objective == "score" else ""
+    console.print(f"[bold]Chosen: width multiplier {chosen.width_multiplier:.4g}{why}[/]", highlight=False)
     console.print(grid)
 
 
@@ -200,7 +204,8 @@ def _print_refused(plan: Plan, console: Console) -> None:
         return
     shown = wider if len(wider) <= MAX_ROWS else _compact(wider)
     table = _table(f"Wider steps, all refused ({len(wider)})")
-    for title in ("w", "head_dim", "FFN", "GFLOP", "M params", "MiB", "up to ms"):
+    scored = any(step.estimate.score is not None for step in wider)
+    for title in ("w", "head_dim", "FFN", "GFLOP", "M params", "MiB", "up to ms", *(["score"] if scored else [])):
         table.add_column(title, justify="right", no_wrap=True)
     table.add_column("why not")
     for step in shown:
@@ -213,11 +218,14 @@ def _print_refused(plan: Plan, console: Console) -> None:
             number(e.parameters / 1e6),
             number(e.memory.total_mib),
             number(e.latency_high_ms),
-            _why(step),
+            *([] if not scored else ["?" if e.score is None else f"{e.score:.3f}"]),
+            _why(step, plan.chosen),
         )
     console.print(table)
     if hidden := len(wider) - len(shown):
         console.print(f"and {hidden} more between them, all in the plan's file", style="dim")
+    if scored and any(step.estimate.score is None for step in shown):
+        console.print("score ?: not measured", style="dim")
     if any(not step.estimate.aligned for step in wider):
         console.print(
             f"* unaligned: no multiple of {plan.multiples[0]} (head_dim) or of {plan.multiples[1]} (FFN); "
@@ -234,10 +242,12 @@ def _compact(wider: list[Step]) -> list[Step]:
     return [step for step in wider if id(step) in keep]
 
 
-def _why(step: Step) -> str:
+def _why(step: Step, chosen: Estimate) -> str:
     if step.misses:
-        return ", ".join(f"{KINDS[miss.budget].short} {over_text(miss.over)}" for miss in step.misses)
-    return "fits, but unaligned"
+        return ", ".join(map(short_text, step.misses))
+    if step.verdict == "lower score" and step.estimate.score is not None and chosen.score is not None:
+        return f"fits, score {max(chosen.score - step.estimate.score, 1e-4):.2g} lower"
+    return f"fits, but {step.verdict}"
 
 
 def print_certificate(manifests: Sequence[Manifest], console: Console) -> None:

@@ -45,6 +45,14 @@ def test_a_scene_that_is_none(sides: tuple[int, int]) -> None:
         Scene(*sides)
 
 
+def test_a_score_is_a_share() -> None:
+    assert refused(min_score=1.01) == "--min-score: found 1.01, expected a share of at most 1"
+
+
+def test_an_unknown_objective() -> None:
+    assert refused(objective="best") == "--objective: found 'best', expected one of widest, score"
+
+
 def test_every_kind_is_a_field_of_a_budget() -> None:
     limit = Limit(1.0, "asked")
     every = Budget(**dict.fromkeys(KINDS, limit))

@@ -5,13 +5,13 @@ from dataclasses import replace
 import pytest
 
 from edgeslim import cost
-from edgeslim.budget import Ask
+from edgeslim.budget import Ask, short_text
 from edgeslim.choose import make_plan
 from edgeslim.device import take_device
 from edgeslim.durations import Scene
 from edgeslim.errors import InputError, NothingFits, UsageError
 from edgeslim.grid import plan_axis
-from edgeslim.profile import take_profile
+from edgeslim.profile import Profile, Score, take_profile
 from edgeslim.target import take_target
 
 EMBEDDED, VIT_S = take_profile("eurosat-rgb"), take_profile("vit-s-16")
@@ -95,3 +95,59 @@ def test_a_scene_on_a_card_without_start_up_figures() -> None:
     older = replace(PI5, storage_mb_s=None)
     with pytest.raises(InputError, match=r"--scene: the start-up of raspberry-pi-5-8gb is not known, its card has no"):
         make_plan(EMBEDDED, older, ONNX, Ask(scene=Scene(100, 100)))
+
+
+def scored(**scores: float) -> Profile:
+    """EMBEDDED with scores of these head widths only: h24 = 0.9 is that of head_dim 24."""
+    found = (Score(int(key[1:]) / 32, "accuracy", "test part", value, "a test") for key, value in scores.items())
+    return replace(EMBEDDED, scores=tuple(found))
+
+
+def test_a_least_score_refuses_what_is_below_it_and_what_was_not_measured() -> None:
+    profile = scored(h32=0.91, h24=0.95, h16=0.93)
+    plan = make_plan(profile, PI5, ONNX, Ask(min_score=0.93))
+    assert plan.width_multiplier == 0.75
+    misses = {step.estimate.head_dim: step.misses[0] for step in plan.steps if step.misses}
+    assert misses[32].over == pytest.approx(0.02)
+    assert (misses[31].found, misses[31].over) == (None, None)
+    assert 16 not in misses
+    assert short_text(misses[32]) == "score 0.02 short"
+    assert short_text(misses[31]) == "score not measured"
+
+
+def test_the_best_score_that_fits() -> None:
+    profile = scored(h32=0.91, h25=0.97, h24=0.95, h16=0.93)
+    plan = make_plan(profile, PI5, ONNX, Ask(objective="score"))
+    assert (plan.width_multiplier, plan.objective) == (0.75, "score")
+    verdicts = {step.estimate.head_dim: step.verdict for step in plan.steps}
+    assert [verdicts[j] for j in (32, 25, 24, 16)] == ["lower score", "unaligned", "chosen", "narrower"]
+    assert make_plan(profile, PI5, ONNX).width_multiplier == 1.0
+    equal = scored(h32=0.9, h24=0.9)
+    assert make_plan(equal, PI5, ONNX, Ask(objective="score")).width_multiplier == 1.0
+    unmeasured = make_plan(scored(h24=0.9), PI5, ONNX, Ask(objective="score"))
+    assert unmeasured.steps[0].verdict == "score not measured"
+
+
+def test_a_best_score_where_none_that_fits_was_measured() -> None:
+    with pytest.raises(NothingFits, match=r"has a measured score, expected one of 1, 0\.75; loosen"):
+        make_plan(scored(h32=0.91, h24=0.95), PI5, ONNX, Ask(objective="score", gflop=0.1))
+
+
+@pytest.mark.parametrize(
+    ("profile", "ask", "message"),
+    [
+        (VIT_S, Ask(min_score=0.5), r"--min-score: found 0\.5, expected an encoder with .*card vit-s-16 has no \[\[sc"),
+        (VIT_S, Ask(objective="score"), r"--objective: found 'score', expected an encoder with measured scores"),
+        (EMBEDDED, Ask(min_score=0.999), r"--min-score: found 0\.999, expected at most 0\.97\d+, the best measured"),
+    ],
+)
+def test_a_score_that_nothing_can_have(profile: Profile, ask: Ask, message: str) -> None:
+    with pytest.raises(UsageError, match=message) as error:
+        make_plan(profile, PI5, ONNX, ask)
+    assert "\n" not in str(error.value)
+
+
+def test_no_width_of_a_score_fits() -> None:
+    nearest = r"the nearest, 0\.75 \(head_dim 24\), misses score 0\.01 short: 0\.95 < 0\.96; lower --min-score, or take"
+    with pytest.raises(NothingFits, match=nearest):
+        make_plan(scored(h32=0.97, h24=0.95), PI5, ONNX, Ask(min_score=0.96, gflop=0.16))

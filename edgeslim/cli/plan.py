@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import re
+from enum import Enum
 from pathlib import Path
 from typing import Annotated
 
@@ -19,6 +20,13 @@ from edgeslim.errors import UsageError
 from edgeslim.profile import DEFAULT_ENCODER, take_profile
 from edgeslim.shelf import shown
 from edgeslim.target import take_target
+
+
+class Objective(str, Enum):
+    """Which of the widths that fit."""
+
+    widest = "widest"
+    score = "score"
 
 
 def plan(
@@ -51,6 +59,12 @@ def plan(
             help="Most time from process start to its last tile, s; needs --scene; held against the upper end."
         ),
     ] = None,
+    min_score: Annotated[
+        float | None, typer.Option(help="Least score; a width whose score was not measured does not reach it.")
+    ] = None,
+    objective: Annotated[
+        Objective, typer.Option(help="Of what fits: the widest, or that of the best measured score.")
+    ] = Objective.widest,
     power_mode: Annotated[str | None, typer.Option(help="Of the device, instead of its card's default.")] = None,
     cards: Annotated[Path | None, typer.Option(help="Folder with your own devices/, profiles/, export/.")] = None,
     out: Annotated[Path, typer.Option("-o", "--out", help="Plan to write (.json); replaces an older plan.")] = Path(
@@ -72,6 +86,8 @@ def plan(
         uplink_days=uplink_days,
         scene=_scene(scene, stride),
         deadline_s=deadline_s,
+        min_score=min_score,
+        objective=objective.value,
         power_mode=power_mode,
     )
     made = make_plan(take_profile(encoder, cards), take_device(device, cards), take_target("onnx", cards), ask)

@@ -49,6 +49,18 @@ title = "B"
 color = "00FF00"
 """
 
+SCORED = CARD.replace('id = "small"', 'id = "scored"') + "".join(
+    f"""
+[[score]]
+width_multiplier = {width}
+metric = "accuracy"
+dataset = "test part"
+value = {value}
+source = "a test"
+"""
+    for width, value in ((1.0, 0.951), (0.5, 0.942), (0.25, 0.88))
+)
+
 app = typer.Typer()
 app.command()(verb)
 
@@ -57,6 +69,7 @@ app.command()(verb)
 def here(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     (tmp_path / "profiles").mkdir()
     (tmp_path / "profiles" / "small.toml").write_text(CARD)
+    (tmp_path / "profiles" / "scored.toml").write_text(SCORED)
     monkeypatch.chdir(tmp_path)
     monkeypatch.setenv("COLUMNS", "90")
     monkeypatch.setenv("TERM", "dumb")
@@ -85,6 +98,7 @@ def typed(*arguments: str) -> str:
                 *("--artifact-mb", "4", "--uplink-kb-day", "300", "--uplink-days", "14"),
             ],
         ),
+        ("plan-score", ["--device", "rpi4", "--encoder", "scored", "--objective", "score", "--min-score", "0.9"]),
         ("plan-vit-l-16-raspberry-pi-4b", ["--device", "raspberry-pi-4b-4gb", "--encoder", "vit-l-16"]),
         ("plan-unaligned", ["--device", "rpi4", "--encoder", "small", "--gflop", "0.05", "--memory-mib", "200"]),
         ("plan-7w", ["--device", "jetson-orin", "--encoder", "small", "--power-mode", "7W", "--memory-mib", "120"]),
