@@ -42,6 +42,8 @@ KINDS = {
     "artifact_mb": Kind("--artifact-mb", "artifact", "artifact", "MB"),
     "uplink_days": Kind("--uplink-days", "uplink", "uplink", "days", always=False),
     "deadline_s": Kind("--deadline-s", "scene", "scene", "s", upper=True, always=False),
+    "energy_j": Kind("--energy-j", "energy a scene", "energy", "J", upper=True, always=False),
+    "max_w": Kind("--max-w", "power", "power", "W", always=False),
     "min_score": Kind("--min-score", "score", "score", "", least=True, always=False),
 }
 """Field of Budget -> what it is called, in the order in which they are shown."""
@@ -71,6 +73,10 @@ class Ask:
     """To be classified."""
     deadline_s: float | None = None
     """Most time from process start to the last tile of the scene."""
+    energy_j: float | None = None
+    """Most energy that the board takes for the scene."""
+    max_w: float | None = None
+    """Most power that the board draws."""
     min_score: float | None = None
     """Least measured score."""
     objective: str = "widest"
@@ -95,11 +101,15 @@ class Ask:
                 "days follow from what the link takes up a day"
             )
 
-        if self.deadline_s is not None and self.scene is None:
-            raise UsageError(
-                f"--deadline-s: found {self.deadline_s:g} without --scene, expected both: "
-                "a deadline is of a scene, such as --scene 10980x10980"
-            )
+        for flag, value, what in (
+            ("--deadline-s", self.deadline_s, "a deadline"),
+            ("--energy-j", self.energy_j, "an energy"),
+        ):
+            if value is not None and self.scene is None:
+                raise UsageError(
+                    f"{flag}: found {value:g} without --scene, expected both: {what} is of a scene, such as "
+                    "--scene 10980x10980"
+                )
 
     @property
     def conditions(self) -> Conditions:
@@ -138,6 +148,10 @@ class Budget:
     """Time to uplink the artifact; None: not limited."""
     deadline_s: Limit | None = None
     """From process start to the last finished tile of the scene, held against the upper end; None: not limited."""
+    energy_j: Limit | None = None
+    """Of the board for the scene, held against the upper end; None: not limited."""
+    max_w: Limit | None = None
+    """Drawn by the board at full load; None: not limited."""
     min_score: Limit | None = None
     """Least measured score of the width; None: not limited."""
 

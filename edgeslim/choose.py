@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 import math
+from dataclasses import replace
 
 from edgeslim.budget import KINDS, NOTHING_ASKED, Ask, Miss, budget_of, miss_text
-from edgeslim.device import Device, RuntimeFigures
+from edgeslim.device import Device, PowerMode, RuntimeFigures
 from edgeslim.durations import startup_lacks
 from edgeslim.errors import InputError, NothingFits, UsageError
 from edgeslim.estimate import BATCH, Estimate, estimate
@@ -35,10 +36,12 @@ def make_plan(profile: Profile, device: Device, target: Target, ask: Ask = NOTHI
         )
     _require_size(target, precision, ask)
     _require_scores(profile, ask)
+    _require_power(device, mode, ask)
+    conditions = replace(ask.conditions, power_w=None if mode.power_w is None else mode.power_w.value)
     budget = budget_of(ask, planned, runtime, precision)
     multiples = (int(device.multiples.head_dim.value), int(device.multiples.ffn_hidden.value))
     widths = sorted(profile.architecture.width_steps(), reverse=True)
-    estimates = [estimate(profile, w, planned, runtime, precision, target, ask.conditions) for w in widths]
+    estimates = [estimate(profile, w, planned, runtime, precision, target, conditions) for w in widths]
     held = [(e, budget.missed_by(e)) for e in estimates]
     fitting = [e for e, misses in held if not misses]
     if not fitting:
@@ -114,6 +117,16 @@ def _require_scores(profile: Profile, ask: Ask) -> None:
         raise UsageError(
             f"{asked}, expected at most {best.value:g}, the best measured score of {profile.id} (at "
             f"{best.width_multiplier:.3g}); nothing reaches more"
+        )
+
+
+def _require_power(device: Device, mode: PowerMode, ask: Ask) -> None:
+    """Raise InputError where watts or joules are to be limited on a board whose power nobody measured."""
+    flag = "--max-w" if ask.max_w is not None else "--energy-j" if ask.energy_j is not None else None
+    if flag is not None and mode.power_w is None:
+        raise InputError(
+            f"{flag}: device card {device.id}: power_mode {mode.id}: power_w: found nothing, expected watts that were "
+            f"measured; add them to a card of your own (--cards), or leave {flag} out"
         )
 
 

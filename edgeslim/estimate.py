@@ -27,6 +27,8 @@ class Conditions:
     """What the link takes up a day; None: no uplink is estimated."""
     scene: Scene | None = None
     """To be classified; None: no scene is estimated."""
+    power_w: float | None = None
+    """Drawn by the board in its power mode; None: nobody measured it."""
 
 
 NO_CONDITIONS = Conditions()
@@ -89,6 +91,13 @@ class Estimate:
     """Time to uplink it; None: not asked for, or not known."""
     scene: SceneTime | None = None
     """Time of a scene; None: not asked for, or not known."""
+    power_w: float | None = None
+    """Drawn by the board with every core at work, measured, at any width; None: nobody measured it."""
+
+    @property
+    def energy_j(self) -> float | None:
+        """Of the board for the scene, at the upper end of its time; None: not asked for, or not known."""
+        return None if self.scene is None or self.power_w is None else self.scene.high_s * self.power_w
 
     def found(self, budget: str) -> float | None:
         """The figure that is held against a budget of that name; None where it is not known."""
@@ -100,6 +109,8 @@ class Estimate:
             "artifact_mb": self.artifact_mb,
             "uplink_days": self.uplink_days,
             "deadline_s": None if self.scene is None else self.scene.high_s,
+            "energy_j": self.energy_j,
+            "max_w": self.power_w,
             "min_score": self.score,
         }
         return figures[budget]
@@ -153,4 +164,5 @@ def estimate(
         artifact_mb=artifact_mb,
         uplink_days=None if artifact_mb is None or rate is None else artifact_mb * MEGA / (rate * KILO),
         scene=None if scene is None else scene_time(scene, startup, profile, arch, device, runtime, precision),
+        power_w=conditions.power_w,
     )

@@ -141,6 +141,12 @@ def _print_chosen(plan: Plan, console: Console) -> None:
     grid.add_row("start-up", _startup(plan))
     if plan.scene is not None and chosen.scene is not None:
         grid.add_row("scene", _scene(plan, plan.scene, chosen.scene))
+    if chosen.energy_j is not None and chosen.power_w is not None:
+        grid.add_row(
+            "energy",
+            f"up to {number(chosen.energy_j)} J a scene: {number(chosen.power_w)} W of the whole board at full load, "
+            "measured, for the upper end of the scene's time",
+        )
     if chosen.artifact_mb is not None:
         grid.add_row("artifact", _artifact(plan, chosen.artifact_mb))
     score = "not measured" if chosen.score is None else f"{chosen.score:.3f} ({chosen.score_basis})"

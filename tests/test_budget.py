@@ -10,6 +10,7 @@ NUMBERS = {**{kind.flag: name for name, kind in KINDS.items()}, "--uplink-kb-day
 BESIDE: dict[str, dict[str, object]] = {
     "uplink_days": {"uplink_kb_day": 100.0},
     "deadline_s": {"scene": Scene(100, 100)},
+    "energy_j": {"scene": Scene(100, 100)},
 }
 
 
@@ -37,6 +38,10 @@ def test_days_without_a_rate() -> None:
 
 def test_a_deadline_without_a_scene() -> None:
     assert "--deadline-s: found 60 without --scene, expected both" in refused(deadline_s=60.0)
+
+
+def test_an_energy_without_a_scene() -> None:
+    assert "--energy-j: found 60 without --scene, expected both" in refused(energy_j=60.0)
 
 
 @pytest.mark.parametrize("sides", [(0, 5), (5, 0), (-1, 5), (1 << 31, 5)])

@@ -151,3 +151,30 @@ def test_no_width_of_a_score_fits() -> None:
     nearest = r"the nearest, 0\.75 \(head_dim 24\), misses score 0\.01 short: 0\.95 < 0\.96; lower --min-score, or take"
     with pytest.raises(NothingFits, match=nearest):
         make_plan(scored(h32=0.97, h24=0.95), PI5, ONNX, Ask(min_score=0.96, gflop=0.16))
+
+
+def test_energy_is_measured_power_for_the_upper_end_of_a_scene() -> None:
+    scene = Scene(4096, 4096)
+    whole = make_plan(EMBEDDED, PI4, ONNX, Ask(scene=scene)).chosen
+    assert whole.scene is not None
+    assert whole.energy_j == pytest.approx(whole.scene.high_s * 6.4)
+    tight = make_plan(EMBEDDED, PI4, ONNX, Ask(scene=scene, energy_j=whole.energy_j * 0.8))
+    assert tight.width_multiplier < 1.0
+    assert [miss.budget for miss in tight.steps[0].misses] == ["energy_j"]
+
+
+def test_power_is_of_the_board_and_no_width_draws_less() -> None:
+    assert make_plan(EMBEDDED, PI4, ONNX, Ask(max_w=6.4)).width_multiplier == 1.0
+    with pytest.raises(NothingFits, match=r"misses power 6\.4 W > 5 \(\+28 %\); raise --max-w, or take"):
+        make_plan(EMBEDDED, PI4, ONNX, Ask(max_w=5))
+
+
+@pytest.mark.parametrize("ask", [Ask(max_w=20), Ask(energy_j=20, scene=Scene(100, 100))])
+def test_power_that_nobody_measured_is_refused_by_card_and_key(ask: Ask) -> None:
+    with pytest.raises(InputError) as error:
+        make_plan(EMBEDDED, ORIN, ONNX, ask)
+    flag = "--max-w" if ask.max_w else "--energy-j"
+    assert str(error.value) == (
+        f"{flag}: device card jetson-orin-nano-8gb: power_mode 15W: power_w: found nothing, expected watts that were "
+        f"measured; add them to a card of your own (--cards), or leave {flag} out"
+    )

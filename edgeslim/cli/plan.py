@@ -59,6 +59,12 @@ def plan(
             help="Most time from process start to its last tile, s; needs --scene; held against the upper end."
         ),
     ] = None,
+    energy_j: Annotated[
+        float | None, typer.Option(help="Most energy of the board a scene, J; needs --scene and a measured power.")
+    ] = None,
+    max_w: Annotated[
+        float | None, typer.Option(help="Most power of the board, W; refused where its card has none measured.")
+    ] = None,
     min_score: Annotated[
         float | None, typer.Option(help="Least score; a width whose score was not measured does not reach it.")
     ] = None,
@@ -86,6 +92,8 @@ def plan(
         uplink_days=uplink_days,
         scene=_scene(scene, stride),
         deadline_s=deadline_s,
+        energy_j=energy_j,
+        max_w=max_w,
         min_score=min_score,
         objective=objective.value,
         power_mode=power_mode,

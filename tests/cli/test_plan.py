@@ -98,6 +98,10 @@ def typed(*arguments: str) -> str:
                 *("--artifact-mb", "4", "--uplink-kb-day", "300", "--uplink-days", "14"),
             ],
         ),
+        (
+            "plan-energy",
+            ["--device", "rpi4", "--encoder", "small", "--scene", "4096x4096", "--energy-j", "1500", "--max-w", "8"],
+        ),
         ("plan-score", ["--device", "rpi4", "--encoder", "scored", "--objective", "score", "--min-score", "0.9"]),
         ("plan-vit-l-16-raspberry-pi-4b", ["--device", "raspberry-pi-4b-4gb", "--encoder", "vit-l-16"]),
         ("plan-unaligned", ["--device", "rpi4", "--encoder", "small", "--gflop", "0.05", "--memory-mib", "200"]),
