@@ -49,6 +49,8 @@ KINDS = {
 """Field of Budget -> what it is called, in the order in which they are shown."""
 OBJECTIVES = ("widest", "score")
 """What the best of the widths that fit is."""
+MOST_BATCH = 1024
+"""Tiles a call, as `classify` takes them."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -60,7 +62,7 @@ class Ask:
     memory_mib: float | None = None
     """Most memory of the process."""
     latency_ms: float | None = None
-    """Most time a tile."""
+    """Most time of a call: a tile's answer comes with those of its batch."""
     startup_s: float | None = None
     """Most time from process start to the first finished tile."""
     artifact_mb: float | None = None
@@ -83,6 +85,10 @@ class Ask:
     """Which of the widths that fit: one of OBJECTIVES."""
     power_mode: str | None = None
     """Of the device."""
+    precision: str | None = None
+    """Of the artifact; None: any that the cards have figures for."""
+    batch: int | None = None
+    """Tiles a call; None: one, and in a scene what `classify` takes."""
 
     def __post_init__(self) -> None:
         for flag, value in (
@@ -101,6 +107,8 @@ class Ask:
                 "days follow from what the link takes up a day"
             )
 
+        if self.batch is not None and not 1 <= self.batch <= MOST_BATCH:
+            raise UsageError(f"--batch: found {self.batch}, expected a whole number from 1 to {MOST_BATCH}")
         for flag, value, what in (
             ("--deadline-s", self.deadline_s, "a deadline"),
             ("--energy-j", self.energy_j, "an energy"),
@@ -114,7 +122,7 @@ class Ask:
     @property
     def conditions(self) -> Conditions:
         """What an estimate needs to know of it."""
-        return Conditions(uplink_kb_day=self.uplink_kb_day, scene=self.scene)
+        return Conditions(uplink_kb_day=self.uplink_kb_day, scene=self.scene, batch=self.batch)
 
 
 NOTHING_ASKED = Ask()
@@ -139,7 +147,7 @@ class Budget:
     memory_mib: Limit
     """Peak memory of the process."""
     latency_ms: Limit | None
-    """Time of a tile, held against the upper end of the estimate; None: not limited."""
+    """Time of a call (of a tile, at a batch of one), held against the upper end of the estimate; None: not limited."""
     startup_s: Limit | None = None
     """From process start to the first finished tile, held against the upper end of the estimate; None: not limited."""
     artifact_mb: Limit | None = None

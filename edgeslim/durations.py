@@ -132,15 +132,23 @@ def startup_lacks(device: Device, runtime: RuntimeFigures) -> tuple[str, ...]:
 
 
 def startup_of(
-    profile: Profile, arch: Architecture, device: Device, runtime: RuntimeFigures, precision: str
+    profile: Profile,
+    arch: Architecture,
+    device: Device,
+    runtime: RuntimeFigures,
+    precision: str,
+    batch: int | None = None,
 ) -> Startup | None:
-    """Of an encoder slimmed to `arch`; None where the card lacks figures for it."""
+    """Of an encoder slimmed to `arch`; None where the card lacks figures for it.
+
+    `batch` are the tiles of a call; None: see the module's docstring.
+    """
     cores, storage, read = device.unit_of(runtime).cores, device.storage_mb_s, runtime.startup_read_mb
     libraries, weights = runtime.startup_ms, runtime.weights_mb_s
     if cores is None or storage is None or libraries is None or read is None or weights is None:
         return None
     classes, full = profile.num_classes, profile.architecture
-    batch = cost.default_batch(full.at(full.width_steps()[0]))
+    batch = batch or cost.default_batch(full.at(full.width_steps()[0]))
     weights_mb = size.weights_bytes(arch, classes, precision) / MEGA
     golden_mb = size.golden_bytes(arch) / MEGA
     replaying = min(cores.value, REPLAYED_TILES)
@@ -166,12 +174,13 @@ def scene_time(
     device: Device,
     runtime: RuntimeFigures,
     precision: str,
+    batch: int | None = None,
 ) -> SceneTime | None:
     """Of an encoder slimmed to `arch`, which takes `startup` to start; None where that is not known."""
     figure = device.unit_of(runtime).cores
     if startup is None or figure is None:
         return None
-    tiles, batch, cores = scene.tiles(arch.tile_px), cost.default_batch(arch), int(figure.value)
+    tiles, batch, cores = scene.tiles(arch.tile_px), batch or cost.default_batch(arch), int(figure.value)
     share = 1 / cores
     call = call_seconds(
         arch,

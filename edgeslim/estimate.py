@@ -16,7 +16,7 @@ from edgeslim.target import Target
 from edgeslim.units import ARITHMETIC, KILO, MEGA, VALUE_BYTES, gflop, mib
 
 BATCH = 1
-"""Tiles a call that an estimate is for."""
+"""Tiles a call that an estimate is for, unless another is asked."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -29,6 +29,8 @@ class Conditions:
     """To be classified; None: no scene is estimated."""
     power_w: float | None = None
     """Drawn by the board in its power mode; None: nobody measured it."""
+    batch: int | None = None
+    """Tiles a call; None: BATCH, and for start-up and scene what `classify` takes."""
 
 
 NO_CONDITIONS = Conditions()
@@ -72,11 +74,11 @@ class Estimate:
     memory: Memory
     """Peak memory."""
     latency_ms: float
-    """Of a tile."""
+    """Of a tile: a call's time / batch."""
     latency_low_ms: float
     """Lower end of the error band."""
     latency_high_ms: float
-    """Upper end of the error band; a latency budget is held against it."""
+    """Upper end of the error band; a latency budget is held against that of a call."""
     bound: str
     """What takes most of the time: "compute", "bandwidth" or "overhead"."""
     score: float | None
@@ -93,6 +95,8 @@ class Estimate:
     """Time of a scene; None: not asked for, or not known."""
     power_w: float | None = None
     """Drawn by the board with every core at work, measured, at any width; None: nobody measured it."""
+    batch: int = BATCH
+    """Tiles a call."""
 
     @property
     def energy_j(self) -> float | None:
@@ -104,7 +108,7 @@ class Estimate:
         figures = {
             "gflop": self.gflop,
             "memory_mib": self.memory.total_mib,
-            "latency_ms": self.latency_high_ms,
+            "latency_ms": self.latency_high_ms * self.batch,
             "startup_s": None if self.startup is None else self.startup.high_ms / 1e3,
             "artifact_mb": self.artifact_mb,
             "uplink_days": self.uplink_days,
@@ -130,23 +134,25 @@ def estimate(
     `precision` is the artifact's; its size is estimated where a `target` says what it is exported as.
     """
     arch, classes = profile.architecture.at(width_multiplier), profile.num_classes
-    artifact_mb = None if target is None else size.artifact_mb(arch, classes, target, precision)
+    batch = conditions.batch or BATCH
+    artifact_mb = None if target is None else size.artifact_mb(arch, classes, target, precision, batch)
     rate, arithmetic = conditions.uplink_kb_day, ARITHMETIC[precision]
     value_bytes = VALUE_BYTES[arithmetic]
-    seconds = call_seconds(arch, classes, BATCH, device, runtime, precision)
-    latency_ms = sum(seconds.values()) * 1e3
+    seconds = call_seconds(arch, classes, batch, device, runtime, precision)
+    latency_ms = sum(seconds.values()) / batch * 1e3
     band = 1 + runtime.error_band.value
-    need = cost.footprint(arch, classes, BATCH, value_bytes)
+    need = cost.footprint(arch, classes, batch, value_bytes)
     multiples = device.multiples
-    startup = startup_of(profile, arch, device, runtime, precision)
+    startup = startup_of(profile, arch, device, runtime, precision, conditions.batch)
     scene = conditions.scene
-    score = profile.score_at(width_multiplier)
+    # int8 is another network than the one whose score was measured; fp16 is proven to be the same at export.
+    score = None if arithmetic == "int8" else profile.score_at(width_multiplier)
     return Estimate(
         width_multiplier=width_multiplier,
         head_dim=arch.head_dim,
         ffn_hidden=arch.ffn_hidden,
         aligned=not (arch.head_dim % multiples.head_dim.value or arch.ffn_hidden % multiples.ffn_hidden.value),
-        gflop=gflop(cost.flop(arch, classes, BATCH)),
+        gflop=gflop(cost.flop(arch, classes)),
         parameters=cost.parameters(arch, classes),
         memory=Memory(
             weights_mib=mib(need.weights_bytes * runtime.weight_copies.value),
@@ -163,6 +169,9 @@ def estimate(
         startup=startup,
         artifact_mb=artifact_mb,
         uplink_days=None if artifact_mb is None or rate is None else artifact_mb * MEGA / (rate * KILO),
-        scene=None if scene is None else scene_time(scene, startup, profile, arch, device, runtime, precision),
+        scene=None
+        if scene is None
+        else scene_time(scene, startup, profile, arch, device, runtime, precision, conditions.batch),
         power_w=conditions.power_w,
+        batch=batch,
     )

@@ -38,6 +38,20 @@ class Step:
 
 
 @dataclass(frozen=True, slots=True)
+class Tried:
+    """Another way to run the encoder on the device, and what became of it."""
+
+    target: str
+    """Export card."""
+    runtime: str
+    """Of the device card."""
+    precision: str
+    """As exported."""
+    outcome: str
+    """Which width fits at most, what is missed, or why it is not known."""
+
+
+@dataclass(frozen=True, slots=True)
 class Plan:
     """Which width of an encoder flies on a device, why, and why no wider one."""
 
@@ -68,7 +82,7 @@ class Plan:
     runtime_basis: str
     """What its efficiencies rest on: "measured", "related" or "assumed"."""
     precision: str
-    """Of weights and activations."""
+    """As exported: one of edgeslim.units.ARITHMETIC."""
     batch: int
     """Tiles a call."""
     multiples: tuple[int, ...]
@@ -85,6 +99,8 @@ class Plan:
     """To be classified; None: not asked."""
     objective: str = "widest"
     """Which of the widths that fit was chosen: the "widest", or that of the best "score"."""
+    tried: tuple[Tried, ...] = ()
+    """Other ways to run it that were looked at."""
 
     @property
     def width_multiplier(self) -> float:
@@ -93,7 +109,7 @@ class Plan:
 
     def summary(self) -> dict[str, Any]:
         """What crosses to the device with an artifact: all but the architectures and the steps not chosen."""
-        left_out = ("architecture", "slim_architecture", "steps", "multiples", "startup_lacks")
+        left_out = ("architecture", "slim_architecture", "steps", "multiples", "startup_lacks", "tried")
         return {key: value for key, value in self.to_dict().items() if key not in left_out}
 
     def to_dict(self) -> dict[str, Any]:

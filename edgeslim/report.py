@@ -73,6 +73,9 @@ def _print_head(plan: Plan, console: Console) -> None:
             f"basis of its figures: {plan.runtime_basis}"
         ),
     )
+    for index, other in enumerate(plan.tried):
+        way = f"{other.runtime}, {other.precision}, exported as {other.target}"
+        grid.add_row("" if index else "also tried", Text(f"{way}: {other.outcome}"))
     console.print(grid)
 
 
@@ -87,8 +90,9 @@ def _print_budget(plan: Plan, console: Console) -> None:
         limit = limits.get(name)
         if limit is None and not kind.always:
             continue
+        in_batches = name == "latency_ms" and plan.batch > 1
         table.add_row(
-            kind.title,
+            f"latency of {plan.batch} tiles" if in_batches else kind.title,
             _limit(kind, limit.value) if limit else "not limited",
             _held(kind, plan.chosen.found(name)),
             escape(limit.basis) if limit else f"give {kind.flag} to limit it",
@@ -132,9 +136,16 @@ def _print_chosen(plan: Plan, console: Console) -> None:
         f"runtime {number(memory.runtime_mib)}",
     )
     held = "; the upper end is held against the budget" if plan.budget.latency_ms else ""
+    if plan.batch > 1:
+        batches, held = (
+            f" in calls of {plan.batch}",
+            held and f"; that of a call, x {plan.batch}, is held to the budget",
+        )
+    else:
+        batches = ""
     grid.add_row(
         "latency",
-        f"{number(chosen.latency_ms)} ms a tile, bound by {chosen.bound}; "
+        f"{number(chosen.latency_ms)} ms a tile{batches}, bound by {chosen.bound}; "
         f"{number(chosen.latency_low_ms)} to {number(chosen.latency_high_ms)} ms within its error band{held}; "
         "an estimate, not a measurement",
     )

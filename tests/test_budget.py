@@ -58,6 +58,11 @@ def test_an_unknown_objective() -> None:
     assert refused(objective="best") == "--objective: found 'best', expected one of widest, score"
 
 
+@pytest.mark.parametrize("batch", [0, -1, 1025])
+def test_a_batch_that_no_runtime_takes(batch: int) -> None:
+    assert refused(batch=batch) == f"--batch: found {batch}, expected a whole number from 1 to 1024"
+
+
 def test_every_kind_is_a_field_of_a_budget() -> None:
     limit = Limit(1.0, "asked")
     every = Budget(**dict.fromkeys(KINDS, limit))

@@ -1,5 +1,6 @@
 """Budgets of the artifact, the link, the scene, its score and its energy, and which way to run it."""
 
+import json
 from dataclasses import replace
 
 import pytest
@@ -7,12 +8,13 @@ import pytest
 from edgeslim import cost
 from edgeslim.budget import Ask, short_text
 from edgeslim.choose import make_plan
-from edgeslim.device import take_device
+from edgeslim.device import Device, Figure, take_device
 from edgeslim.durations import Scene
 from edgeslim.errors import InputError, NothingFits, UsageError
 from edgeslim.grid import plan_axis
+from edgeslim.plan import Plan
 from edgeslim.profile import Profile, Score, take_profile
-from edgeslim.target import take_target
+from edgeslim.target import Target, take_target, targets_on
 
 EMBEDDED, VIT_S = take_profile("eurosat-rgb"), take_profile("vit-s-16")
 PI4, PI5, ORIN = take_device("raspberry-pi-4b-4gb"), take_device("raspberry-pi-5-8gb"), take_device("jetson-orin")
@@ -93,7 +95,9 @@ def test_a_stride_longer_than_a_tile() -> None:
 
 def test_a_scene_on_a_card_without_start_up_figures() -> None:
     older = replace(PI5, storage_mb_s=None)
-    with pytest.raises(InputError, match=r"--scene: the start-up of raspberry-pi-5-8gb is not known, its card has no"):
+    with pytest.raises(
+        InputError, match=r"--scene: the start-up of raspberry-pi-5-8gb is not known, its card has no s"
+    ):
         make_plan(EMBEDDED, older, ONNX, Ask(scene=Scene(100, 100)))
 
 
@@ -120,7 +124,12 @@ def test_the_best_score_that_fits() -> None:
     plan = make_plan(profile, PI5, ONNX, Ask(objective="score"))
     assert (plan.width_multiplier, plan.objective) == (0.75, "score")
     verdicts = {step.estimate.head_dim: step.verdict for step in plan.steps}
-    assert [verdicts[j] for j in (32, 25, 24, 16)] == ["lower score", "unaligned", "chosen", "narrower"]
+    assert (verdicts[32], verdicts[25], verdicts[24], verdicts[16]) == (
+        "lower score",
+        "unaligned",
+        "chosen",
+        "narrower",
+    )
     assert make_plan(profile, PI5, ONNX).width_multiplier == 1.0
     equal = scored(h32=0.9, h24=0.9)
     assert make_plan(equal, PI5, ONNX, Ask(objective="score")).width_multiplier == 1.0
@@ -178,3 +187,73 @@ def test_power_that_nobody_measured_is_refused_by_card_and_key(ask: Ask) -> None
         f"{flag}: device card jetson-orin-nano-8gb: power_mode 15W: power_w: found nothing, expected watts that were "
         f"measured; add them to a card of your own (--cards), or leave {flag} out"
     )
+
+
+def every(device: Device) -> list[Target]:
+    return [ONNX, *(t for t in targets_on(r.id for r in device.runtime) if t.id != "onnx")]
+
+
+def test_the_usual_way_where_the_whole_encoder_fits() -> None:
+    plan = make_plan(EMBEDDED, ORIN, every(ORIN))
+    assert (plan.target, plan.runtime, plan.precision, plan.batch) == ("onnx", "onnxruntime-cpu", "fp32", 1)
+    assert plan.tried == ()
+
+
+def test_another_way_lets_a_wider_width_fit() -> None:
+    ask = Ask(latency_ms=100)
+    plan = make_plan(VIT_S, ORIN, every(ORIN), ask)
+    usual = make_plan(VIT_S, ORIN, ONNX, ask)
+    assert (plan.target, plan.runtime, plan.precision) == ("tensorrt", "tensorrt", "fp16")
+    assert plan.width_multiplier == 1.0 > usual.width_multiplier
+    assert [(t.target, t.precision, t.outcome) for t in plan.tried] == [
+        ("onnx", "fp32", f"fits {usual.width_multiplier:.4g} at most")
+    ]
+    assert Plan.from_dict(json.loads(json.dumps(plan.to_dict()))) == plan
+
+
+def test_a_way_whose_start_up_is_not_known_is_left_out_where_it_is_limited() -> None:
+    plan = make_plan(VIT_S, ORIN, every(ORIN), Ask(latency_ms=100, startup_s=60))
+    assert (plan.target, plan.width_multiplier < 1) == ("onnx", True)
+    assert plan.tried[0].outcome == "start-up not known"
+
+
+def test_asked_ways() -> None:
+    tensorrt = take_target("tensorrt")
+    assert make_plan(EMBEDDED, ORIN, tensorrt).precision == "fp16"
+    assert make_plan(EMBEDDED, ORIN, every(ORIN), Ask(precision="fp16")).runtime == "tensorrt"
+    with pytest.raises(InputError, match=r"found onnxruntime-cpu \(fp32\), expected one that onnx runs on in fp16: on"):
+        make_plan(EMBEDDED, PI5, ONNX, Ask(precision="fp16"))
+    with pytest.raises(UsageError, match=r"--precision: found 'int4', expected one of fp32, .*, of onnx"):
+        make_plan(EMBEDDED, PI5, ONNX, Ask(precision="int4"))
+
+
+def test_int8_is_no_promise_unless_it_was_measured() -> None:
+    quick = {kind: Figure(0.9, "a test") for kind in ("gemm", "attention", "conv")}
+    runtime = replace(PI4.runtime[0], efficiency={**PI4.runtime[0].efficiency, "int8": quick})
+    unit = replace(PI4.unit[0], peak_gflop_s={**PI4.unit[0].peak_gflop_s, "int8": Figure(230, "a test")})
+    device = replace(PI4, unit=(unit,), runtime=(runtime,))
+    ask = Ask(latency_ms=12)
+    assert make_plan(EMBEDDED, device, ONNX, ask).precision == "fp32"
+    measured = replace(device, runtime=(replace(runtime, basis="measured"),))
+    plan = make_plan(EMBEDDED, measured, ONNX, ask)
+    assert (plan.precision, plan.width_multiplier) == ("int8-dynamic", 1.0)
+    # The score that was measured is the fp32 network's.
+    assert plan.chosen.score is None
+    assert make_plan(EMBEDDED, device, ONNX, Ask(precision="int8-static")).precision == "int8-static"
+
+
+def test_a_batch_is_answered_at_once() -> None:
+    one, eight = make_plan(EMBEDDED, PI4, ONNX).chosen, make_plan(EMBEDDED, PI4, ONNX, Ask(batch=8)).chosen
+    assert (one.batch, eight.batch) == (1, 8)
+    assert eight.latency_ms < one.latency_ms
+    assert eight.gflop == one.gflop
+    assert eight.memory.activations_mib == pytest.approx(8 * one.memory.activations_mib)
+    assert one.found("latency_ms") == one.latency_high_ms
+    assert eight.found("latency_ms") == eight.latency_high_ms * 8
+    scene = Scene(1000, 1000)
+    single = make_plan(EMBEDDED, PI4, ONNX, Ask(batch=1, scene=scene)).chosen.scene
+    usual = make_plan(EMBEDDED, PI4, ONNX, Ask(scene=scene)).chosen.scene
+    assert single is not None
+    assert usual is not None
+    assert (single.batch, usual.batch) == (1, 4)
+    assert single.network_s > usual.network_s

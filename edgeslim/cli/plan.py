@@ -14,12 +14,12 @@ from rich.console import Console
 from edgeslim import report
 from edgeslim.budget import Ask
 from edgeslim.choose import make_plan
-from edgeslim.device import device_names, take_device
+from edgeslim.device import Device, device_names, take_device
 from edgeslim.durations import Scene
 from edgeslim.errors import UsageError
 from edgeslim.profile import DEFAULT_ENCODER, take_profile
 from edgeslim.shelf import shown
-from edgeslim.target import take_target
+from edgeslim.target import Target, take_target, targets_on
 
 
 class Objective(str, Enum):
@@ -35,7 +35,7 @@ def plan(
     gflop: Annotated[float | None, typer.Option(help="Most GFLOP a tile (1 MAC = 2 FLOP).")] = None,
     memory_mib: Annotated[float | None, typer.Option(help="Most memory of the whole process, MiB.")] = None,
     latency_ms: Annotated[
-        float | None, typer.Option(help="Most time a tile, ms; held against the upper end of the estimate.")
+        float | None, typer.Option(help="Most time of a call (a tile, at batch 1), ms; held against the upper end.")
     ] = None,
     startup_s: Annotated[
         float | None,
@@ -72,6 +72,16 @@ def plan(
         Objective, typer.Option(help="Of what fits: the widest, or that of the best measured score.")
     ] = Objective.widest,
     power_mode: Annotated[str | None, typer.Option(help="Of the device, instead of its card's default.")] = None,
+    target: Annotated[
+        str | None, typer.Option(help="Format card; default: any that a runtime of the device runs, onnx first.")
+    ] = None,
+    precision: Annotated[
+        str | None,
+        typer.Option(help="fp32, fp16, int8-dynamic, int8-static; default: any that the cards have figures for."),
+    ] = None,
+    batch: Annotated[
+        int | None, typer.Option(help="Tiles a call; default: 1, and in a scene what `classify` takes.")
+    ] = None,
     cards: Annotated[Path | None, typer.Option(help="Folder with your own devices/, profiles/, export/.")] = None,
     out: Annotated[Path, typer.Option("-o", "--out", help="Plan to write (.json); replaces an older plan.")] = Path(
         "plan.json"
@@ -97,8 +107,11 @@ def plan(
         min_score=min_score,
         objective=objective.value,
         power_mode=power_mode,
+        precision=precision,
+        batch=batch,
     )
-    made = make_plan(take_profile(encoder, cards), take_device(device, cards), take_target("onnx", cards), ask)
+    board = take_device(device, cards)
+    made = make_plan(take_profile(encoder, cards), board, _targets(target, board, cards), ask)
     made.write(out, overwrite=overwrite)
     if as_json:
         typer.echo(json.dumps(made.to_dict(), indent=2))
@@ -119,3 +132,12 @@ def _scene(text: str | None, stride: int | None) -> Scene | None:
     if match is None:
         raise UsageError(f"--scene: found {shown(text)}, expected height x width in px, such as 10980x10980")
     return Scene(int(match[1]), int(match[2]), stride)
+
+
+def _targets(name: str | None, device: Device, cards: Path | None) -> list[Target]:
+    """The one that is asked for, or all that run on the device; ONNX first."""
+    if name is not None:
+        return [take_target(name, cards)]
+    usual = take_target("onnx", cards)
+    others = targets_on((runtime.id for runtime in device.runtime), cards)
+    return [usual, *(other for other in others if other.id != usual.id)]

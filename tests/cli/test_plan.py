@@ -102,6 +102,8 @@ def typed(*arguments: str) -> str:
             "plan-energy",
             ["--device", "rpi4", "--encoder", "small", "--scene", "4096x4096", "--energy-j", "1500", "--max-w", "8"],
         ),
+        ("plan-tensorrt", ["--device", "jetson-orin", "--encoder", "vit-s-16", "--latency-ms", "100"]),
+        ("plan-batch", ["--device", "rpi5", "--encoder", "small", "--batch", "8", "--latency-ms", "60"]),
         ("plan-score", ["--device", "rpi4", "--encoder", "scored", "--objective", "score", "--min-score", "0.9"]),
         ("plan-vit-l-16-raspberry-pi-4b", ["--device", "raspberry-pi-4b-4gb", "--encoder", "vit-l-16"]),
         ("plan-unaligned", ["--device", "rpi4", "--encoder", "small", "--gflop", "0.05", "--memory-mib", "200"]),
