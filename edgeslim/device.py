@@ -102,6 +102,18 @@ class PowerMode:
     """Unit -> precision -> peak, instead of the card's."""
     cores: dict[str, Figure] | None = None
     """Unit -> cores, instead of the card's."""
+    power_w: Figure | None = None
+    """Drawn by the whole board with every core at work, measured; None: nobody measured it. The mode's name is a cap of
+    clocks, no figure."""
+
+    def __post_init__(self) -> None:
+        if self.power_w is not None:
+            _positive(self.power_w, f"power_mode {self.id}: power_w")
+            if "measured" not in self.power_w.source:
+                raise InputError(
+                    f"power_mode {self.id}: power_w: source: found {shown(self.power_w.source)}, expected what "
+                    "measured it: 'measured ...'; a name or a data sheet tells no watts drawn"
+                )
 
 
 @dataclass(frozen=True, slots=True)

@@ -6,70 +6,14 @@ million pixels takes as little memory as one of 60. numpy only.
 
 from __future__ import annotations
 
-from collections.abc import Iterator
 from dataclasses import dataclass, field
 
 import numpy as np
 from numpy.typing import NDArray
 
-from edgeslim.errors import InputError
+from edgeslim.windows import AxisWindow, Windows, require_axis
 
 F32 = NDArray[np.float32]
-
-
-@dataclass(frozen=True, slots=True)
-class AxisWindow:
-    """One window along an axis. It reads [start, stop) and answers for [fill_start, fill_stop)."""
-
-    start: int
-    """First pixel read."""
-    stop: int
-    """One past the last pixel read; stop - start is the tile, or the whole axis where that is shorter."""
-    fill_start: int
-    """First pixel that this window answers for."""
-    fill_stop: int
-    """One past the last pixel that this window answers for."""
-    blends: bool
-    """True: shares its pixels with overlapping windows by triangular weights. False: answers for them alone."""
-
-
-@dataclass(frozen=True, slots=True)
-class Windows:
-    """The windows of an axis, computed when asked for. Ascending by start, stop and fill."""
-
-    size: int
-    """Pixels of the axis."""
-    tile_px: int
-    """Side of a tile, px."""
-    stride_px: int
-    """Step between regular windows, px."""
-
-    @property
-    def regular(self) -> int:
-        """How many of them lie on the stride; they come first."""
-        return (self.size - self.tile_px) // self.stride_px + 1 if self.size >= self.tile_px else 0
-
-    def ended(self, pixel: int) -> int:
-        """How many windows stop at or before a pixel."""
-        if pixel >= self.size:
-            return len(self)
-        return min(self.regular, max(0, (pixel - self.tile_px) // self.stride_px + 1))
-
-    def __len__(self) -> int:
-        covered = (self.regular - 1) * self.stride_px + self.tile_px if self.regular else 0
-        return self.regular + (covered < self.size)
-
-    def __getitem__(self, index: int) -> AxisWindow:
-        if not 0 <= index < len(self):
-            raise IndexError(index)
-        if index < self.regular:
-            start = index * self.stride_px
-            return AxisWindow(start, start + self.tile_px, start, start + self.tile_px, True)
-        covered = (self.regular - 1) * self.stride_px + self.tile_px if self.regular else 0
-        return AxisWindow(max(0, self.size - self.tile_px), self.size, covered, self.size, False)
-
-    def __iter__(self) -> Iterator[AxisWindow]:
-        return (self[index] for index in range(len(self)))
 
 
 @dataclass(frozen=True, slots=True)
@@ -155,10 +99,7 @@ class Axis:
 
 def plan_axis(size: int, tile_px: int, stride_px: int) -> Axis:
     """Lay windows along an axis of `size` px. Raises InputError unless 1 <= stride <= tile and size >= 1."""
-    if size < 1:
-        raise InputError(f"grid: found an axis of {size} px, expected at least 1")
-    if not 1 <= stride_px <= tile_px:
-        raise InputError(f"stride: found {stride_px} px, expected 1 to {tile_px} (the tile)")
+    require_axis(size, tile_px, stride_px)
     ramp = np.arange(1, tile_px + 1, dtype=np.float32)
     triangle = np.minimum(ramp, ramp[::-1]) / np.float32((tile_px + 1) // 2)
     return Axis(size, tile_px, stride_px, Windows(size, tile_px, stride_px), triangle)

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
@@ -11,26 +10,18 @@ from rich.markup import escape
 from rich.table import Table
 from rich.text import Text
 
+from edgeslim.budget import KINDS, Kind, short_text
+from edgeslim.durations import Scene, SceneTime
 from edgeslim.estimate import Estimate
 from edgeslim.manifest import Manifest
 from edgeslim.parity import Certificate
-from edgeslim.plan import Plan, Step, over_text
+from edgeslim.plan import Plan, Step
 
 if TYPE_CHECKING:
     from edgeslim.ground.card import WidthScore
 
 MAX_ROWS = 12
 """Rows of refused steps before the unaligned ones are only counted."""
-
-_BUDGETS = {
-    "gflop": ("FLOP a tile", "GFLOP"),
-    "memory_mib": ("memory", "MiB"),
-    "latency_ms": ("latency a tile", "ms"),
-    "startup_s": ("start-up", "s"),
-}
-_FLAGS = {"latency_ms": "--latency-ms", "startup_s": "--startup-s"}
-"""Of budgets that are not limited unasked; what is held against them is an upper end."""
-_SHORT = {"gflop": "FLOP", "memory_mib": "memory", "latency_ms": "latency", "startup_s": "start-up"}
 
 
 def print_plan(plan: Plan, console: Console) -> None:
@@ -82,27 +73,43 @@ def _print_head(plan: Plan, console: Console) -> None:
             f"basis of its figures: {plan.runtime_basis}"
         ),
     )
+    for index, other in enumerate(plan.tried):
+        way = f"{other.runtime}, {other.precision}, exported as {other.target}"
+        grid.add_row("" if index else "also tried", Text(f"{way}: {other.outcome}"))
     console.print(grid)
 
 
 def _print_budget(plan: Plan, console: Console) -> None:
     table = _table("Budget")
     table.add_column("budget", no_wrap=True)
-    table.add_column("at most", justify="right", no_wrap=True)
+    table.add_column("limit" if plan.budget.min_score else "at most", justify="right", no_wrap=True)
     table.add_column("chosen", justify="right", no_wrap=True)
     table.add_column("where the limit comes from")
     limits = dict(plan.budget.limits())
-    for name, (title, unit) in _BUDGETS.items():
+    for name, kind in KINDS.items():
         limit = limits.get(name)
-        found = plan.chosen.found(name)
+        if limit is None and not kind.always:
+            continue
+        in_batches = name == "latency_ms" and plan.batch > 1
         table.add_row(
-            title,
-            f"{number(limit.value)} {unit}" if limit else "not limited",
-            ("up to " if name in _FLAGS else "") + f"{number(found)} {unit}" if math.isfinite(found) else "not known",
-            escape(limit.basis) if limit else f"give {_FLAGS[name]} to limit it",
+            f"latency of {plan.batch} tiles" if in_batches else kind.title,
+            _limit(kind, limit.value) if limit else "not limited",
+            _held(kind, plan.chosen.found(name)),
+            escape(limit.basis) if limit else f"give {kind.flag} to limit it",
         )
     console.print()
     console.print(table)
+
+
+def _limit(kind: Kind, value: float) -> str:
+    return f"{'at least ' if kind.least else ''}{number(value)} {kind.unit}".rstrip()
+
+
+def _held(kind: Kind, found: float | None) -> str:
+    """What is held against a budget."""
+    if found is None:
+        return "not known"
+    return f"{'up to ' if kind.upper else ''}{number(found)} {kind.unit}".rstrip()
 
 
 def _print_chosen(plan: Plan, console: Console) -> None:
@@ -129,17 +136,35 @@ def _print_chosen(plan: Plan, console: Console) -> None:
         f"runtime {number(memory.runtime_mib)}",
     )
     held = "; the upper end is held against the budget" if plan.budget.latency_ms else ""
+    if plan.batch > 1:
+        batches, held = (
+            f" in calls of {plan.batch}",
+            held and f"; that of a call, x {plan.batch}, is held to the budget",
+        )
+    else:
+        batches = ""
     grid.add_row(
         "latency",
-        f"{number(chosen.latency_ms)} ms a tile, bound by {chosen.bound}; "
+        f"{number(chosen.latency_ms)} ms a tile{batches}, bound by {chosen.bound}; "
         f"{number(chosen.latency_low_ms)} to {number(chosen.latency_high_ms)} ms within its error band{held}; "
         "an estimate, not a measurement",
     )
     grid.add_row("start-up", _startup(plan))
+    if plan.scene is not None and chosen.scene is not None:
+        grid.add_row("scene", _scene(plan, plan.scene, chosen.scene))
+    if chosen.energy_j is not None and chosen.power_w is not None:
+        grid.add_row(
+            "energy",
+            f"up to {number(chosen.energy_j)} J a scene: {number(chosen.power_w)} W of the whole board at full load, "
+            "measured, for the upper end of the scene's time",
+        )
+    if chosen.artifact_mb is not None:
+        grid.add_row("artifact", _artifact(plan, chosen.artifact_mb))
     score = "not measured" if chosen.score is None else f"{chosen.score:.3f} ({chosen.score_basis})"
     grid.add_row("score", Text(score))
     console.print()
-    console.print(f"[bold]Chosen: width multiplier {chosen.width_multiplier:.4g}[/]", highlight=False)
+    why = ", the best score that fits" if plan.objective == "score" else ""
+    console.print(f"[bold]Chosen: width multiplier {chosen.width_multiplier:.4g}{why}[/]", highlight=False)
     console.print(grid)
 
 
@@ -163,6 +188,24 @@ def _startup(plan: Plan) -> str:
     )
 
 
+def _scene(plan: Plan, scene: Scene, time: SceneTime) -> str:
+    stride = scene.stride_px or max(1, plan.architecture.tile_px // 2)
+    held = "; the upper end is held against the budget" if plan.budget.deadline_s else ""
+    return (
+        f"{number(time.total_s)} s for {scene.height_px} x {scene.width_px} px at a stride of {stride}: "
+        f"start-up {number(time.startup_s)}, {time.tiles:,} tiles {number(time.network_s)}, in batches of "
+        f"{time.batch} on each of {time.cores} cores; {number(time.low_s)} to {number(time.high_s)} s within its "
+        f"error band{held}"
+    )
+
+
+def _artifact(plan: Plan, artifact_mb: float) -> str:
+    text = f"{number(artifact_mb)} MB as {plan.target} in {plan.precision}, all files"
+    if plan.chosen.uplink_days is None or plan.uplink_kb_day is None:
+        return text
+    return f"{text}; {number(plan.chosen.uplink_days)} days to uplink it at {number(plan.uplink_kb_day)} kB a day"
+
+
 def _alignment(estimate: Estimate, multiples: tuple[int, ...]) -> str:
     sizes = str(multiples[0]) if len(set(multiples)) == 1 else " and ".join(map(str, multiples))
     if estimate.aligned:
@@ -178,7 +221,8 @@ def _print_refused(plan: Plan, console: Console) -> None:
         return
     shown = wider if len(wider) <= MAX_ROWS else _compact(wider)
     table = _table(f"Wider steps, all refused ({len(wider)})")
-    for title in ("w", "head_dim", "FFN", "GFLOP", "M params", "MiB", "up to ms"):
+    scored = any(step.estimate.score is not None for step in wider)
+    for title in ("w", "head_dim", "FFN", "GFLOP", "M params", "MiB", "up to ms", *(["score"] if scored else [])):
         table.add_column(title, justify="right", no_wrap=True)
     table.add_column("why not")
     for step in shown:
@@ -191,11 +235,14 @@ def _print_refused(plan: Plan, console: Console) -> None:
             number(e.parameters / 1e6),
             number(e.memory.total_mib),
             number(e.latency_high_ms),
-            _why(step),
+            *([] if not scored else ["?" if e.score is None else f"{e.score:.3f}"]),
+            _why(step, plan.chosen),
         )
     console.print(table)
     if hidden := len(wider) - len(shown):
         console.print(f"and {hidden} more between them, all in the plan's file", style="dim")
+    if scored and any(step.estimate.score is None for step in shown):
+        console.print("score ?: not measured", style="dim")
     if any(not step.estimate.aligned for step in wider):
         console.print(
             f"* unaligned: no multiple of {plan.multiples[0]} (head_dim) or of {plan.multiples[1]} (FFN); "
@@ -212,10 +259,12 @@ def _compact(wider: list[Step]) -> list[Step]:
     return [step for step in wider if id(step) in keep]
 
 
-def _why(step: Step) -> str:
+def _why(step: Step, chosen: Estimate) -> str:
     if step.misses:
-        return ", ".join(f"{_SHORT[miss.budget]} {over_text(miss.over)}" for miss in step.misses)
-    return "fits, but unaligned"
+        return ", ".join(map(short_text, step.misses))
+    if step.verdict == "lower score" and step.estimate.score is not None and chosen.score is not None:
+        return f"fits, score {max(chosen.score - step.estimate.score, 1e-4):.2g} lower"
+    return f"fits, but {step.verdict}"
 
 
 def print_certificate(manifests: Sequence[Manifest], console: Console) -> None:

@@ -67,6 +67,8 @@ class Target:
     """Operators that the CPU may run beside `providers`, on whole numbers only: they compute shapes."""
     operators: tuple[str, ...] = ()
     """Operators that may stand in the network; empty: any."""
+    graph_kb: dict[str, float] | None = None
+    """Precision -> kB of a network's files beside its weights: of a block, and once more; None: not known."""
 
     def __post_init__(self) -> None:
         if self.schema != SCHEMA:
@@ -95,6 +97,9 @@ class Target:
                     raise InputError(f"{key}.{precision}: found {limit:g}, expected no such key")
                 if not 0 < limit < float("inf"):
                     raise InputError(f"{key}.{precision}: found {limit:g}, expected more than 0")
+        for precision, size in (self.graph_kb or {}).items():
+            if precision not in self.precisions or not 0 <= size < float("inf"):
+                raise InputError(f"graph_kb.{precision}: found {size:g}, expected kB for one of precisions")
         for precision in self.precisions:
             try:
                 self.ceiling(precision)
@@ -103,7 +108,7 @@ class Target:
         self._require_providers()
         needed = ["batch", "tolerance"]
         needed += ["opset", "ir_version"] if self.format == "onnx" else []
-        needed += [key for key in ("providers", "cpu_operators", "operators") if getattr(self, key)]
+        needed += [key for key in ("graph_kb", "providers", "cpu_operators", "operators") if getattr(self, key)]
         for key in needed:
             if getattr(self, key) is None:
                 raise InputError(f"{key}: found nothing, expected a value for {self.format}")

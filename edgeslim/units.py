@@ -8,6 +8,9 @@ FLOP_PER_MAC = 2
 GIGA = 1e9
 """GFLOP, GB/s: decimal."""
 
+KILO = 1e3
+"""kB: decimal, as links are rated."""
+
 MEGA = 1e6
 """MB, MB/s: decimal, as storage is sold and measured."""
 

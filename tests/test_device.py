@@ -6,8 +6,8 @@ from pathlib import Path
 import pytest
 
 from edgeslim.device import Device, Figure, device_names, load_device, take_device
+from edgeslim.durations import startup_lacks
 from edgeslim.errors import InputError, UnknownName, UsageError
-from edgeslim.estimate import startup_lacks
 from edgeslim.shelf import card_paths, shelf_folder
 
 NEEDED = {
@@ -131,6 +131,17 @@ def test_an_unknown_device_lists_the_nearest() -> None:
             'weights_mb_s = { value = 0, source = "x" }',
             "weights_mb_s: found 0, expected more",
         ),
+        (
+            r'id = "15W"\n',
+            'id = "15W"\npower_w = { value = 15, source = "its name" }\n',
+            "power_mode 15W: power_w: source: found 'its name', expected what measured it",
+        ),
+        (
+            r'id = "15W"\n',
+            'id = "15W"\npower_w = { value = 0, source = "measured by a test" }\n',
+            "power_mode 15W: power_w: found 0, expected more than 0",
+        ),
+        (r'id = "15W"\n', 'id = "15W"\npower_mw = 9\n', "power_mode 1: unknown key 'power_mw', expected some of id,"),
         (r"\nattention = [^\n]*", "", "efficiency.fp32: missing key 'attention'"),
         (r'basis = "related"', 'basis = "sure"', "basis: found 'sure', expected one of measured, related, assumed"),
         (r"schema = 1", "schema = 9", "schema: found 9, expected 1"),

@@ -11,10 +11,12 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from edgeslim.architecture import Architecture
+from edgeslim.budget import Ask, over_text
+from edgeslim.choose import make_plan
 from edgeslim.device import Device, Figure, take_device
 from edgeslim.errors import EdgeslimError, InputError, NothingFits, UsageError
 from edgeslim.estimate import estimate
-from edgeslim.plan import Plan, make_plan, over_text, read_plan
+from edgeslim.plan import Plan, read_plan
 from edgeslim.profile import Profile, Score, take_profile
 from edgeslim.target import take_target
 
@@ -62,7 +64,10 @@ def planned(profile: Profile, device: Device, *budget: float | None) -> Plan | N
     gflop, memory_mib, latency_ms, startup_s = budget
     try:
         return make_plan(
-            profile, device, TARGET, gflop=gflop, memory_mib=memory_mib, latency_ms=latency_ms, startup_s=startup_s
+            profile,
+            device,
+            TARGET,
+            Ask(gflop=gflop, memory_mib=memory_mib, latency_ms=latency_ms, startup_s=startup_s),
         )
     except NothingFits:
         return None
@@ -144,7 +149,7 @@ def test_vit_l_on_a_raspberry_pi_4_is_neither_whole_nor_the_floor() -> None:
 
 
 def test_a_latency_budget_is_held_against_the_upper_end() -> None:
-    plan = make_plan(EMBEDDED, PI4, TARGET, latency_ms=20)
+    plan = make_plan(EMBEDDED, PI4, TARGET, Ask(latency_ms=20))
     assert plan.width_multiplier == 0.75
     assert plan.chosen.latency_high_ms <= 20
     refused = plan.steps[0]
@@ -156,15 +161,15 @@ def test_a_latency_budget_is_held_against_the_upper_end() -> None:
 def test_an_unaligned_step_only_if_no_aligned_one_fits() -> None:
     steps = make_plan(EMBEDDED, PI4, TARGET).steps
     eighth = next(s.estimate for s in steps if s.estimate.head_dim == 8)
-    assert make_plan(EMBEDDED, PI4, TARGET, gflop=eighth.gflop).chosen.head_dim == 8
-    below = make_plan(EMBEDDED, PI4, TARGET, gflop=eighth.gflop * 0.999)
+    assert make_plan(EMBEDDED, PI4, TARGET, Ask(gflop=eighth.gflop)).chosen.head_dim == 8
+    below = make_plan(EMBEDDED, PI4, TARGET, Ask(gflop=eighth.gflop * 0.999))
     assert below.chosen.head_dim == 7
     assert not below.chosen.aligned
 
 
 def test_nothing_fits_names_the_nearest_miss() -> None:
     with pytest.raises(NothingFits) as error:
-        make_plan(EMBEDDED, PI4, TARGET, latency_ms=1, memory_mib=50)
+        make_plan(EMBEDDED, PI4, TARGET, Ask(latency_ms=1, memory_mib=50))
     message = str(error.value)
     assert "the nearest, 0.0312 (head_dim 1), misses memory" in message
     assert "raise --memory-mib and --latency-ms" in message
@@ -173,22 +178,22 @@ def test_nothing_fits_names_the_nearest_miss() -> None:
 
 
 def test_scores_are_measured_or_absent() -> None:
-    assert make_plan(EMBEDDED, PI4, TARGET, latency_ms=20).chosen.score == 0.9
+    assert make_plan(EMBEDDED, PI4, TARGET, Ask(latency_ms=20)).chosen.score == 0.9
     assert make_plan(EMBEDDED, PI4, TARGET).chosen.score is None
 
 
 def test_a_power_mode_slows_the_plan_down() -> None:
-    slow = make_plan(EMBEDDED, ORIN, TARGET, power_mode="7W")
+    slow = make_plan(EMBEDDED, ORIN, TARGET, Ask(power_mode="7W"))
     assert slow.chosen.latency_ms > make_plan(EMBEDDED, ORIN, TARGET).chosen.latency_ms
     assert (slow.power_mode, slow.power_mode_basis) == ("7W", "asked")
     with pytest.raises(UsageError, match="unknown power mode '70W'"):
-        make_plan(EMBEDDED, ORIN, TARGET, power_mode="70W")
+        make_plan(EMBEDDED, ORIN, TARGET, Ask(power_mode="70W"))
 
 
 @pytest.mark.parametrize("value", [0, -1, float("nan"), float("inf")])
 def test_a_budget_that_is_no_budget_is_a_usage_error(value: float) -> None:
     with pytest.raises(UsageError, match=r"--latency-ms: found .*, expected a number of more than 0"):
-        make_plan(EMBEDDED, PI4, TARGET, latency_ms=value)
+        make_plan(EMBEDDED, PI4, TARGET, Ask(latency_ms=value))
 
 
 def test_a_device_without_the_runtime_is_refused_by_field() -> None:
@@ -256,21 +261,21 @@ def test_a_start_up_budget_is_held_against_the_upper_end() -> None:
     assert (whole.width_multiplier, whole.budget.startup_s) == (1.0, None)
     assert whole.chosen.startup is not None
     limit = whole.chosen.startup.high_ms / 1e3
-    assert make_plan(EMBEDDED, PI4, TARGET, startup_s=limit).width_multiplier == 1.0
-    tight = make_plan(EMBEDDED, PI4, TARGET, startup_s=limit * 0.99)
+    assert make_plan(EMBEDDED, PI4, TARGET, Ask(startup_s=limit)).width_multiplier == 1.0
+    tight = make_plan(EMBEDDED, PI4, TARGET, Ask(startup_s=limit * 0.99))
     assert tight.width_multiplier < 1.0
     assert [miss.budget for miss in tight.steps[0].misses] == ["startup_s"]
 
 
 def test_a_start_up_shorter_than_its_fixed_part_fits_nothing() -> None:
     with pytest.raises(NothingFits) as error:
-        make_plan(EMBEDDED, PI4, TARGET, startup_s=2)
+        make_plan(EMBEDDED, PI4, TARGET, Ask(startup_s=2))
     assert error.value.exit_code == 3
     assert re.search(r"misses start-up up to [\d.]+ s > 2 \([\d.]+ times\); raise --startup-s, or", str(error.value))
 
 
 def test_a_slower_power_mode_starts_later() -> None:
-    startups = [make_plan(EMBEDDED, ORIN, TARGET, power_mode=mode).chosen.startup for mode in ("7W", "15W")]
+    startups = [make_plan(EMBEDDED, ORIN, TARGET, Ask(power_mode=mode)).chosen.startup for mode in ("7W", "15W")]
     assert startups[0] is not None
     assert startups[1] is not None
     assert startups[0].libraries_ms == pytest.approx(startups[1].libraries_ms * 1.5 / 0.96, rel=1e-3)
@@ -284,13 +289,13 @@ def test_a_card_without_start_up_figures_says_so() -> None:
     assert plan.chosen.startup is None
     assert plan.startup_lacks == ("storage_mb_s", "startup_ms of runtime onnxruntime-cpu")
     with pytest.raises(InputError) as error:
-        make_plan(EMBEDDED, older, TARGET, startup_s=10)
+        make_plan(EMBEDDED, older, TARGET, Ask(startup_s=10))
     assert "its card has no storage_mb_s, no startup_ms of runtime onnxruntime-cpu; add that" in str(error.value)
     assert "\n" not in str(error.value)
 
 
 def test_a_plan_of_before_start_up_was_planned_is_read(tmp_path: Path) -> None:
-    plan = make_plan(EMBEDDED, PI4, TARGET, latency_ms=20)
+    plan = make_plan(EMBEDDED, PI4, TARGET, Ask(latency_ms=20))
     data = plan.to_dict()
     del data["startup_lacks"], data["budget"]["startup_s"], data["chosen"]["startup"]
     for step in data["steps"]:
@@ -302,7 +307,7 @@ def test_a_plan_of_before_start_up_was_planned_is_read(tmp_path: Path) -> None:
 
 
 def test_a_plan_survives_its_file(tmp_path: Path) -> None:
-    plan = make_plan(EMBEDDED, PI4, TARGET, latency_ms=20, startup_s=30)
+    plan = make_plan(EMBEDDED, PI4, TARGET, Ask(latency_ms=20, startup_s=30))
     plan.write(tmp_path / "plan.json")
     assert read_plan(tmp_path / "plan.json") == plan
     data = json.loads((tmp_path / "plan.json").read_text())
@@ -344,7 +349,7 @@ def test_an_older_plan_is_replaced_and_any_other_file_kept(tmp_path: Path) -> No
     ],
 )
 def test_a_damaged_plan_is_refused_by_file_and_key(tmp_path: Path, change: dict[str, object], message: str) -> None:
-    data = make_plan(EMBEDDED, PI4, TARGET, latency_ms=20).to_dict()
+    data = make_plan(EMBEDDED, PI4, TARGET, Ask(latency_ms=20)).to_dict()
     path = tmp_path / "plan.json"
     path.write_text(json.dumps({**data, **change}))
     with pytest.raises(InputError) as error:
@@ -371,7 +376,7 @@ def test_by_how_much(over: float, text: str) -> None:
 
 def test_planning_loads_nothing_heavy() -> None:
     code = (
-        "import sys; import edgeslim.plan, edgeslim.report; "
+        "import sys; import edgeslim.choose, edgeslim.report; "
         "print([m for m in ('torch', 'rasterio', 'onnx', 'onnxruntime', 'numpy') if m in sys.modules])"
     )
     out = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True).stdout

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import json
+import re
+from enum import Enum
 from pathlib import Path
 from typing import Annotated
 
@@ -10,11 +12,21 @@ import typer
 from rich.console import Console
 
 from edgeslim import report
-from edgeslim.device import device_names, take_device
+from edgeslim.budget import Ask
+from edgeslim.choose import make_plan
+from edgeslim.device import Device, device_names, take_device
+from edgeslim.durations import Scene
 from edgeslim.errors import UsageError
-from edgeslim.plan import make_plan
 from edgeslim.profile import DEFAULT_ENCODER, take_profile
-from edgeslim.target import take_target
+from edgeslim.shelf import shown
+from edgeslim.target import Target, take_target, targets_on
+
+
+class Objective(str, Enum):
+    """Which of the widths that fit."""
+
+    widest = "widest"
+    score = "score"
 
 
 def plan(
@@ -23,13 +35,53 @@ def plan(
     gflop: Annotated[float | None, typer.Option(help="Most GFLOP a tile (1 MAC = 2 FLOP).")] = None,
     memory_mib: Annotated[float | None, typer.Option(help="Most memory of the whole process, MiB.")] = None,
     latency_ms: Annotated[
-        float | None, typer.Option(help="Most time a tile, ms; held against the upper end of the estimate.")
+        float | None, typer.Option(help="Most time of a call (a tile, at batch 1), ms; held against the upper end.")
     ] = None,
     startup_s: Annotated[
         float | None,
         typer.Option(help="Most time from process start to the first finished tile, s; held against the upper end."),
     ] = None,
+    artifact_mb: Annotated[float | None, typer.Option(help="Largest artifact, MB: all of its files.")] = None,
+    uplink_kb_day: Annotated[
+        float | None, typer.Option(help="What the link takes up a day, kB: says how many days the artifact takes.")
+    ] = None,
+    uplink_days: Annotated[
+        float | None, typer.Option(help="Most days to uplink the artifact; needs --uplink-kb-day.")
+    ] = None,
+    scene: Annotated[
+        str | None,
+        typer.Option(help="Height x width of a scene, px, such as 10980x10980: says its time.", metavar="HxW"),
+    ] = None,
+    stride: Annotated[int | None, typer.Option(help="Step between its windows, px; default half a tile.")] = None,
+    deadline_s: Annotated[
+        float | None,
+        typer.Option(
+            help="Most time from process start to its last tile, s; needs --scene; held against the upper end."
+        ),
+    ] = None,
+    energy_j: Annotated[
+        float | None, typer.Option(help="Most energy of the board a scene, J; needs --scene and a measured power.")
+    ] = None,
+    max_w: Annotated[
+        float | None, typer.Option(help="Most power of the board, W; refused where its card has none measured.")
+    ] = None,
+    min_score: Annotated[
+        float | None, typer.Option(help="Least score; a width whose score was not measured does not reach it.")
+    ] = None,
+    objective: Annotated[
+        Objective, typer.Option(help="Of what fits: the widest, or that of the best measured score.")
+    ] = Objective.widest,
     power_mode: Annotated[str | None, typer.Option(help="Of the device, instead of its card's default.")] = None,
+    target: Annotated[
+        str | None, typer.Option(help="Format card; default: any that a runtime of the device runs, onnx first.")
+    ] = None,
+    precision: Annotated[
+        str | None,
+        typer.Option(help="fp32, fp16, int8-dynamic, int8-static; default: any that the cards have figures for."),
+    ] = None,
+    batch: Annotated[
+        int | None, typer.Option(help="Tiles a call; default: 1, and in a scene what `classify` takes.")
+    ] = None,
     cards: Annotated[Path | None, typer.Option(help="Folder with your own devices/, profiles/, export/.")] = None,
     out: Annotated[Path, typer.Option("-o", "--out", help="Plan to write (.json); replaces an older plan.")] = Path(
         "plan.json"
@@ -40,16 +92,26 @@ def plan(
     """Find the widest width of an encoder that fits a device, and say why no wider one does."""
     if device is None:
         raise UsageError(f"missing --device: expected one of {', '.join(device_names(cards))}")
-    made = make_plan(
-        take_profile(encoder, cards),
-        take_device(device, cards),
-        take_target("onnx", cards),
+    ask = Ask(
         gflop=gflop,
         memory_mib=memory_mib,
         latency_ms=latency_ms,
         startup_s=startup_s,
+        artifact_mb=artifact_mb,
+        uplink_kb_day=uplink_kb_day,
+        uplink_days=uplink_days,
+        scene=_scene(scene, stride),
+        deadline_s=deadline_s,
+        energy_j=energy_j,
+        max_w=max_w,
+        min_score=min_score,
+        objective=objective.value,
         power_mode=power_mode,
+        precision=precision,
+        batch=batch,
     )
+    board = take_device(device, cards)
+    made = make_plan(take_profile(encoder, cards), board, _targets(target, board, cards), ask)
     made.write(out, overwrite=overwrite)
     if as_json:
         typer.echo(json.dumps(made.to_dict(), indent=2))
@@ -58,3 +120,24 @@ def plan(
     report.print_plan(made, console)
     console.print()
     console.print(f"wrote {out}", markup=False, soft_wrap=True)
+
+
+def _scene(text: str | None, stride: int | None) -> Scene | None:
+    """A scene of "HxW". Raises UsageError for anything else, or for a stride without a scene."""
+    if text is None:
+        if stride is not None:
+            raise UsageError(f"--stride: found {stride} without --scene, expected both: a stride is a scene's")
+        return None
+    match = re.fullmatch(r"([0-9]{1,10})x([0-9]{1,10})", text)
+    if match is None:
+        raise UsageError(f"--scene: found {shown(text)}, expected height x width in px, such as 10980x10980")
+    return Scene(int(match[1]), int(match[2]), stride)
+
+
+def _targets(name: str | None, device: Device, cards: Path | None) -> list[Target]:
+    """The one that is asked for, or all that run on the device; ONNX first."""
+    if name is not None:
+        return [take_target(name, cards)]
+    usual = take_target("onnx", cards)
+    others = targets_on((runtime.id for runtime in device.runtime), cards)
+    return [usual, *(other for other in others if other.id != usual.id)]

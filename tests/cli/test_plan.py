@@ -49,6 +49,18 @@ title = "B"
 color = "00FF00"
 """
 
+SCORED = CARD.replace('id = "small"', 'id = "scored"') + "".join(
+    f"""
+[[score]]
+width_multiplier = {width}
+metric = "accuracy"
+dataset = "test part"
+value = {value}
+source = "a test"
+"""
+    for width, value in ((1.0, 0.951), (0.5, 0.942), (0.25, 0.88))
+)
+
 app = typer.Typer()
 app.command()(verb)
 
@@ -57,6 +69,7 @@ app.command()(verb)
 def here(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     (tmp_path / "profiles").mkdir()
     (tmp_path / "profiles" / "small.toml").write_text(CARD)
+    (tmp_path / "profiles" / "scored.toml").write_text(SCORED)
     monkeypatch.chdir(tmp_path)
     monkeypatch.setenv("COLUMNS", "90")
     monkeypatch.setenv("TERM", "dumb")
@@ -78,6 +91,20 @@ def typed(*arguments: str) -> str:
             "plan-start-up",
             ["--device", "jetson-orin-nx", "--encoder", "vit-s-16", "--startup-s", "12", "--power-mode", "25W"],
         ),
+        (
+            "plan-scene-and-link",
+            [
+                *("--device", "rpi4", "--encoder", "small", "--scene", "4096x4096", "--deadline-s", "300"),
+                *("--artifact-mb", "4", "--uplink-kb-day", "300", "--uplink-days", "14"),
+            ],
+        ),
+        (
+            "plan-energy",
+            ["--device", "rpi4", "--encoder", "small", "--scene", "4096x4096", "--energy-j", "1500", "--max-w", "8"],
+        ),
+        ("plan-tensorrt", ["--device", "jetson-orin", "--encoder", "vit-s-16", "--latency-ms", "100"]),
+        ("plan-batch", ["--device", "rpi5", "--encoder", "small", "--batch", "8", "--latency-ms", "60"]),
+        ("plan-score", ["--device", "rpi4", "--encoder", "scored", "--objective", "score", "--min-score", "0.9"]),
         ("plan-vit-l-16-raspberry-pi-4b", ["--device", "raspberry-pi-4b-4gb", "--encoder", "vit-l-16"]),
         ("plan-unaligned", ["--device", "rpi4", "--encoder", "small", "--gflop", "0.05", "--memory-mib", "200"]),
         ("plan-7w", ["--device", "jetson-orin", "--encoder", "small", "--power-mode", "7W", "--memory-mib", "120"]),
@@ -122,6 +149,27 @@ def test_an_older_card_is_planned_but_not_for_a_start_up(here: Path) -> None:
     assert "start-up not known: the device's card has no storage_mb_s, no cores of unit cpu, no startup_ms of" in lines
     with pytest.raises(InputError, match="its card has no storage_mb_s, no cores of unit cpu, no startup_ms of"):
         typed(*arguments, "--startup-s", "5")
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        (["--scene", "10980"], "--scene: found '10980', expected height x width in px, such as 10980x10980"),
+        (["--scene", "-5x5"], "--scene: found '-5x5', expected height x width"),
+        (["--scene", "0x5"], "--scene: found a side of 0 px, expected 1 to"),
+        (["--scene", "100x100", "--stride", "0"], "--stride: found 0, expected a whole number of at least 1"),
+        (["--stride", "32"], "--stride: found 32 without --scene, expected both"),
+        (["--deadline-s", "60"], "--deadline-s: found 60 without --scene, expected both"),
+        (["--uplink-days", "3"], "--uplink-days: found 3 without --uplink-kb-day, expected both"),
+        (["--artifact-mb", "nan"], "--artifact-mb: found nan, expected a number of more than 0"),
+    ],
+)
+def test_contradictions_are_said_in_one_line(here: Path, arguments: list[str], message: str) -> None:
+    with pytest.raises(UsageError) as error:
+        typed("--device", "rpi4", "--encoder", "small", *arguments)
+    assert str(error.value).startswith(message)
+    assert "\n" not in str(error.value)
+    assert not (here / "plan.json").exists()
 
 
 def test_a_missing_device_lists_the_devices(here: Path) -> None:

@@ -1,0 +1,212 @@
+"""Choose: runtime, precision and width that a device's budget allows. The join of the three shelves; no torch."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass, replace
+
+from edgeslim.budget import KINDS, NOTHING_ASKED, Ask, Budget, Miss, budget_of, miss_text, short_text
+from edgeslim.device import Device, PowerMode
+from edgeslim.durations import startup_lacks
+from edgeslim.errors import InputError, NothingFits, UsageError
+from edgeslim.estimate import Estimate, estimate
+from edgeslim.plan import METHOD, Plan, Step, Tried
+from edgeslim.profile import Profile
+from edgeslim.target import Target
+from edgeslim.ways import Way, ways_on
+
+
+@dataclass(frozen=True, slots=True)
+class _Held:
+    """Every width step in one way, held against the budget."""
+
+    way: Way
+    budget: Budget
+    steps: tuple[tuple[Estimate, tuple[Miss, ...]], ...]
+    """Widest first."""
+
+    @property
+    def fitting(self) -> list[Estimate]:
+        return [found for found, misses in self.steps if not misses]
+
+    @property
+    def outcome(self) -> str:
+        if (widest := next(iter(_usable(self.fitting)), None)) is not None:
+            return f"fits {widest.width_multiplier:.4g} at most"
+        return f"nothing fits, {', '.join(map(short_text, _nearest(self.steps)[1]))} at the nearest"
+
+
+def make_plan(profile: Profile, device: Device, targets: Target | Sequence[Target], ask: Ask = NOTHING_ASKED) -> Plan:
+    """The widest aligned width step that meets every budget; an unaligned one only if no aligned one does.
+
+    Of the ways to run it (edgeslim.ways; the first target's first precision is the usual one) it is the first in which
+    that width fits and in which no wider one that fits is estimated to be as fast. With the objective "score" the width
+    is that of the best measured score. FLOP and memory that are not asked for come from the device's card.
+
+    Raises NothingFits naming the nearest miss, UsageError for a power mode that the device does not have, a stride
+    longer than a tile or a score that was never measured, InputError if a card has no figures for a runtime of a
+    target, or for what is to be limited.
+    """
+    planned, mode = device.in_mode(ask.power_mode)
+    ways = ways_on(planned, [targets] if isinstance(targets, Target) else targets, ask)
+    _require_scores(profile, ask)
+    _require_power(device, mode, ask)
+    unknown = {way: why for way in ways if (why := _unknown(planned, way, ask)) is not None}
+    if len(unknown) == len(ways):
+        raise InputError(unknown[ways[0]][1])
+    tried = _try(profile, planned, mode, [way for way in ways if way not in unknown], ask)
+    fitting = [found for held in tried for found in held.fitting]
+    if not fitting:
+        raise NothingFits(_nearest_miss(profile, device, mode, tried))
+    best = _best(fitting, ask.objective)
+    if best is None:
+        measured = ", ".join(f"{found.width_multiplier:.3g}" for found, _ in tried[0].steps if found.score is not None)
+        raise NothingFits(
+            f"--objective score: no width of {profile.id} that fits {device.id} ({mode.id}) has a measured score, "
+            f"expected one of {measured or 'them in fp32'}; loosen the budgets, or leave the flag out"
+        )
+    taken, chosen = _way_of(best.width_multiplier, tried)
+    others = {held.way: held.outcome for held in tried if held is not taken}
+    others |= {way: what for way, (what, _) in unknown.items()}
+    return Plan(
+        encoder=profile.id,
+        architecture=profile.architecture,
+        classes=profile.num_classes,
+        method=METHOD,
+        chosen=chosen,
+        slim_architecture=profile.architecture.at(chosen.width_multiplier),
+        device=device.id,
+        device_name=device.name,
+        power_mode=mode.id,
+        power_mode_basis="asked" if ask.power_mode is not None else device.power_mode_reason,
+        target=taken.way.target.id,
+        runtime=taken.way.runtime.id,
+        runtime_basis=taken.way.runtime.basis,
+        precision=taken.way.precision,
+        batch=chosen.batch,
+        multiples=(int(device.multiples.head_dim.value), int(device.multiples.ffn_hidden.value)),
+        budget=taken.budget,
+        steps=tuple(Step(_verdict(found, misses, chosen), misses, found) for found, misses in taken.steps),
+        startup_lacks=startup_lacks(planned, taken.way.runtime),
+        uplink_kb_day=ask.uplink_kb_day,
+        scene=ask.scene,
+        objective=ask.objective,
+        tried=tuple(Tried(way.target.id, way.runtime.id, way.precision, others[way]) for way in ways if way in others),
+    )
+
+
+def _try(profile: Profile, device: Device, mode: PowerMode, ways: list[Way], ask: Ask) -> list[_Held]:
+    """Hold every width in every way against the budget; nothing is better than all of the encoder in an earlier way."""
+    conditions = replace(ask.conditions, power_w=None if mode.power_w is None else mode.power_w.value)
+    widths = sorted(profile.architecture.width_steps(), reverse=True)
+    tried = []
+    for way in ways:
+        budget = budget_of(ask, device, way.runtime, way.precision)
+        found = [estimate(profile, w, device, way.runtime, way.precision, way.target, conditions) for w in widths]
+        tried.append(_Held(way, budget, tuple((e, budget.missed_by(e)) for e in found)))
+        if ask.objective == "widest" and found[0].aligned and not tried[-1].steps[0][1]:
+            break
+    return tried
+
+
+def _unknown(device: Device, way: Way, ask: Ask) -> tuple[str, str] | None:
+    """What is to be limited but cannot be known in a way, and that as a refusal; None where all is known."""
+    flag = "--startup-s" if ask.startup_s is not None else "--scene" if ask.scene is not None else None
+    if flag is not None and (lacks := startup_lacks(device, way.runtime)):
+        return "start-up not known", (
+            f"{flag}: the start-up of {device.id} is not known, its card has no {', no '.join(lacks)}; add that "
+            f"to a card of your own (--cards), or leave {flag} out"
+        )
+    limited = [name for name in ("artifact_mb", "uplink_kb_day") if getattr(ask, name) is not None]
+    if limited and way.precision not in (way.target.graph_kb or {}):
+        return "size of its artifact not known", (
+            f"--{limited[0].replace('_', '-')}: the size of an artifact is not known, export card {way.target.id} has "
+            f"no graph_kb.{way.precision}; add it to a card of your own (--cards), or leave the flag out"
+        )
+    return None
+
+
+def _require_scores(profile: Profile, ask: Ask) -> None:
+    """Raise UsageError where a score is asked for that no width was measured to have."""
+    if ask.min_score is None and ask.objective != "score":
+        return
+    asked = "--objective: found 'score'" if ask.min_score is None else f"--min-score: found {ask.min_score:g}"
+    measured = [s for w in profile.architecture.width_steps() if (s := profile.score_at(w)) is not None]
+    if not measured:
+        raise UsageError(
+            f"{asked}, expected an encoder with measured scores: card {profile.id} has no [[score]] of a width; add "
+            "one to a card of your own (--cards), or leave the flag out"
+        )
+    best = max(measured, key=lambda score: score.value)
+    if ask.min_score is not None and ask.min_score > best.value:
+        raise UsageError(
+            f"{asked}, expected at most {best.value:g}, the best measured score of {profile.id} (at "
+            f"{best.width_multiplier:.3g}); nothing reaches more"
+        )
+
+
+def _require_power(device: Device, mode: PowerMode, ask: Ask) -> None:
+    """Raise InputError where watts or joules are to be limited on a board whose power nobody measured."""
+    flag = "--max-w" if ask.max_w is not None else "--energy-j" if ask.energy_j is not None else None
+    if flag is not None and mode.power_w is None:
+        raise InputError(
+            f"{flag}: device card {device.id}: power_mode {mode.id}: power_w: found nothing, expected watts that were "
+            f"measured; add them to a card of your own (--cards), or leave {flag} out"
+        )
+
+
+def _usable(fitting: Iterable[Estimate]) -> list[Estimate]:
+    """Of those that fit: the aligned ones, or all where there are none; widest first."""
+    ordered = sorted(fitting, key=lambda found: -found.width_multiplier)
+    return [found for found in ordered if found.aligned] or ordered
+
+
+def _best(fitting: list[Estimate], objective: str) -> Estimate | None:
+    """Of those that fit, the widest or that of the best score (of equals the widest); None: none has a score."""
+    if objective == "widest":
+        return _usable(fitting)[0]
+    scored = _usable(found for found in fitting if found.score is not None)
+    return max(scored, key=lambda found: found.score or 0.0, default=None)
+
+
+def _way_of(width_multiplier: float, tried: list[_Held]) -> tuple[_Held, Estimate]:
+    """The first way in which a width fits and in which it is faster than every wider one that fits in any way.
+
+    There is one: a way in which a wider one fits and is fastest runs this one faster still.
+    """
+    wider = [f.latency_high_ms for held in tried for f in held.fitting if f.width_multiplier > width_multiplier]
+    fits = [(held, f) for held in tried for f in held.fitting if f.width_multiplier == width_multiplier]
+    faster = (pair for pair in fits if all(pair[1].latency_high_ms < latency for latency in wider))
+    return next(faster, min(fits, key=lambda pair: pair[1].latency_high_ms))
+
+
+def _verdict(estimate: Estimate, misses: tuple[Miss, ...], chosen: Estimate) -> str:
+    if estimate is chosen:
+        return "chosen"
+    if misses:
+        return "over budget"
+    if estimate.width_multiplier < chosen.width_multiplier:
+        return "narrower"
+    if chosen.aligned and not estimate.aligned:
+        return "unaligned"
+    return "lower score" if estimate.score is not None else "score not measured"
+
+
+def _nearest(steps: Iterable[tuple[Estimate, tuple[Miss, ...]]]) -> tuple[Estimate, tuple[Miss, ...]]:
+    """The step whose largest miss is the smallest."""
+    return min(steps, key=lambda pair: max((math.inf if m.over is None else m.over for m in pair[1]), default=0.0))
+
+
+def _nearest_miss(profile: Profile, device: Device, mode: PowerMode, tried: list[_Held]) -> str:
+    nearest, misses = _nearest(pair for held in tried for pair in held.steps)
+    way = next(held.way for held in tried if any(found is nearest for found, _ in held.steps))
+    where = f", {way.runtime.id} in {way.precision}" if len(tried) > 1 else ""
+    raised = " and ".join(KINDS[miss.budget].flag for miss in misses if not KINDS[miss.budget].least)
+    lowered = " and ".join(KINDS[miss.budget].flag for miss in misses if KINDS[miss.budget].least)
+    mended = " and ".join(text for text in (raised and f"raise {raised}", lowered and f"lower {lowered}") if text)
+    return (
+        f"no width multiplier of {profile.id} fits {device.id} ({mode.id}): the nearest, "
+        f"{nearest.width_multiplier:.3g} (head_dim {nearest.head_dim}{where}), misses "
+        f"{'; '.join(miss_text(miss) for miss in misses)}; {mended}, or take a smaller encoder or a stronger device"
+    )

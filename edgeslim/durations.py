@@ -1,0 +1,221 @@
+"""Durations: how long a call, the start and a scene are computed to take on a device. No torch.
+
+Call = fixed + Σ over matrix products of (overhead + max(FLOP / (peak · efficiency), bytes / (bandwidth · sustained
+fraction))).
+
+Start-up, from process start to the first finished batch of `edgeslim classify` on one thread a core, nothing in the
+page cache (a board that has just booted):
+
+    libraries   startup_ms: interpreter, libraries, opening the scene
+    storage     (startup_read_mb + weights + golden tiles) / storage_mb_s
+    weights     weights / weights_mb_s: hashed, loaded, packed
+    golden      4 golden tiles replayed before the flight, shared out over the cores, each core's in one call
+    batch       two warm-up batches on every core at the same time, then the first batch: 3 x t(batch)
+
+A call there is the sum above with one core's share of the peak and, of the bandwidth, the share of each core that is at
+work beside it. The batch is the largest that any width of the encoder takes: a narrower width, which may take larger
+ones, is so never foretold to start later. Follows edgeslim/onboard/classify.py and integrity.py.
+
+Scene = start-up + tiles x t(batch) / batch / cores, on one thread a core as above, in the batches that `classify` takes
+of that width. Tiles are all windows: none is left out as empty. Reading, blending and writing go on beside the network.
+"""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass
+from functools import partial
+
+from edgeslim import cost, size
+from edgeslim.architecture import Architecture
+from edgeslim.device import Device, RuntimeFigures
+from edgeslim.errors import UsageError
+from edgeslim.profile import Profile
+from edgeslim.units import ARITHMETIC, GIGA, MEGA, VALUE_BYTES
+from edgeslim.windows import Windows
+
+REPLAYED_TILES = 4
+"""Of the golden tiles, replayed before a flight."""
+_WARM_UPS = 2
+"""Batches that every worker runs before the first one of the scene."""
+_LARGEST_PX = 1 << 31
+"""Of a side of a scene: no raster has more."""
+
+
+@dataclass(frozen=True, slots=True)
+class Scene:
+    """A scene to be classified."""
+
+    height_px: int
+    """Rows."""
+    width_px: int
+    """Columns."""
+    stride_px: int | None = None
+    """Step between windows; None: half a tile."""
+
+    def __post_init__(self) -> None:
+        for side in (self.height_px, self.width_px):
+            if not 1 <= side < _LARGEST_PX:
+                raise UsageError(f"--scene: found a side of {side} px, expected 1 to {_LARGEST_PX - 1}")
+        if self.stride_px is not None and self.stride_px < 1:
+            raise UsageError(f"--stride: found {self.stride_px}, expected a whole number of at least 1")
+
+    def tiles(self, tile_px: int) -> int:
+        """How many windows cover it. Raises UsageError where the stride is longer than a tile."""
+        stride = self.stride_px or max(1, tile_px // 2)
+        if stride > tile_px:
+            raise UsageError(f"--stride: found {stride} px, expected 1 to {tile_px} (the tile)")
+        down, across = (len(Windows(side, tile_px, stride)) for side in (self.height_px, self.width_px))
+        return down * across
+
+
+@dataclass(frozen=True, slots=True)
+class Startup:
+    """Time from process start to the first finished tile, cold, split."""
+
+    libraries_ms: float
+    """Interpreter, libraries, opening the scene."""
+    storage_ms: float
+    """Libraries, weights and golden tiles read from storage."""
+    weights_ms: float
+    """Weights hashed, loaded and packed."""
+    golden_ms: float
+    """Golden tiles replayed."""
+    batch_ms: float
+    """Warm-up and first batch."""
+    low_ms: float
+    """Sum, at the lower end of the error band."""
+    high_ms: float
+    """Sum, at the upper end of the error band; a start-up budget is held against it."""
+
+    @property
+    def total_ms(self) -> float:
+        """The sum."""
+        return self.libraries_ms + self.storage_ms + self.weights_ms + self.golden_ms + self.batch_ms
+
+
+@dataclass(frozen=True, slots=True)
+class SceneTime:
+    """Time from process start to the last finished tile of a scene, split."""
+
+    tiles: int
+    """Windows of the scene."""
+    batch: int
+    """Tiles a call."""
+    cores: int
+    """Calls at the same time."""
+    startup_s: float
+    """To the first finished tile."""
+    network_s: float
+    """Calls."""
+    low_s: float
+    """Sum, at the lower end of the error band."""
+    high_s: float
+    """Sum, at the upper end of the error band; a deadline is held against it."""
+
+    @property
+    def total_s(self) -> float:
+        """The sum."""
+        return self.startup_s + self.network_s
+
+
+def startup_lacks(device: Device, runtime: RuntimeFigures) -> tuple[str, ...]:
+    """Keys without which a card's start-up is not known; empty where it is."""
+    found = {
+        "storage_mb_s": device.storage_mb_s,
+        f"cores of unit {runtime.unit}": device.unit_of(runtime).cores,
+        f"startup_ms of runtime {runtime.id}": runtime.startup_ms,
+        f"startup_read_mb of runtime {runtime.id}": runtime.startup_read_mb,
+        f"weights_mb_s of runtime {runtime.id}": runtime.weights_mb_s,
+    }
+    return tuple(key for key, figure in found.items() if figure is None)
+
+
+def startup_of(
+    profile: Profile,
+    arch: Architecture,
+    device: Device,
+    runtime: RuntimeFigures,
+    precision: str,
+    batch: int | None = None,
+) -> Startup | None:
+    """Of an encoder slimmed to `arch`; None where the card lacks figures for it.
+
+    `batch` are the tiles of a call; None: see the module's docstring.
+    """
+    cores, storage, read = device.unit_of(runtime).cores, device.storage_mb_s, runtime.startup_read_mb
+    libraries, weights = runtime.startup_ms, runtime.weights_mb_s
+    if cores is None or storage is None or libraries is None or read is None or weights is None:
+        return None
+    classes, full = profile.num_classes, profile.architecture
+    batch = batch or cost.default_batch(full.at(full.width_steps()[0]))
+    weights_mb = size.weights_bytes(arch, classes, precision) / MEGA
+    golden_mb = size.golden_bytes(arch) / MEGA
+    replaying = min(cores.value, REPLAYED_TILES)
+    one_core = partial(call_seconds, device=device, runtime=runtime, precision=precision, compute_share=1 / cores.value)
+    replay = one_core(arch, classes, math.ceil(REPLAYED_TILES / replaying), bandwidth_share=1 / replaying)
+    together = one_core(arch, classes, batch, bandwidth_share=1 / cores.value)
+    parts = {
+        "libraries_ms": libraries.value,
+        "storage_ms": (read.value + weights_mb + golden_mb) / storage.value * 1e3,
+        "weights_ms": weights_mb / weights.value * 1e3,
+        "golden_ms": sum(replay.values()) * 1e3,
+        "batch_ms": (_WARM_UPS + 1) * sum(together.values()) * 1e3,
+    }
+    total, band = sum(parts.values()), 1 + runtime.error_band.value
+    return Startup(**parts, low_ms=total / band, high_ms=total * band)
+
+
+def scene_time(
+    scene: Scene,
+    startup: Startup | None,
+    profile: Profile,
+    arch: Architecture,
+    device: Device,
+    runtime: RuntimeFigures,
+    precision: str,
+    batch: int | None = None,
+) -> SceneTime | None:
+    """Of an encoder slimmed to `arch`, which takes `startup` to start; None where that is not known."""
+    figure = device.unit_of(runtime).cores
+    if startup is None or figure is None:
+        return None
+    tiles, batch, cores = scene.tiles(arch.tile_px), batch or cost.default_batch(arch), int(figure.value)
+    share = 1 / cores
+    call = call_seconds(
+        arch,
+        profile.num_classes,
+        batch,
+        device,
+        runtime,
+        precision,
+        compute_share=share,
+        bandwidth_share=share,
+    )
+    startup_s, network_s = startup.total_ms / 1e3, tiles * sum(call.values()) / batch / cores
+    total, band = startup_s + network_s, 1 + runtime.error_band.value
+    return SceneTime(tiles, batch, cores, startup_s, network_s, low_s=total / band, high_s=total * band)
+
+
+def call_seconds(
+    arch: Architecture,
+    classes: int,
+    batch: int,
+    device: Device,
+    runtime: RuntimeFigures,
+    precision: str,
+    *,
+    compute_share: float = 1.0,
+    bandwidth_share: float = 1.0,
+) -> dict[str, float]:
+    """Time of one call, by what bounds it, with a share of the unit's peak and of the memory's bandwidth."""
+    arithmetic = ARITHMETIC[precision]
+    peak = device.peak_gflop_s(runtime, arithmetic).value * GIGA * compute_share
+    bytes_s = device.memory.bandwidth_gb_s.value * device.memory.sustained_fraction.value * GIGA * bandwidth_share
+    seconds = {"compute": 0.0, "bandwidth": 0.0, "overhead": runtime.fixed_overhead_ms.value / 1e3}
+    for op in cost.ops(arch, classes, batch, VALUE_BYTES[arithmetic]):
+        compute = op.flop / (peak * runtime.efficiency[arithmetic][op.op_class].value)
+        moving = op.moved_bytes / bytes_s
+        seconds["compute" if compute >= moving else "bandwidth"] += max(compute, moving)
+        seconds["overhead"] += runtime.op_overhead_us.value / 1e6
+    return seconds

@@ -1,0 +1,36 @@
+"""What an artifact is estimated to take, held against one that is exported here."""
+
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+import torch
+
+from edgeslim.architecture import Architecture
+from edgeslim.ground.capture import Proving, Request, Source
+from edgeslim.ground.checkpoint import Checkpoint
+from edgeslim.ground.export import export
+from edgeslim.ground.golden import synthetic_tiles
+from edgeslim.profile import Profile
+from edgeslim.size import artifact_mb
+from edgeslim.target import take_target
+from tests.ground.conftest import random_vit
+
+DEEP = Architecture(
+    depth=12, dim=96, attention_heads=3, head_dim=32, ffn_hidden=384, patch_size=8, tile_px=32, bands=3, pool="class"
+)
+"""The depth of a ViT-S: what the graph takes a block is measured at five."""
+
+
+@pytest.mark.parametrize(("target", "precision"), [("onnx", "fp32"), ("onnx", "fp16"), ("tensorrt", "fp32")])
+def test_never_under_and_at_most_15_percent_over(tiny: Profile, tmp_path: Path, target: str, precision: str) -> None:
+    profile = replace(tiny, architecture=DEEP)
+    state = {key: value.detach() for key, value in random_vit(DEEP).state_dict().items()}
+    full = Checkpoint(DEEP, state, {32: (torch.randn(3, 96), torch.randn(3))})
+    card = take_target(target)
+    proving = Proving(synthetic_tiles(profile))
+    export(Source(profile, full, "0" * 64, 1.0), [Request(card, precision)], proving, tmp_path / "artifact")
+    written = sum(path.stat().st_size for path in (tmp_path / "artifact").iterdir())
+    estimated = artifact_mb(DEEP, 3, card, precision)
+    assert estimated is not None
+    assert written < estimated * 1e6 < 1.15 * written
