@@ -87,17 +87,17 @@ def median_s(call: Callable[[], Any]) -> float:
     return float(np.median(times))
 
 
-def bare_call(folder: Path, manifest: Manifest, tiles: np.ndarray, threads: int) -> Callable[[], Any]:
-    """The library itself, as its own documentation calls it."""
-    path = folder / manifest.models.get("any", manifest.models.get(str(len(tiles)), ""))
-    if manifest.runtime == "onnxruntime":
+def bare_call(path: Path, tiles: np.ndarray, threads: int, names: tuple[str, str] | None = None) -> Callable[[], Any]:
+    """The library itself, as its own documentation calls it; `names` of tiles and logits, None: the only ones."""
+    if path.suffix == ".onnx":
         import onnxruntime
 
         options = onnxruntime.SessionOptions()
         options.intra_op_num_threads = threads
         session = onnxruntime.InferenceSession(str(path), options, providers=["CPUExecutionProvider"])
-        return lambda: session.run([manifest.output_name], {manifest.input_name: tiles})
-    if manifest.runtime == "openvino":
+        given, wanted = names or (session.get_inputs()[0].name, session.get_outputs()[0].name)
+        return lambda: session.run([wanted], {given: tiles})
+    if path.suffix == ".xml":
         import openvino
 
         compiled = openvino.Core().compile_model(
@@ -108,8 +108,9 @@ def bare_call(folder: Path, manifest: Manifest, tiles: np.ndarray, threads: int)
 
     interpreter = Interpreter(model_path=str(path), num_threads=threads)
     interpreter.allocate_tensors()
-    index = interpreter.get_input_details()[0]["index"]
-    output = interpreter.get_signature_runner().get_output_details()[manifest.output_name]["index"]
+    index, output = interpreter.get_input_details()[0]["index"], interpreter.get_output_details()[0]["index"]
+    if names is not None:
+        output = interpreter.get_signature_runner().get_output_details()[names[1]]["index"]
 
     def call() -> Any:
         interpreter.set_tensor(index, tiles)
@@ -134,7 +135,8 @@ def time_all(
     for name, (folder, manifest) in artifacts.items():
         runtime: Runtime = load_runtime(folder, manifest, threads)
         calls[name, "run"] = lambda runtime=runtime: runtime.run(tiles)
-        calls[name, "bare"] = bare_call(folder, manifest, tiles, threads)
+        file = manifest.models.get("any") or manifest.models[str(len(tiles))]
+        calls[name, "bare"] = bare_call(folder / file, tiles, threads, (manifest.input_name, manifest.output_name))
     found: dict[tuple[str, str], list[float]] = {key: [] for key in calls}
     for _ in range(_ROUNDS):
         for key, call in calls.items():
@@ -214,7 +216,7 @@ def measure(subject: subjects.Subject, name: str, width: float, threads: int, pe
 
 
 def timmx_rows(python: Path, threads: int, peak: float) -> list[dict[str, Any]]:
-    """What timmx makes of timm's ViT-S/14 at 224 px, or else of its ViT-S/16, timed as `bare_call` times ours."""
+    """What timmx makes of timm's ViT-S/14 at 224 px, or else of its ViT-S/16, timed as ours are bare."""
     rows = []
     for target, suffix in (("onnx", "onnx"), ("openvino", "xml"), ("litert", "tflite")):
         for model, patch in (("vit_small_patch14_dinov2", 14), ("vit_small_patch16_224", 16)):
@@ -244,40 +246,10 @@ def timmx_rows(python: Path, threads: int, peak: float) -> list[dict[str, Any]]:
             tokens, d, h = (224 // patch) ** 2 + 1, 384, 1536
             macs = 12 * (tokens * d * (4 * d + 2 * h) + 2 * tokens**2 * d) + (tokens - 1) * 3 * patch**2 * d + 10 * d
             tile = np.random.default_rng(0).standard_normal((1, 3, 224, 224), np.float32)
-            row["ms_1"] = best_s(plain_call(made, tile, threads)) * 1e3
+            row["ms_1"] = best_s(bare_call(made, tile, threads)) * 1e3
             row["of_peak_1"] = 2 * macs / 1e9 / (row["ms_1"] / 1e3) / peak
             break
     return rows
-
-
-def plain_call(path: Path, tile: np.ndarray, threads: int) -> Callable[[], Any]:
-    """A file of one input, as its library runs it."""
-    if path.suffix == ".onnx":
-        import onnxruntime
-
-        options = onnxruntime.SessionOptions()
-        options.intra_op_num_threads = threads
-        session = onnxruntime.InferenceSession(str(path), options, providers=["CPUExecutionProvider"])
-        return lambda: session.run(None, {session.get_inputs()[0].name: tile})
-    if path.suffix == ".xml":
-        import openvino
-
-        compiled = openvino.Core().compile_model(
-            path, "CPU", {"INFERENCE_NUM_THREADS": threads, "INFERENCE_PRECISION_HINT": "f32"}
-        )
-        return lambda: compiled(tile)
-    from ai_edge_litert.interpreter import Interpreter
-
-    interpreter = Interpreter(model_path=str(path), num_threads=threads)
-    interpreter.allocate_tensors()
-    index, output = interpreter.get_input_details()[0]["index"], interpreter.get_output_details()[0]["index"]
-
-    def call() -> Any:
-        interpreter.set_tensor(index, tile)
-        interpreter.invoke()
-        return interpreter.get_tensor(output)
-
-    return call
 
 
 def _row(
@@ -351,7 +323,10 @@ def table(record: dict[str, Any]) -> str:
                 ]
             rows.append(cells)
         text.append(onboard_process.markdown(headings, rows))
-        text += [f"\n{name} was refused: {why}" for name, why in case["refused"].items()]
+        text += [
+            "\n" + why.replace("stage 3, prove: ", "").replace("; do not fly this artifact", "")
+            for why in case["refused"].values()
+        ]
         text += [f"\nNot made: {', '.join(case['not_made'])}."] if case["not_made"] else []
     if record["timmx"]:
         text += ["", "## timmx 0.10.1, a ViT-S of random weights, batch 1", ""]

@@ -11,7 +11,7 @@ from edgeslim.durations import Scene
 from edgeslim.errors import UsageError
 from edgeslim.estimate import Conditions, Estimate
 from edgeslim.shelf import shown
-from edgeslim.units import ARITHMETIC
+from edgeslim.units import ARITHMETIC, MOST_BATCH
 
 
 @dataclass(frozen=True, slots=True)
@@ -49,8 +49,6 @@ KINDS = {
 """Field of Budget -> what it is called, in the order in which they are shown."""
 OBJECTIVES = ("widest", "score")
 """What the best of the widths that fit is."""
-MOST_BATCH = 1024
-"""Tiles a call, as `classify` takes them."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -106,7 +104,6 @@ class Ask:
                 f"--uplink-days: found {self.uplink_days:g} without --uplink-kb-day, expected both: "
                 "days follow from what the link takes up a day"
             )
-
         if self.batch is not None and not 1 <= self.batch <= MOST_BATCH:
             raise UsageError(f"--batch: found {self.batch}, expected a whole number from 1 to {MOST_BATCH}")
         for flag, value, what in (

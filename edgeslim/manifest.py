@@ -13,7 +13,7 @@ from edgeslim.errors import InputError, UntrustedResult
 from edgeslim.parity import Certificate
 from edgeslim.profile import Band, ClassLabel, Radiometry
 from edgeslim.shelf import read_record, read_small_file, shown
-from edgeslim.units import ARITHMETIC
+from edgeslim.units import ARITHMETIC, MOST_BATCH
 
 SCHEMA = 2
 MANIFEST_NAME = "manifest.json"
@@ -157,9 +157,9 @@ class Manifest:
         if not self.models:
             raise InputError("models: found none, expected the file of a network")
         for batch, name in self.models.items():
-            if batch != ANY_BATCH and not (batch.isascii() and batch.isdigit() and 1 <= int(batch[:5]) <= 1024):
+            if batch != ANY_BATCH and not (batch.isascii() and batch.isdigit() and 1 <= int(batch[:5]) <= MOST_BATCH):
                 raise InputError(
-                    f"models: found batch {shown(batch)}, expected {ANY_BATCH!r} or a number from 1 to 1024"
+                    f"models: found batch {shown(batch)}, expected {ANY_BATCH!r} or a number from 1 to {MOST_BATCH}"
                 )
             if name not in self.files:
                 raise InputError(f"models: found {shown(name)}, expected a file that has a hash in files")

@@ -11,6 +11,9 @@ GIGA = 1e9
 KILO = 1e3
 """kB: decimal, as links are rated."""
 
+MOST_BATCH = 1024
+"""Tiles a call: no network gains from more, and each is held in memory."""
+
 MEGA = 1e6
 """MB, MB/s: decimal, as storage is sold and measured."""
 

@@ -11,6 +11,7 @@ from rich.console import Console
 from rich.markup import escape
 
 from edgeslim.errors import shown
+from edgeslim.units import MOST_BATCH
 
 
 def build(
@@ -36,12 +37,16 @@ def build(
 
     if threads is not None and threads < 1:
         raise UsageError(f"--threads: found {threads}, expected a whole number of at least 1")
-    if bad := [size for size in batch or () if not 1 <= size <= 1024]:
-        raise UsageError(f"--batch: found {bad[0]}, expected 1 to 1024")
+    if bad := [size for size in batch or () if not 1 <= size <= MOST_BATCH]:
+        raise UsageError(f"--batch: found {bad[0]}, expected 1 to {MOST_BATCH}")
     stderr = Console(stderr=True, highlight=False, soft_wrap=True)
     manifest = read_manifest(artifact)
     planned = manifest.plan.get("batch")
-    usual = planned if isinstance(planned, int) and 1 <= planned <= 1024 else cost.default_batch(manifest.architecture)
+    usual = (
+        planned
+        if isinstance(planned, int) and 1 <= planned <= MOST_BATCH
+        else cost.default_batch(manifest.architecture)
+    )
     workers = threads or available_threads()
     built = build_engine(artifact, batch or (1, usual), workers, lambda line: stderr.print(escape(shown(line))))
     # As in flight: the engine is looked up, loaded, and must not be built again.

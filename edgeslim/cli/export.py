@@ -8,6 +8,7 @@ from typing import Annotated
 import typer
 
 from edgeslim.cli.ground import need_ground
+from edgeslim.units import MOST_BATCH
 
 
 def export(
@@ -72,8 +73,8 @@ def export(
 
     if not 0 < max_drop < 1:
         raise UsageError(f"--max-drop: found {max_drop:g}, expected a share above 0 and below 1")
-    if bad := [b for b in batch or () if not 1 <= b <= 1024]:
-        raise UsageError(f"--batch: found {bad[0]}, expected 1 to 1024")
+    if bad := [b for b in batch or () if not 1 <= b <= MOST_BATCH]:
+        raise UsageError(f"--batch: found {bad[0]}, expected 1 to {MOST_BATCH}")
     if bundle is not None:
         require_free(bundle, False, "--bundle")
     progress = Console(stderr=True, highlight=False, soft_wrap=True)

@@ -16,7 +16,7 @@ from edgeslim import __version__, cost
 from edgeslim.errors import InputError, UsageError
 from edgeslim.manifest import MANIFEST_NAME, Manifest, read_standing, sha256_of
 from edgeslim.onboard.machine import Host, this_host
-from edgeslim.onboard.runtime import Runtime, available_threads
+from edgeslim.onboard.runtime import MOST_THREADS, Runtime, available_threads
 from edgeslim.onboard.timing.calls import Timing
 from edgeslim.onboard.timing.case import Case
 from edgeslim.onboard.timing.measuring import Order
@@ -24,6 +24,7 @@ from edgeslim.onboard.timing.process import measure_apart
 from edgeslim.onboard.timing.sensors import crowded
 from edgeslim.onboard.timing.sustained import Sustained
 from edgeslim.shelf import read_record, shown
+from edgeslim.units import MOST_BATCH
 
 SCHEMA = 1
 SECONDS = 3.0
@@ -35,8 +36,6 @@ SUSTAINED_S = 600.0
 WINDOW_S = 10.0
 _WINDOWS = 10
 """At least so many, which are shorter then."""
-_MOST = 1024
-"""Tiles a batch and threads, as `classify` takes them."""
 
 _LEAST_S = 0.5
 _LEAST_RUNS = 5
@@ -56,10 +55,13 @@ class BenchOptions:
     """Watch the rate for so long, too."""
 
     def __post_init__(self) -> None:
-        for flag, values in (("--batch", self.batches), ("--threads", () if self.threads is None else (self.threads,))):
+        for flag, values, most in (
+            ("--batch", self.batches, MOST_BATCH),
+            ("--threads", () if self.threads is None else (self.threads,), MOST_THREADS),
+        ):
             for value in values:
-                if not 1 <= value <= _MOST:
-                    raise UsageError(f"{flag}: found {value}, expected a whole number from 1 to {_MOST}")
+                if not 1 <= value <= most:
+                    raise UsageError(f"{flag}: found {value}, expected a whole number from 1 to {most}")
         for flag, number in (("--seconds", self.seconds), ("--sustained-s", self.sustained_s)):
             if number is not None and not 0 < number <= 7 * 86400:
                 raise UsageError(f"{flag}: found {number:g}, expected more than 0 and at most a week")
@@ -241,11 +243,11 @@ def cases(artifact: Path, manifest: Manifest, options: BenchOptions) -> list[Cas
 
 def planned_of(plan: dict[str, Any]) -> Planned | None:
     """What a manifest's plan estimates; None where it holds no estimate."""
-    chosen = plan.get("chosen")
+    chosen: Any = plan.get("chosen")
     known = ("device", "power_mode", "runtime", "precision", "batch")
     times = ("latency_ms", "latency_low_ms", "latency_high_ms")
     try:
-        found = {**{key: plan[key] for key in known}, **{key: chosen[key] for key in times}}  # type: ignore[index]
+        found = {**{key: plan[key] for key in known}, **{key: chosen[key] for key in times}}
         return read_record(Planned, found, "plan")
     except (KeyError, TypeError, InputError):
         return None

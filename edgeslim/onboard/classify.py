@@ -17,15 +17,12 @@ from edgeslim.onboard.progress import Observer
 from edgeslim.onboard.reading.scene import Scene, SceneOptions, gdal_environment
 from edgeslim.onboard.resident import LOADING_BLOCK_BYTES, RUNNING_BLOCK_BYTES, give_back, map_blocks_from
 from edgeslim.onboard.run import Run
-from edgeslim.onboard.runtime import available_threads, open_runtime
+from edgeslim.onboard.runtime import MOST_THREADS, available_threads, open_runtime
 from edgeslim.onboard.unfinished import Unfinished
 from edgeslim.onboard.writing.maps import OutputOptions
 from edgeslim.onboard.writing.summary import Summary
+from edgeslim.units import MOST_BATCH
 
-MOST_TILES = 1024
-"""A batch: no network gains from more, and each is held in memory."""
-MOST_THREADS = 1024
-"""More are a slip of the keyboard."""
 CHECK_EVERY_S = 300.0
 """Seconds between two replays of the golden tiles."""
 
@@ -63,7 +60,7 @@ class ClassifyOptions:
         for flag, value in (("--stride", self.stride_px), ("--batch", self.batch), ("--threads", self.threads)):
             if value is not None and value < 1:
                 raise UsageError(f"{flag}: found {value}, expected a whole number of at least 1")
-        for flag, value, most in (("--threads", self.threads, MOST_THREADS), ("--batch", self.batch, MOST_TILES)):
+        for flag, value, most in (("--threads", self.threads, MOST_THREADS), ("--batch", self.batch, MOST_BATCH)):
             if value is not None and value > most:
                 raise UsageError(f"{flag}: found {value}, expected at most {most}")
         for flag, number in (("--max-ram", self.max_ram_mib), ("--check-every-s", self.check_every_s)):

@@ -30,7 +30,7 @@ from edgeslim.onboard.machine import Machine, onnxruntime_module, this_machine
 from edgeslim.onboard.runtime import one_line
 from edgeslim.onboard.runtimes.providers import CUDA, TENSORRT, Providers, require_available
 from edgeslim.shelf import read_record, read_small_file
-from edgeslim.units import ARITHMETIC
+from edgeslim.units import ARITHMETIC, MOST_BATCH
 
 RECORD_NAME = "engine.json"
 SCHEMA = 1
@@ -65,8 +65,8 @@ class EngineRecord:
     def __post_init__(self) -> None:
         if self.schema != SCHEMA:
             raise InputError(f"schema: found {self.schema}, expected {SCHEMA}")
-        if not 1 <= self.largest_batch <= 1024:
-            raise InputError(f"largest_batch: found {self.largest_batch}, expected 1 to 1024")
+        if not 1 <= self.largest_batch <= MOST_BATCH:
+            raise InputError(f"largest_batch: found {self.largest_batch}, expected 1 to {MOST_BATCH}")
         for name in self.files:
             if Path(name).name != name or name in ("", ".", ".."):
                 raise InputError(f"files: found {shown(name)}, expected names inside the folder")

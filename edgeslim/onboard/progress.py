@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import json
 import os
-import sys
 import time
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass, field
@@ -17,6 +16,7 @@ from types import TracebackType
 from typing import IO, TYPE_CHECKING, Any, Union
 
 from edgeslim.errors import shown
+from edgeslim.onboard.resident import highest_bytes
 from edgeslim.units import mib
 
 if TYPE_CHECKING:
@@ -148,10 +148,7 @@ def resident_mib(pid: int | None = None) -> float | None:
     except (OSError, IndexError, ValueError):
         if pid is not None:
             return None
-    import resource
-
-    peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
-    return mib(peak if sys.platform == "darwin" else peak * 1024)
+    return mib(highest_bytes())
 
 
 class Lines:

@@ -20,6 +20,8 @@ from edgeslim.manifest import ANY_BATCH, Manifest, verify_files
 F32 = NDArray[np.float32]
 TILE_TYPES = ("float32", "uint8", "uint16", "int16")
 """Types of raw band values that every runtime takes; float32 holds each of them exactly."""
+MOST_THREADS = 1024
+"""More are a slip of the keyboard."""
 
 
 class Runtime(Protocol):
