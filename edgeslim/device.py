@@ -6,33 +6,17 @@ that edgeslim chose itself says so in its source ("edgeslim's default: ...", "ed
 
 from __future__ import annotations
 
-import math
-from collections.abc import Iterable
 from dataclasses import dataclass, replace
 from pathlib import Path
 
 from edgeslim.errors import InputError, UsageError
+from edgeslim.figure import Figure, must_be_known, must_be_positive, must_be_share, must_be_whole
+from edgeslim.runtime_figures import RuntimeFigures
 from edgeslim.shelf import card_paths, read_record, read_toml, shown, take
-from edgeslim.units import OP_CLASSES, VALUE_BYTES
+from edgeslim.units import VALUE_BYTES
 
 SHELF = "devices"
 SCHEMA = 1
-
-
-@dataclass(frozen=True, slots=True)
-class Figure:
-    """A number and where it comes from."""
-
-    value: float
-    """Not negative; the unit stands in the key that holds it."""
-    source: str
-    """Publication, measurement or derivation; never empty."""
-
-    def __post_init__(self) -> None:
-        if not math.isfinite(self.value) or self.value < 0:
-            raise InputError(f"value: found {self.value:g}, expected a finite number that is not negative")
-        if not self.source.strip():
-            raise InputError("source: found nothing, expected where the value comes from")
 
 
 @dataclass(frozen=True, slots=True)
@@ -49,8 +33,8 @@ class Memory:
     """Share of the bandwidth that a kernel reaches."""
 
     def __post_init__(self) -> None:
-        _positive(self.bandwidth_gb_s, "bandwidth_gb_s")
-        _share(self.sustained_fraction, "sustained_fraction")
+        must_be_positive(self.bandwidth_gb_s, "bandwidth_gb_s")
+        must_be_share(self.sustained_fraction, "sustained_fraction")
         if self.reserve_mib.value >= self.total_mib.value:
             raise InputError(
                 f"reserve_mib: found {self.reserve_mib.value:g}, expected less than total_mib {self.total_mib.value:g}"
@@ -77,10 +61,10 @@ class Unit:
 
     def __post_init__(self) -> None:
         for precision, figure in self.peak_gflop_s.items():
-            _known(precision, VALUE_BYTES, "peak_gflop_s")
-            _positive(figure, f"peak_gflop_s.{precision}")
+            must_be_known(precision, VALUE_BYTES, "peak_gflop_s")
+            must_be_positive(figure, f"peak_gflop_s.{precision}")
         if self.cores is not None:
-            _whole(self.cores, "cores")
+            must_be_whole(self.cores, "cores")
 
     @property
     def core_gflop_s(self) -> float:
@@ -108,7 +92,7 @@ class PowerMode:
 
     def __post_init__(self) -> None:
         if self.power_w is not None:
-            _positive(self.power_w, f"power_mode {self.id}: power_w")
+            must_be_positive(self.power_w, f"power_mode {self.id}: power_w")
             if "measured" not in self.power_w.source:
                 raise InputError(
                     f"power_mode {self.id}: power_w: source: found {shown(self.power_w.source)}, expected what "
@@ -127,58 +111,7 @@ class Multiples:
 
     def __post_init__(self) -> None:
         for name, figure in (("head_dim", self.head_dim), ("ffn_hidden", self.ffn_hidden)):
-            _whole(figure, name)
-
-
-@dataclass(frozen=True, slots=True)
-class RuntimeFigures:
-    """What one runtime reaches on one unit of the board."""
-
-    id: str
-    """"onnxruntime-cpu": export targets name it."""
-    unit: str
-    """Which unit it runs on."""
-    efficiency: dict[str, dict[str, Figure]]
-    """Precision -> op class -> share of the unit's peak."""
-    op_overhead_us: Figure
-    """Time of one matrix product that no FLOP and no byte explain."""
-    fixed_overhead_ms: Figure
-    """Time of one call."""
-    memory_mib: Figure
-    """Resident before a model is loaded: interpreter, libraries, raster reader."""
-    weight_copies: Figure
-    """How many times the weights are in memory at the peak, while the runtime packs them."""
-    error_band: Figure
-    """b: the latency is expected between estimate / (1 + b) and estimate * (1 + b)."""
-    basis: str
-    """"measured" (ViT rows of this runtime on this board), "related" (other networks or chips), "assumed"."""
-    startup_ms: Figure | None = None
-    """From process start to an open scene: interpreter, libraries, no network and no tile. All of it in the page cache,
-    one core at the default power mode; None: not known."""
-    startup_read_mb: Figure | None = None
-    """Interpreter and libraries that a start reads from storage when nothing is in the page cache, MB."""
-    weights_mb_s: Figure | None = None
-    """Weights hashed, loaded and packed in a second, out of the page cache, MB/s; one core, default power mode."""
-
-    def __post_init__(self) -> None:
-        _known(self.basis, ("measured", "related", "assumed"), "basis")
-        for precision, classes in self.efficiency.items():
-            _known(precision, VALUE_BYTES, "efficiency")
-            for op_class in OP_CLASSES:
-                if op_class not in classes:
-                    raise InputError(f"efficiency.{precision}: missing key {op_class!r}, expected every op class")
-            for op_class, figure in classes.items():
-                _known(op_class, OP_CLASSES, f"efficiency.{precision}")
-                _share(figure, f"efficiency.{precision}.{op_class}")
-        if self.weights_mb_s is not None:
-            _positive(self.weights_mb_s, "weights_mb_s")
-        if self.weight_copies.value < 1:
-            raise InputError(f"weight_copies: found {self.weight_copies.value:g}, expected at least 1")
-
-    @property
-    def precisions(self) -> tuple[str, ...]:
-        """Precisions that it has figures for."""
-        return tuple(self.efficiency)
+            must_be_whole(figure, name)
 
 
 @dataclass(frozen=True, slots=True)
@@ -215,26 +148,26 @@ class Device:
     def __post_init__(self) -> None:
         if self.schema != SCHEMA:
             raise InputError(f"schema: found {self.schema}, expected {SCHEMA}")
-        _positive(self.tile_period_ms, "tile_period_ms")
+        must_be_positive(self.tile_period_ms, "tile_period_ms")
         if self.storage_mb_s is not None:
-            _positive(self.storage_mb_s, "storage_mb_s")
+            must_be_positive(self.storage_mb_s, "storage_mb_s")
         units = {unit.id: unit for unit in self.unit}
-        _known(self.default_power_mode, [mode.id for mode in self.power_mode], "default_power_mode")
+        must_be_known(self.default_power_mode, [mode.id for mode in self.power_mode], "default_power_mode")
         for mode in self.power_mode:
             for unit, peaks in (mode.peak_gflop_s or {}).items():
-                _known(unit, units, f"power_mode {mode.id}: peak_gflop_s")
+                must_be_known(unit, units, f"power_mode {mode.id}: peak_gflop_s")
                 for precision, figure in peaks.items():
-                    _known(precision, units[unit].peak_gflop_s, f"power_mode {mode.id}: peak_gflop_s.{unit}")
-                    _positive(figure, f"power_mode {mode.id}: peak_gflop_s.{unit}.{precision}")
+                    must_be_known(precision, units[unit].peak_gflop_s, f"power_mode {mode.id}: peak_gflop_s.{unit}")
+                    must_be_positive(figure, f"power_mode {mode.id}: peak_gflop_s.{unit}.{precision}")
             for unit, cores in (mode.cores or {}).items():
-                _known(unit, units, f"power_mode {mode.id}: cores")
-                _whole(cores, f"power_mode {mode.id}: cores.{unit}")
+                must_be_known(unit, units, f"power_mode {mode.id}: cores")
+                must_be_whole(cores, f"power_mode {mode.id}: cores.{unit}")
             if mode.bandwidth_gb_s is not None:
-                _positive(mode.bandwidth_gb_s, f"power_mode {mode.id}: bandwidth_gb_s")
+                must_be_positive(mode.bandwidth_gb_s, f"power_mode {mode.id}: bandwidth_gb_s")
         for runtime in self.runtime:
-            _known(runtime.unit, units, f"runtime {runtime.id}: unit")
+            must_be_known(runtime.unit, units, f"runtime {runtime.id}: unit")
             for precision in runtime.precisions:
-                _known(precision, units[runtime.unit].peak_gflop_s, f"runtime {runtime.id}: efficiency")
+                must_be_known(precision, units[runtime.unit].peak_gflop_s, f"runtime {runtime.id}: efficiency")
 
     def in_mode(self, name: str | None = None) -> tuple[Device, PowerMode]:
         """The device with the figures of a power mode (the default one if None), and that mode.
@@ -293,28 +226,7 @@ def device_names(cards: Path | None = None) -> list[str]:
     return list(dict.fromkeys(path.stem for path in card_paths(SHELF, cards)))
 
 
-def _known(name: str, known: Iterable[str], key: str) -> None:
-    names = list(known)
-    if name not in names:
-        raise InputError(f"{key}: found {shown(name)}, expected one of {', '.join(names)}")
-
-
-def _positive(figure: Figure, key: str) -> None:
-    if figure.value <= 0:
-        raise InputError(f"{key}: found {figure.value:g}, expected more than 0")
-
-
-def _whole(figure: Figure, key: str) -> None:
-    if figure.value < 1 or figure.value % 1:
-        raise InputError(f"{key}: found {figure.value:g}, expected a whole number of at least 1")
-
-
 def _scaled(figure: Figure | None, factor: float, mode: str) -> Figure | None:
     if figure is None or factor == 1:
         return figure
     return Figure(figure.value * factor, f"{figure.source}; x {factor:.3g}, as a core's peak in power mode {mode}")
-
-
-def _share(figure: Figure, key: str) -> None:
-    if not 0 < figure.value <= 1:
-        raise InputError(f"{key}: found {figure.value:g}, expected a share, 0 < value <= 1")

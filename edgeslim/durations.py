@@ -28,9 +28,10 @@ from functools import partial
 
 from edgeslim import cost, size
 from edgeslim.architecture import Architecture
-from edgeslim.device import Device, RuntimeFigures
+from edgeslim.device import Device
 from edgeslim.errors import UsageError
 from edgeslim.profile import Profile
+from edgeslim.runtime_figures import RuntimeFigures
 from edgeslim.units import ARITHMETIC, GIGA, MEGA, VALUE_BYTES
 from edgeslim.windows import Windows
 

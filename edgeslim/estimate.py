@@ -9,9 +9,10 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 from edgeslim import cost, size
-from edgeslim.device import Device, RuntimeFigures
+from edgeslim.device import Device
 from edgeslim.durations import Scene, SceneTime, Startup, call_seconds, scene_time, startup_of
 from edgeslim.profile import Profile
+from edgeslim.runtime_figures import RuntimeFigures
 from edgeslim.target import Target
 from edgeslim.units import ARITHMETIC, KILO, MEGA, VALUE_BYTES, gflop, mib
 

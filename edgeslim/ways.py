@@ -6,8 +6,9 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 from edgeslim.budget import Ask
-from edgeslim.device import Device, RuntimeFigures
+from edgeslim.device import Device
 from edgeslim.errors import InputError, UsageError
+from edgeslim.runtime_figures import RuntimeFigures
 from edgeslim.shelf import shown
 from edgeslim.target import Target
 from edgeslim.units import ARITHMETIC

@@ -8,9 +8,10 @@ import pytest
 from edgeslim import cost
 from edgeslim.budget import Ask, short_text
 from edgeslim.choose import make_plan
-from edgeslim.device import Device, Figure, take_device
+from edgeslim.device import Device, take_device
 from edgeslim.durations import Scene
 from edgeslim.errors import InputError, NothingFits, UsageError
+from edgeslim.figure import Figure
 from edgeslim.grid import plan_axis
 from edgeslim.plan import Plan
 from edgeslim.profile import Profile, Score, take_profile

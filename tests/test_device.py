@@ -5,9 +5,10 @@ from pathlib import Path
 
 import pytest
 
-from edgeslim.device import Device, Figure, device_names, load_device, take_device
+from edgeslim.device import Device, device_names, load_device, take_device
 from edgeslim.durations import startup_lacks
 from edgeslim.errors import InputError, UnknownName, UsageError
+from edgeslim.figure import Figure
 from edgeslim.shelf import card_paths, shelf_folder
 
 NEEDED = {

@@ -12,10 +12,11 @@ from hypothesis import strategies as st
 from edgeslim.architecture import Architecture
 from edgeslim.budget import KINDS, Ask
 from edgeslim.choose import make_plan
-from edgeslim.device import Device, Figure, PowerMode, take_device
+from edgeslim.device import Device, PowerMode, take_device
 from edgeslim.durations import Scene
 from edgeslim.errors import NothingFits, UsageError
 from edgeslim.estimate import Conditions, Estimate, estimate
+from edgeslim.figure import Figure
 from edgeslim.plan import Plan
 from edgeslim.profile import Profile, Score, take_profile
 from edgeslim.target import take_target

@@ -13,9 +13,10 @@ from hypothesis import strategies as st
 from edgeslim.architecture import Architecture
 from edgeslim.budget import Ask, over_text
 from edgeslim.choose import make_plan
-from edgeslim.device import Device, Figure, take_device
+from edgeslim.device import Device, take_device
 from edgeslim.errors import EdgeslimError, InputError, NothingFits, UsageError
 from edgeslim.estimate import estimate
+from edgeslim.figure import Figure
 from edgeslim.plan import Plan, read_plan
 from edgeslim.profile import Profile, Score, take_profile
 from edgeslim.target import take_target
@@ -376,7 +377,7 @@ def test_by_how_much(over: float, text: str) -> None:
 
 def test_planning_loads_nothing_heavy() -> None:
     code = (
-        "import sys; import edgeslim.choose, edgeslim.report; "
+        "import sys; import edgeslim.choose, edgeslim.report.plan; "
         "print([m for m in ('torch', 'rasterio', 'onnx', 'onnxruntime', 'numpy') if m in sys.modules])"
     )
     out = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True).stdout

@@ -16,7 +16,7 @@ from rich.text import Text
 from edgeslim.cli import flags as f
 from edgeslim.cli.stopping import Stopping
 from edgeslim.errors import UsageError, shown
-from edgeslim.report import number
+from edgeslim.report.tables import number
 
 if TYPE_CHECKING:
     from edgeslim.onboard.bench import Bench

@@ -69,7 +69,7 @@ def export(
     from edgeslim.ground.golden import golden_tiles, proof_tiles
     from edgeslim.onboard.uplink.bundle import write_bundle
     from edgeslim.onboard.uplink.packed import require_free
-    from edgeslim.report import print_certificate
+    from edgeslim.report.certificate import print_certificate
 
     if not 0 < max_drop < 1:
         raise UsageError(f"--max-drop: found {max_drop:g}, expected a share above 0 and below 1")

@@ -11,13 +11,13 @@ from typing import Annotated
 import typer
 from rich.console import Console
 
-from edgeslim import report
 from edgeslim.budget import Ask
 from edgeslim.choose import make_plan
 from edgeslim.device import Device, device_names, take_device
 from edgeslim.durations import Scene
 from edgeslim.errors import UsageError
 from edgeslim.profile import DEFAULT_ENCODER, take_profile
+from edgeslim.report.plan import print_plan
 from edgeslim.shelf import shown
 from edgeslim.target import Target, take_target, targets_on
 
@@ -117,7 +117,7 @@ def plan(
         typer.echo(json.dumps(made.to_dict(), indent=2))
         return
     console = Console(highlight=False)
-    report.print_plan(made, console)
+    print_plan(made, console)
     console.print()
     console.print(f"wrote {out}", markup=False, soft_wrap=True)
 

@@ -36,7 +36,7 @@ def train(
     from edgeslim.ground.embedded import train_embedded
     from edgeslim.ground.train import Recipe
     from edgeslim.profile import take_profile
-    from edgeslim.report import print_width_scores
+    from edgeslim.report.width_scores import print_width_scores
 
     if precision not in ("fp32", "bf16"):
         raise UsageError(f"--precision: found {precision!r}, expected fp32 or bf16")

@@ -1,24 +1,16 @@
-"""Report: tables for people."""
+"""A plan, for people."""
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from typing import TYPE_CHECKING
-
 from rich.console import Console
 from rich.markup import escape
-from rich.table import Table
 from rich.text import Text
 
 from edgeslim.budget import KINDS, Kind, short_text
 from edgeslim.durations import Scene, SceneTime
 from edgeslim.estimate import Estimate
-from edgeslim.manifest import Manifest
-from edgeslim.parity import Certificate
 from edgeslim.plan import Plan, Step
-
-if TYPE_CHECKING:
-    from edgeslim.ground.card import WidthScore
+from edgeslim.report.tables import grid, number, titled_table
 
 MAX_ROWS = 12
 """Rows of refused steps before the unaligned ones are only counted."""
@@ -32,31 +24,12 @@ def print_plan(plan: Plan, console: Console) -> None:
     _print_refused(plan, console)
 
 
-def number(value: float) -> str:
-    """Three significant digits, thousands separated, no exponent."""
-    if value >= 100:
-        return f"{value:,.0f}"
-    text = f"{value:#.3g}"
-    return f"{value:.4f}" if "e" in text else text.rstrip(".")
-
-
-def _grid() -> Table:
-    table = Table.grid(padding=(0, 2))
-    table.add_column(style="dim", no_wrap=True)
-    table.add_column()
-    return table
-
-
-def _table(title: str) -> Table:
-    return Table(title=title, title_justify="left", title_style="bold", box=None, pad_edge=False, padding=(0, 2, 0, 0))
-
-
 def _print_head(plan: Plan, console: Console) -> None:
     full = plan.architecture
     classes = f", {plan.classes} classes" if plan.classes else ", no head"
     why = plan.power_mode_basis
-    grid = _grid()
-    grid.add_row(
+    facts = grid()
+    facts.add_row(
         "encoder",
         Text(
             f"{plan.encoder}: ViT, {full.depth} blocks, dim {full.dim}, "
@@ -64,9 +37,9 @@ def _print_head(plan: Plan, console: Console) -> None:
             f"FFN {full.ffn_hidden}; {full.bands} bands, {full.tile_px} px tiles{classes}"
         ),
     )
-    grid.add_row("device", Text(f"{plan.device}: {plan.device_name}"))
-    grid.add_row("power mode", Text(f"{plan.power_mode} ({why})"))
-    grid.add_row(
+    facts.add_row("device", Text(f"{plan.device}: {plan.device_name}"))
+    facts.add_row("power mode", Text(f"{plan.power_mode} ({why})"))
+    facts.add_row(
         "runtime",
         Text(
             f"{plan.runtime}, {plan.precision}, batch {plan.batch}, exported as {plan.target}; "
@@ -75,12 +48,12 @@ def _print_head(plan: Plan, console: Console) -> None:
     )
     for index, other in enumerate(plan.tried):
         way = f"{other.runtime}, {other.precision}, exported as {other.target}"
-        grid.add_row("" if index else "also tried", Text(f"{way}: {other.outcome}"))
-    console.print(grid)
+        facts.add_row("" if index else "also tried", Text(f"{way}: {other.outcome}"))
+    console.print(facts)
 
 
 def _print_budget(plan: Plan, console: Console) -> None:
-    table = _table("Budget")
+    table = titled_table("Budget")
     table.add_column("budget", no_wrap=True)
     table.add_column("limit" if plan.budget.min_score else "at most", justify="right", no_wrap=True)
     table.add_column("chosen", justify="right", no_wrap=True)
@@ -115,21 +88,21 @@ def _held(kind: Kind, found: float | None) -> str:
 def _print_chosen(plan: Plan, console: Console) -> None:
     chosen, memory = plan.chosen, plan.chosen.memory
     widest = plan.steps[0].estimate
-    grid = _grid()
-    grid.add_row(
+    facts = grid()
+    facts.add_row(
         "inner sizes",
         f"head_dim {chosen.head_dim} of {widest.head_dim}, "
         f"FFN {chosen.ffn_hidden} of {widest.ffn_hidden}{_alignment(chosen, plan.multiples)}",
     )
-    grid.add_row(
+    facts.add_row(
         "FLOP",
         f"{number(chosen.gflop)} GFLOP a tile ({chosen.gflop / widest.gflop:.0%} of full; 1 MAC = 2 FLOP; exact)",
     )
-    grid.add_row(
+    facts.add_row(
         "parameters",
         f"{number(chosen.parameters / 1e6)} M ({chosen.parameters / widest.parameters:.0%} of full; exact)",
     )
-    grid.add_row(
+    facts.add_row(
         "memory",
         f"{number(memory.total_mib)} MiB: weights {number(memory.weights_mib)}, activations "
         f"{number(memory.activations_mib)}, buffers {number(memory.buffers_mib)}, "
@@ -143,29 +116,29 @@ def _print_chosen(plan: Plan, console: Console) -> None:
         )
     else:
         batches = ""
-    grid.add_row(
+    facts.add_row(
         "latency",
         f"{number(chosen.latency_ms)} ms a tile{batches}, bound by {chosen.bound}; "
         f"{number(chosen.latency_low_ms)} to {number(chosen.latency_high_ms)} ms within its error band{held}; "
         "an estimate, not a measurement",
     )
-    grid.add_row("start-up", _startup(plan))
+    facts.add_row("start-up", _startup(plan))
     if plan.scene is not None and chosen.scene is not None:
-        grid.add_row("scene", _scene(plan, plan.scene, chosen.scene))
+        facts.add_row("scene", _scene(plan, plan.scene, chosen.scene))
     if chosen.energy_j is not None and chosen.power_w is not None:
-        grid.add_row(
+        facts.add_row(
             "energy",
             f"up to {number(chosen.energy_j)} J a scene: {number(chosen.power_w)} W of the whole board at full load, "
             "measured, for the upper end of the scene's time",
         )
     if chosen.artifact_mb is not None:
-        grid.add_row("artifact", _artifact(plan, chosen.artifact_mb))
+        facts.add_row("artifact", _artifact(plan, chosen.artifact_mb))
     score = "not measured" if chosen.score is None else f"{chosen.score:.3f} ({chosen.score_basis})"
-    grid.add_row("score", Text(score))
+    facts.add_row("score", Text(score))
     console.print()
     why = ", the best score that fits" if plan.objective == "score" else ""
     console.print(f"[bold]Chosen: width multiplier {chosen.width_multiplier:.4g}{why}[/]", highlight=False)
-    console.print(grid)
+    console.print(facts)
 
 
 def _startup(plan: Plan) -> str:
@@ -220,7 +193,7 @@ def _print_refused(plan: Plan, console: Console) -> None:
         console.print("Nothing wider was refused: this is the full encoder.")
         return
     shown = wider if len(wider) <= MAX_ROWS else _compact(wider)
-    table = _table(f"Wider steps, all refused ({len(wider)})")
+    table = titled_table(f"Wider steps, all refused ({len(wider)})")
     scored = any(step.estimate.score is not None for step in wider)
     for title in ("w", "head_dim", "FFN", "GFLOP", "M params", "MiB", "up to ms", *(["score"] if scored else [])):
         table.add_column(title, justify="right", no_wrap=True)
@@ -265,82 +238,3 @@ def _why(step: Step, chosen: Estimate) -> str:
     if step.verdict == "lower score" and step.estimate.score is not None and chosen.score is not None:
         return f"fits, score {max(chosen.score - step.estimate.score, 1e-4):.2g} lower"
     return f"fits, but {step.verdict}"
-
-
-def print_certificate(manifests: Sequence[Manifest], console: Console) -> None:
-    """Print what an export proved, of artifacts of one width."""
-    first = manifests[0]
-    arch, golden = first.architecture, first.golden
-    grid = _grid()
-    grid.add_row(
-        "encoder",
-        Text(
-            f"{first.encoder} at width {first.width_multiplier:.4g} "
-            f"(head_dim {arch.head_dim}, FFN {arch.ffn_hidden}), "
-            f"{number(first.total_parameters / 1e6)} M parameters, {number(first.gflop_per_tile)} GFLOP a tile"
-        ),
-    )
-    kind = "SYNTHETIC, no real pixel among them" if golden.synthetic else "real"
-    grid.add_row("golden tiles", Text(f"{golden.tiles} ({kind}); {golden.source}"))
-    certificate = first.certificate
-    if certificate is not None:
-        grid.add_row("verdict", Text(f"{certificate.verdict}; {certificate.source}"))
-        if certificate.score is not None:
-            grid.add_row("score", Text(f"{certificate.score[0]:.2%} of them right in torch"))
-    console.print("[bold]Proven equal to torch[/]", highlight=False)
-    console.print(grid)
-    scored = any(m.certificate is not None and m.certificate.score is not None for m in manifests)
-    table = Table(box=None, pad_edge=False, padding=(0, 2, 0, 0))
-    for title in ("format", "precision", "batch"):
-        table.add_column(title, no_wrap=True)
-    for title in ("Δ/range", "allowed", "cosine", "same", "hostile", *(["score"] if scored else [])):
-        table.add_column(title, justify="right", no_wrap=True)
-    for manifest in manifests:
-        if manifest.certificate is not None:
-            table.add_row(*_certificate_row(manifest, manifest.certificate, scored))
-    console.print(table)
-    console.print(
-        "[dim]Δ/range: largest difference of a logit, as a share of the logits' range;\n"
-        "cosine: least of the features'; same: tiles of torch's class;\n"
-        "hostile: Δ/range on constant, saturated, empty and striped tiles[/]"
-    )
-    for manifest in manifests:
-        if manifest.certificate is not None and manifest.certificate.kept:
-            kept = manifest.certificate.kept
-            console.print(
-                Text(f"{manifest.format} {manifest.precision}: {len(kept)} layers left in fp32: {', '.join(kept)}")
-            )
-
-
-def _certificate_row(manifest: Manifest, certificate: Certificate, scored: bool) -> list[str]:
-    ceiling, parities = certificate.ceiling, list(certificate.batches.values())
-    cosines = [p.feature_cosine for p in parities if p.feature_cosine is not None]
-    score = certificate.score
-    return [
-        manifest.format,
-        manifest.precision,
-        ",".join(certificate.batches),
-        f"{max(p.relative for p in parities):.1e}",
-        f"{ceiling.relative:.0e}" if ceiling.relative is not None else f"{ceiling.agreement:.0%} same",
-        f"{min(cosines):.5f}" if cosines else "",
-        f"{min(p.argmax_agreement for p in parities):.2%}",
-        f"{certificate.hostile.relative:.1e}",
-        *([] if not scored else ["" if score is None else f"{score[1]:.1%}"]),
-    ]
-
-
-def print_width_scores(rows: Sequence[WidthScore], console: Console) -> None:
-    """Print cost and test accuracy of every width, widest last."""
-    table = _table("Accuracy on the test part")
-    for title in ("width", "GFLOP", "of full", "M params", "as imaged", "as surface"):
-        table.add_column(title, justify="right", no_wrap=True)
-    for row in rows:
-        table.add_row(
-            f"{row.width_multiplier:.4g}",
-            number(row.gflop),
-            f"{row.gflop / rows[-1].gflop:.1%}",
-            number(row.parameters / 1e6),
-            f"{row.as_imaged:.2%}",
-            f"{row.as_surface:.2%}",
-        )
-    console.print(table)

@@ -1,0 +1,51 @@
+"""Figure: a number of a card beside its source, and what a card may hold."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterable
+from dataclasses import dataclass
+
+from edgeslim.errors import InputError
+from edgeslim.shelf import shown
+
+
+@dataclass(frozen=True, slots=True)
+class Figure:
+    """A number and where it comes from."""
+
+    value: float
+    """Not negative; the unit stands in the key that holds it."""
+    source: str
+    """Publication, measurement or derivation; never empty."""
+
+    def __post_init__(self) -> None:
+        if not math.isfinite(self.value) or self.value < 0:
+            raise InputError(f"value: found {self.value:g}, expected a finite number that is not negative")
+        if not self.source.strip():
+            raise InputError("source: found nothing, expected where the value comes from")
+
+
+def must_be_known(name: str, known: Iterable[str], key: str) -> None:
+    """Raise InputError naming `key` if `name` is none of `known`."""
+    names = list(known)
+    if name not in names:
+        raise InputError(f"{key}: found {shown(name)}, expected one of {', '.join(names)}")
+
+
+def must_be_positive(figure: Figure, key: str) -> None:
+    """Raise InputError naming `key` if the figure is not more than 0."""
+    if figure.value <= 0:
+        raise InputError(f"{key}: found {figure.value:g}, expected more than 0")
+
+
+def must_be_whole(figure: Figure, key: str) -> None:
+    """Raise InputError naming `key` if the figure is no whole number of at least 1."""
+    if figure.value < 1 or figure.value % 1:
+        raise InputError(f"{key}: found {figure.value:g}, expected a whole number of at least 1")
+
+
+def must_be_share(figure: Figure, key: str) -> None:
+    """Raise InputError naming `key` if the figure is no share, 0 < value <= 1."""
+    if not 0 < figure.value <= 1:
+        raise InputError(f"{key}: found {figure.value:g}, expected a share, 0 < value <= 1")

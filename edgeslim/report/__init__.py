@@ -1,0 +1,1 @@
+"""Report: tables, plots and pages for people."""
