@@ -17,6 +17,11 @@ import subprocess
 import sys
 import warnings
 from pathlib import Path
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from edgeslim.ground.capture import Source
+    from edgeslim.profile import Profile
 
 REAL_SCENE = Path(__file__).parents[2] / "shared/data/scenes/s2_t30typ_20181023_10m_b2b3b4b8.tif"
 SCRATCH = Path(__file__).parents[1] / "build" / "benchmarks"
@@ -37,14 +42,28 @@ BYTE = 2750 / 255
 S2_BANDS = ("B04", "B03", "B02", "B08", "B05", "B06", "B07", "B8A", "B11", "B12", "B01", "B09", "B10")
 
 
-def scene(height: int, width: int, form: str, bands: int = 3, sparse: bool = False, folder: Path = SCRATCH) -> Path:
-    """The path of a scene, made in a process of its own where it does not stand yet."""
-    name = f"scene_{height}x{width}_{bands}b_{form}{'_sparse' if sparse else ''}.tif"
+def scene(
+    height: int,
+    width: int,
+    form: str,
+    bands: int = 3,
+    sparse: bool = False,
+    folder: Path = SCRATCH,
+    block_px: int | None = None,
+) -> Path:
+    """The path of a scene, made in a process of its own where it does not stand yet.
+
+    `block_px` is the side of its blocks; None: 512, of more than three bands 256.
+    """
+    blocks = "" if block_px is None else f"_{block_px}px"
+    name = f"scene_{height}x{width}_{bands}b_{form}{blocks}{'_sparse' if sparse else ''}.tif"
     path = folder / name
     if not path.exists():
         folder.mkdir(parents=True, exist_ok=True)
         command = ["scene", str(path), f"--height={height}", f"--width={width}", f"--bands={bands}", f"--format={form}"]
-        subprocess.run([sys.executable, __file__, *command, *(["--sparse"] if sparse else [])], check=True)
+        command += ["--sparse"] if sparse else []
+        command += [] if block_px is None else [f"--block-px={block_px}"]
+        subprocess.run([sys.executable, __file__, *command], check=True)
     return path
 
 
@@ -90,7 +109,9 @@ def _pattern(bands: int) -> tuple[object, tuple[str, ...]]:
     return np.stack(planes), names
 
 
-def make_scene(path: Path, height: int, width: int, bands: int, form: str, sparse: bool) -> None:
+def make_scene(
+    path: Path, height: int, width: int, bands: int, form: str, sparse: bool, block_px: int | None = None
+) -> None:
     import numpy as np
     import rasterio
     from rasterio.errors import NotGeoreferencedWarning
@@ -104,8 +125,8 @@ def make_scene(path: Path, height: int, width: int, bands: int, form: str, spars
     if byte:
         pattern = (pattern / BYTE).round().clip(0, 255).astype(np.uint8)
     options = dict(FORMATS[form])
-    if bands > 3 and options.get("tiled"):
-        options |= {"blockxsize": 256, "blockysize": 256}
+    if options.get("tiled") and (block_px is not None or bands > 3):
+        options |= {"blockxsize": block_px or 256, "blockysize": block_px or 256}
     if sparse:
         options |= {"sparse_ok": True}
     part = path.with_name(path.name + ".part.tif")
@@ -138,52 +159,59 @@ def make_scene(path: Path, height: int, width: int, bands: int, form: str, spars
 
 
 def make_artifact(out: Path, encoder: str, width_multiplier: float, bands: int, random: bool) -> None:
+    from edgeslim.ground.capture import Proving, Request
+    from edgeslim.ground.export import export
+    from edgeslim.ground.golden import synthetic_tiles
+    from edgeslim.profile import take_profile
+    from edgeslim.target import take_target
+
+    source = source_of(take_profile(encoder), width_multiplier, bands, random)
+    export(source, [Request(take_target("onnx"))], Proving(synthetic_tiles(source.profile)), out)
+
+
+def source_of(profile: Profile, width_multiplier: float, bands: int, random: bool) -> Source:
+    """What is exported: an encoder with its weights and head, or with seeded random ones for so many bands."""
     from dataclasses import replace
 
     import torch
 
-    from edgeslim.ground.capture import Proving, Request, Source
+    from edgeslim.ground.capture import Source
     from edgeslim.ground.checkpoint import Checkpoint
-    from edgeslim.ground.export import export
     from edgeslim.ground.flight import profile_checkpoint
-    from edgeslim.ground.golden import synthetic_tiles
     from edgeslim.ground.vit import Vit
     from edgeslim.profile import Band, take_profile
-    from edgeslim.target import take_target
 
-    profile, target = take_profile(encoder), take_target("onnx")
     if not random:
         checkpoint, digest = profile_checkpoint(profile)
-    else:
-        known = take_profile("eurosat-rgb")
-        radiometry = known.radiometry
-        assert radiometry is not None
-        radiometry = replace(
-            radiometry,
-            mean=tuple(radiometry.mean[i % 3] for i in range(bands)),
-            std=tuple(radiometry.std[i % 3] for i in range(bands)),
-        )
-        named = tuple(Band(name, name.lower(), 0.5) for name in S2_BANDS[:bands])
-        profile = replace(
-            profile,
-            architecture=replace(profile.architecture, bands=bands),
-            gsd_m=10.0,
-            bands=known.bands if bands == 3 else named,
-            radiometry=radiometry,
-            classes=known.classes,
-        )
-        arch = profile.architecture
-        torch.manual_seed(0)
-        module = Vit(arch)
-        for parameter in module.parameters():
-            if parameter.dim() > 1:
-                torch.nn.init.trunc_normal_(parameter, std=0.02)
-        head = (torch.randn(len(known.classes), arch.dim) * 0.05, torch.zeros(len(known.classes)))
-        heads = {arch.at(width_multiplier).head_dim: head}
-        checkpoint = Checkpoint(arch, {k: v.detach() for k, v in module.state_dict().items()}, heads)
-        digest = "0" * 64
-    proving = Proving(synthetic_tiles(profile))
-    export(Source(profile, checkpoint, digest, width_multiplier), [Request(target)], proving, out)
+        return Source(profile, checkpoint, digest, width_multiplier)
+    known = take_profile("eurosat-rgb")
+    radiometry = known.radiometry
+    assert radiometry is not None
+    radiometry = replace(
+        radiometry,
+        mean=tuple(radiometry.mean[i % 3] for i in range(bands)),
+        std=tuple(radiometry.std[i % 3] for i in range(bands)),
+    )
+    named = tuple(Band(name, name.lower(), 0.5) for name in S2_BANDS[:bands])
+    profile = replace(
+        profile,
+        architecture=replace(profile.architecture, bands=bands),
+        gsd_m=10.0,
+        bands=known.bands if bands == 3 else named,
+        radiometry=radiometry,
+        classes=known.classes,
+    )
+    arch = profile.architecture
+    torch.manual_seed(0)
+    module = Vit(arch)
+    for parameter in module.parameters():
+        if parameter.dim() > 1:
+            torch.nn.init.trunc_normal_(parameter, std=0.02)
+    head = (torch.randn(len(known.classes), arch.dim) * 0.05, torch.zeros(len(known.classes)))
+    heads = {arch.at(width_multiplier).head_dim: head}
+    checkpoint = Checkpoint(arch, {k: v.detach() for k, v in module.state_dict().items()}, heads)
+    # Random weights are nobody's: what stands on the card is the licence of others.
+    return Source(profile, checkpoint, "0" * 64, width_multiplier, accept_licence=True)
 
 
 def make_geodeep_model(artifact_folder: Path, out: Path, units: float) -> None:
@@ -249,6 +277,7 @@ def main() -> None:
     scene_verb.add_argument("--bands", type=int, default=3)
     scene_verb.add_argument("--format", choices=tuple(FORMATS), default="deflate-tiled")
     scene_verb.add_argument("--sparse", action="store_true")
+    scene_verb.add_argument("--block-px", type=int)
     artifact_verb = verbs.add_parser("artifact")
     artifact_verb.add_argument("out", type=Path)
     artifact_verb.add_argument("--encoder", default="eurosat-rgb")
@@ -261,7 +290,7 @@ def main() -> None:
     geodeep_verb.add_argument("--units", type=float, required=True)
     a = parser.parse_args()
     if a.verb == "scene":
-        make_scene(a.out, a.height, a.width, a.bands, a.format, a.sparse)
+        make_scene(a.out, a.height, a.width, a.bands, a.format, a.sparse, a.block_px)
     elif a.verb == "artifact":
         make_artifact(a.out, a.encoder, a.width_multiplier, a.bands, a.random)
     else:

@@ -24,9 +24,9 @@ class RuntimeFigures:
     fixed_overhead_ms: Figure
     """Time of one call."""
     memory_mib: Figure
-    """Resident before a model is loaded: interpreter, libraries, raster reader."""
+    """Resident with an open scene and a network, less its weights and activations: interpreter and libraries."""
     weight_copies: Figure
-    """How many times the weights are in memory at the peak, while the runtime packs them."""
+    """How many times the weights are resident: as mapped from their file and as packed, of one call and one file."""
     error_band: Figure
     """b: the latency is expected between estimate / (1 + b) and estimate * (1 + b)."""
     basis: str
@@ -38,6 +38,13 @@ class RuntimeFigures:
     """Interpreter and libraries that a start reads from storage when nothing is in the page cache, MB."""
     weights_mb_s: Figure | None = None
     """Weights hashed, loaded and packed in a second, out of the page cache, MB/s; one core, default power mode."""
+    further_weight_copies: Figure | None = None
+    """The same for each further call at the same time, and each further file; None: they share those of the first."""
+    activation_share: Figure | None = None
+    """Activations that a call holds, as a share of the largest live set where nothing is fused (edgeslim.cost); None:
+    all of it."""
+    call_mib: Figure | None = None
+    """What each further call at the same time takes beside its activations; None: nothing."""
 
     def __post_init__(self) -> None:
         must_be_known(self.basis, ("measured", "related", "assumed"), "basis")

@@ -170,6 +170,7 @@ class Run:
             classes=len(self._manifest.classes),
             batch=self._batch,
             workers=workers,
+            starting_bytes=highest_bytes(),
             process_bytes=int((resident_mib() or 0) * MIB) + workers * LATE_BYTES.get(self._manifest.runtime, 0),
             writing_bytes=appending_bytes(self._maps, options.output),
             finishing_bytes=finishing_bytes(self._maps, options.output),
@@ -177,7 +178,7 @@ class Run:
             max_ram_mib=options.max_ram_mib,
             cut=None if past is None else (past.run["cut"][0], past.run["cut"][1]),
         )
-        self._foretold_mib = mib(max(highest_bytes(), fitted.memory.total))
+        self._foretold_mib = mib(fitted.memory.total)
         if past is None:
             cut = [fitted.plan.height_px, fitted.plan.width_px]
             journal = self._folder.begin({"inputs": self._inputs, "batch": self._batch, "cut": cut})
