@@ -50,6 +50,8 @@ class Memory:
     """Pixels being read, tiles being cut, results being written."""
     runtime_mib: float
     """Interpreter, libraries and what their threads and allocators hold."""
+    calls: int = 1
+    """Of the network at the same time: one on every core."""
 
     @property
     def total_mib(self) -> float:
@@ -202,4 +204,5 @@ def memory_of(
         activations_mib=mib(process.activations),
         buffers_mib=mib(run.total - process.weights - process.activations - own),
         runtime_mib=mib(own),
+        calls=calls,
     )

@@ -11,6 +11,7 @@ from edgeslim.durations import Scene, SceneTime
 from edgeslim.estimate import Estimate
 from edgeslim.plan import Plan, Step
 from edgeslim.report.tables import grid, number, titled_table
+from edgeslim.run_memory import USUAL_SCENE_PX
 
 MAX_ROWS = 12
 """Rows of refused steps before the unaligned ones are only counted."""
@@ -87,6 +88,7 @@ def _held(kind: Kind, found: float | None) -> str:
 
 def _print_chosen(plan: Plan, console: Console) -> None:
     chosen, memory = plan.chosen, plan.chosen.memory
+    on = "" if plan.scene is not None else f" on {USUAL_SCENE_PX[0]} x {USUAL_SCENE_PX[1]} px"
     widest = plan.steps[0].estimate
     facts = grid()
     facts.add_row(
@@ -104,8 +106,8 @@ def _print_chosen(plan: Plan, console: Console) -> None:
     )
     facts.add_row(
         "memory",
-        f"{number(memory.total_mib)} MiB: weights {number(memory.weights_mib)}, activations "
-        f"{number(memory.activations_mib)}, buffers {number(memory.buffers_mib)}, "
+        f"{number(memory.total_mib)} MiB at the peak of `classify`{on}: weights {number(memory.weights_mib)}, "
+        f"activations {number(memory.activations_mib)}{_at_once(memory.calls)}, buffers {number(memory.buffers_mib)}, "
         f"runtime {number(memory.runtime_mib)}",
     )
     held = "; the upper end is held against the budget" if plan.budget.latency_ms else ""
@@ -177,6 +179,10 @@ def _artifact(plan: Plan, artifact_mb: float) -> str:
     if plan.chosen.uplink_days is None or plan.uplink_kb_day is None:
         return text
     return f"{text}; {number(plan.chosen.uplink_days)} days to uplink it at {number(plan.uplink_kb_day)} kB a day"
+
+
+def _at_once(calls: int) -> str:
+    return f" of {calls} calls at once" if calls > 1 else ""
 
 
 def _alignment(estimate: Estimate, multiples: tuple[int, ...]) -> str:
