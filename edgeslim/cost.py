@@ -98,14 +98,16 @@ def flop(arch: AnyArchitecture, classes: int = 0, batch: int = 1) -> int:
     return sum(op.flop for op in ops(arch, classes, batch))
 
 
-def footprint(arch: AnyArchitecture, classes: int = 0, batch: int = 1, value_bytes: int = 4) -> Footprint:
-    """Peak memory of one forward pass of `batch` tiles.
+def footprint(
+    arch: AnyArchitecture, classes: int = 0, batch: int = 1, value_bytes: int = 4, scores_held: int = 2
+) -> Footprint:
+    """Peak memory of one forward pass of `batch` tiles, where a runtime holds attention's scores so many times.
 
     Activations: the largest live set of the network's phases (each stem convolution, attention, feed-forward network),
     where a runtime that fuses nothing keeps the input of an elementwise step beside its output.
     """
     tile_values = arch.bands * arch.tile_px**2
-    phases = _vit_phases(arch) if isinstance(arch, Architecture) else _convnext_phases(arch)
+    phases = _vit_phases(arch, scores_held) if isinstance(arch, Architecture) else _convnext_phases(arch)
     return Footprint(
         weights_bytes=parameters(arch, classes) * value_bytes,
         activations_bytes=max(phases) * batch * value_bytes,
@@ -114,7 +116,7 @@ def footprint(arch: AnyArchitecture, classes: int = 0, batch: int = 1, value_byt
     )
 
 
-def _vit_phases(arch: Architecture) -> list[int]:
+def _vit_phases(arch: Architecture, scores_held: int) -> list[int]:
     """Values alive in each phase."""
     d, a, h, n = arch.dim, arch.attention_dim, arch.ffn_hidden, arch.tokens
     scores = arch.attention_heads * n * n
@@ -128,7 +130,7 @@ def _vit_phases(arch: Architecture) -> list[int]:
     phases.append(values_in + 2 * n * d)
     # Residual, normalised input, q k v as computed and as laid out per head, then scores before and after softmax.
     phases.append(2 * n * d + 6 * n * a)
-    phases.append(n * d + 3 * n * a + 2 * scores)
+    phases.append(n * d + 3 * n * a + scores_held * scores)
     phases.append(2 * n * d + (3 if arch.ffn == "mlp" else 4) * n * h)
     return phases
 

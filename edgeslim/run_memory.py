@@ -17,11 +17,14 @@ from edgeslim.architecture import Architecture
 from edgeslim.runtime_figures import RuntimeFigures
 from edgeslim.scene_buffers import USUAL_FORM, SceneForm
 from edgeslim.units import MIB
+from edgeslim.windows import Windows
 
 SLACK_BYTES = 17 << 19
 """Stacks of threads, queues, and what the allocator cannot hand out again."""
 USUAL_SCENE_PX = (10980, 10980)
 """Height and width of the scene that a plan assumes unless one is asked: a Sentinel-2 tile at 10 m."""
+_SCORES_HELD = 3
+"""Of attention: measured where they are the largest, in ONNX Runtime; the other runtimes hold fewer of everything."""
 REPLAYED_TILES = 4
 """Of the golden tiles, replayed before a flight and kept for replays during it."""
 
@@ -138,6 +141,7 @@ def process_memory(
     batch: int | None,
     calls: int,
     static: bool,
+    form: SceneForm = USUAL_FORM,
 ) -> ProcessMemory:
     """Of an encoder (`full` at width 1) slimmed to a width, run by `calls` workers at the same time.
 
@@ -149,16 +153,20 @@ def process_memory(
     copies = runtime.weight_copies.value
     if runtime.further_weight_copies is not None:
         copies += runtime.further_weight_copies.value * (calls * len(batches) - 1)
-    share = 1.0 if runtime.activation_share is None else runtime.activation_share.value
-    of_calls = 0.0 if runtime.call_mib is None else runtime.call_mib.value * (calls - 1)
+    live = 1.0 if runtime.activation_copies is None else runtime.activation_copies.value
+    own = runtime.memory_mib.value
+    own += 0.0 if runtime.call_mib is None else runtime.call_mib.value * (calls - 1)
+    if runtime.block_mib is not None:
+        own += runtime.block_mib.value * arch.depth * (calls * len(batches) if static else 1)
     active = sum(usual_call(full, width_multiplier)[0] if b is None else active_bytes(arch, b) for b in batches)
     golden = size.golden_bytes(arch)
     replayed = calls * active if static else active_bytes(arch, REPLAYED_TILES)
     return ProcessMemory(
-        runtime=round((runtime.memory_mib.value + of_calls) * MIB),
+        # A block of the scene was decoded to look at its values, and stays where it is.
+        runtime=round(own * MIB) + scene_buffers.block_bytes(form, arch.bands),
         weights=round(size.weights_bytes(arch, classes, precision) * copies),
-        activations=round(share * calls * active) + golden * REPLAYED_TILES // size.GOLDEN_TILES,
-        replaying=round(share * replayed) + 2 * golden,
+        activations=round(live * calls * active) + golden * REPLAYED_TILES // size.GOLDEN_TILES,
+        replaying=round(live * replayed) + 2 * golden,
     )
 
 
@@ -178,6 +186,7 @@ def planned_memory(
     """
     pixel_bytes = arch.bands * form.value_bytes
     chunk_px = next(iter(scene_buffers.chunk_sizes(size_px, form.block_px, pixel_bytes, arch.tile_px)))
+    kept = [Windows(side, arch.tile_px, stride_px).kept_px(step) for side, step in zip(size_px, chunk_px, strict=True)]
     return run_memory(
         starting=process.starting,
         process=process.total,
@@ -193,8 +202,7 @@ def planned_memory(
         classes=classes,
         size_px=size_px,
         chunk_px=chunk_px,
-        # Where the last window is pulled back decides how much; this is the most that it can be.
-        kept_px=(arch.tile_px - 1, arch.tile_px - 1),
+        kept_px=(kept[0], kept[1]),
         batch=batch,
         workers=calls,
         probabilities=False,
@@ -226,5 +234,6 @@ def usual_call(full: Architecture, width_multiplier: float) -> tuple[int, int]:
 
 
 def active_bytes(arch: Architecture, batch: int) -> int:
-    """Activations of one call beside its tiles as the network holds them: as given, and normalised."""
-    return cost.footprint(arch, 0, batch).activations_bytes + 2 * batch * arch.bands * arch.tile_px**2 * 4
+    """Activations of one call, and its tiles normalised beside those that it is given."""
+    live = cost.footprint(arch, 0, batch, scores_held=_SCORES_HELD).activations_bytes
+    return live + batch * arch.bands * arch.tile_px**2 * 4

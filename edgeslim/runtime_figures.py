@@ -40,9 +40,11 @@ class RuntimeFigures:
     """Weights hashed, loaded and packed in a second, out of the page cache, MB/s; one core, default power mode."""
     further_weight_copies: Figure | None = None
     """The same for each further call at the same time, and each further file; None: they share those of the first."""
-    activation_share: Figure | None = None
-    """Activations that a call holds, as a share of the largest live set where nothing is fused (edgeslim.cost); None:
-    all of it."""
+    activation_copies: Figure | None = None
+    """How many times the largest live set of activations (edgeslim.cost) a call holds: less than one where elementwise
+    steps are fused, more where the runtime plans worse or rounds up; None: once."""
+    block_mib: Figure | None = None
+    """What each block of the network takes beside weights and activations: its graph and its kernels; None: nothing."""
     call_mib: Figure | None = None
     """What each further call at the same time takes beside its activations; None: nothing."""
 

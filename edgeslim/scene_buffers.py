@@ -60,13 +60,18 @@ USUAL_FORM = SceneForm()
 GDAL's COG driver writes."""
 
 
+def block_bytes(form: SceneForm, bands: int) -> int:
+    """One block of all bands, decoded."""
+    return form.block_px[0] * form.block_px[1] * form.value_bytes * bands
+
+
 def block_reading_bytes(form: SceneForm, bands: int, chunk_px: tuple[int, int]) -> int:
     """What decoding takes beside the chunk, of a scene of that form.
 
     The block as stored (which compression may not have made smaller) and as decoded, GDAL's cache and its small change,
     and the validity of the chunk's pixels.
     """
-    block = form.block_px[0] * form.block_px[1] * form.value_bytes * bands
+    block = block_bytes(form, bands)
     valid = chunk_px[0] * chunk_px[1] if form.masked else 0
     return GDAL_FILE_BYTES + GDAL_CACHE_BYTES + (2 if bands > 1 else 1) * block + valid
 

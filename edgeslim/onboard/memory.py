@@ -13,11 +13,11 @@ from edgeslim.errors import InputError
 from edgeslim.grid import Axis
 from edgeslim.onboard.chunks import ChunkPlan
 from edgeslim.onboard.reading.scene import Scene
-from edgeslim.run_memory import SLACK_BYTES, RunMemory, run_memory
+from edgeslim.run_memory import REPLAYED_TILES, SLACK_BYTES, RunMemory, active_bytes, run_memory
 from edgeslim.scene_buffers import chunk_sizes
 from edgeslim.units import mib
 
-LATE_BYTES = {"litert": 2 << 20, "openvino": 1 << 20}
+_LATE_BYTES = {"litert": 2 << 20, "openvino": 1 << 20}
 """Runtime -> bytes a worker that it takes after its warm-up; up to 1 MiB was seen of LiteRT 2.3."""
 
 
@@ -42,6 +42,18 @@ def batch_within(architecture: Architecture, classes: int, asked: int | None, wo
             break
         batch //= 2
     return batch
+
+
+def late_bytes(runtime: str, architecture: Architecture, batch: int, workers: int) -> int:
+    """What workers take beyond what is resident after their warm-up.
+
+    ONNX Runtime gives back what a batch took that is smaller than the largest it has run: here, a share of the golden
+    tiles.
+    """
+    late = workers * _LATE_BYTES.get(runtime, 0)
+    if runtime == "onnxruntime" and batch < -(-REPLAYED_TILES // min(workers, REPLAYED_TILES)):
+        late += workers * active_bytes(architecture, batch)
+    return late
 
 
 def fit(

@@ -20,7 +20,7 @@ from edgeslim.onboard.hashes import Unchanged, hashes_of
 from edgeslim.onboard.integrity import Guard
 from edgeslim.onboard.journal import Kind, as_json
 from edgeslim.onboard.machine import this_host
-from edgeslim.onboard.memory import LATE_BYTES, Fit, batch_within, fit
+from edgeslim.onboard.memory import Fit, batch_within, fit, late_bytes
 from edgeslim.onboard.progress import Event, Observer, resident_mib
 from edgeslim.onboard.reading.scene import Scene
 from edgeslim.onboard.recorder import Recorder
@@ -171,7 +171,8 @@ class Run:
             batch=self._batch,
             workers=workers,
             starting_bytes=highest_bytes(),
-            process_bytes=int((resident_mib() or 0) * MIB) + workers * LATE_BYTES.get(self._manifest.runtime, 0),
+            process_bytes=int((resident_mib() or 0) * MIB)
+            + late_bytes(self._manifest.runtime, self._manifest.architecture, self._batch, workers),
             writing_bytes=appending_bytes(self._maps, options.output),
             finishing_bytes=finishing_bytes(self._maps, options.output),
             probabilities=options.probabilities,
