@@ -9,8 +9,9 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 from edgeslim import cost, size
+from edgeslim.call_time import ESTIMATED
 from edgeslim.device import Device
-from edgeslim.durations import Scene, SceneTime, Startup, call_seconds, scene_time, startup_of
+from edgeslim.durations import Scene, SceneTime, Startup, call_seconds, scene_time, startup_of, timed_call
 from edgeslim.profile import Profile
 from edgeslim.runtime_figures import RuntimeFigures
 from edgeslim.target import Target
@@ -98,6 +99,8 @@ class Estimate:
     """Drawn by the board with every core at work, measured, at any width; None: nobody measured it."""
     batch: int = BATCH
     """Tiles a call."""
+    latency_basis: str = ESTIMATED
+    """What latency_ms is: "measured" on this board, "rescaled" by other widths that were, or "estimated"."""
 
     @property
     def energy_j(self) -> float | None:
@@ -140,8 +143,7 @@ def estimate(
     rate, arithmetic = conditions.uplink_kb_day, ARITHMETIC[precision]
     value_bytes = VALUE_BYTES[arithmetic]
     seconds = call_seconds(arch, classes, batch, device, runtime, precision)
-    latency_ms = sum(seconds.values()) / batch * 1e3
-    band = 1 + runtime.error_band.value
+    tile = timed_call(profile, arch, batch, device, runtime, precision).times(1 / batch)
     need = cost.footprint(arch, classes, batch, value_bytes)
     multiples = device.multiples
     startup = startup_of(profile, arch, device, runtime, precision, conditions.batch)
@@ -161,9 +163,9 @@ def estimate(
             buffers_mib=mib(need.buffers_bytes),
             runtime_mib=runtime.memory_mib.value,
         ),
-        latency_ms=latency_ms,
-        latency_low_ms=latency_ms / band,
-        latency_high_ms=latency_ms * band,
+        latency_ms=tile.seconds * 1e3,
+        latency_low_ms=tile.low_s * 1e3,
+        latency_high_ms=tile.high_s * 1e3,
         bound=max(seconds, key=lambda part: seconds[part]),
         score=None if score is None else score.value,
         score_basis=None if score is None else f"{score.metric}, {score.dataset}; {score.source}",
@@ -175,4 +177,5 @@ def estimate(
         else scene_time(scene, startup, profile, arch, device, runtime, precision, conditions.batch),
         power_w=conditions.power_w,
         batch=batch,
+        latency_basis=tile.basis,
     )
