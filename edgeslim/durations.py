@@ -258,7 +258,7 @@ def _timed(
         if abs(row.gflop / expected - 1) > _SAME_WORK:
             raise InputError(
                 f"device card {device.id}: measurement of {profile.id} at {row.width_multiplier:g}: found "
-                f"{row.gflop:g} GFLOP, expected {expected:.6g}: another encoder of that name was timed; `edgeslim calibrate` again"
+                f"{row.gflop:g} GFLOP, expected {expected:.6g}: another encoder of that name was timed; calibrate again"
             )
         share = 1 / row.workers
         seconds = call_seconds(
