@@ -14,6 +14,7 @@ from edgeslim.errors import InputError, NothingFits, UsageError
 from edgeslim.estimate import Estimate, estimate
 from edgeslim.plan import METHOD, Plan, Step, Tried
 from edgeslim.profile import Profile
+from edgeslim.shelf import shown
 from edgeslim.target import Target
 from edgeslim.ways import Way, ways_on
 
@@ -133,10 +134,13 @@ def _unknown(device: Device, way: Way, ask: Ask) -> tuple[str, str] | None:
 
 def _require_scores(profile: Profile, ask: Ask) -> None:
     """Raise UsageError where a score is asked for that no width was measured to have."""
+    if ask.score_on is not None and ask.score_on not in profile.score_datasets:
+        known = ", ".join(map(repr, profile.score_datasets)) or "none, as its card has no [[score]]"
+        raise UsageError(f"--score-on: found {shown(ask.score_on)}, expected a data set of {profile.id}: {known}")
     if ask.min_score is None and ask.objective != "score":
         return
     asked = "--objective: found 'score'" if ask.min_score is None else f"--min-score: found {ask.min_score:g}"
-    measured = [s for w in profile.architecture.width_steps() if (s := profile.score_at(w)) is not None]
+    measured = [s for w in profile.architecture.width_steps() if (s := profile.score_at(w, ask.score_on)) is not None]
     if not measured:
         raise UsageError(
             f"{asked}, expected an encoder with measured scores: card {profile.id} has no [[score]] of a width; add "

@@ -33,6 +33,8 @@ class Conditions:
     """Drawn by the board in its power mode; None: nobody measured it."""
     batch: int | None = None
     """Tiles a call; None: BATCH, and for start-up and scene what `classify` takes."""
+    score_on: str | None = None
+    """Data set whose scores count; None: the first of the encoder's card."""
 
 
 NO_CONDITIONS = Conditions()
@@ -86,7 +88,7 @@ class Estimate:
     score: float | None
     """Measured score of this width; None: not measured."""
     score_basis: str | None
-    """Metric, data set and source of the score."""
+    """Metric, data set, probe, interval and source of the score."""
     startup: Startup | None = None
     """Time to the first finished tile; None: not known, as the device's card lacks figures for it."""
     artifact_mb: float | None = None
@@ -149,7 +151,7 @@ def estimate(
     startup = startup_of(profile, arch, device, runtime, precision, conditions.batch)
     scene = conditions.scene
     # int8 is another network than the one whose score was measured; fp16 is proven to be the same at export.
-    score = None if arithmetic == "int8" else profile.score_at(width_multiplier)
+    score = None if arithmetic == "int8" else profile.score_at(width_multiplier, conditions.score_on)
     return Estimate(
         width_multiplier=width_multiplier,
         head_dim=arch.head_dim,
@@ -168,7 +170,7 @@ def estimate(
         latency_high_ms=tile.high_s * 1e3,
         bound=max(seconds, key=lambda part: seconds[part]),
         score=None if score is None else score.value,
-        score_basis=None if score is None else f"{score.metric}, {score.dataset}; {score.source}",
+        score_basis=None if score is None else score.basis,
         startup=startup,
         artifact_mb=artifact_mb,
         uplink_days=None if artifact_mb is None or rate is None else artifact_mb * MEGA / (rate * KILO),
