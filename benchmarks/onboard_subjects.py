@@ -16,11 +16,12 @@ import json
 import subprocess
 import sys
 import warnings
+from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
-    from edgeslim.ground.capture import Source
+    from edgeslim.ground.checkpoint import Checkpoint
     from edgeslim.profile import Profile
 
 REAL_SCENE = Path(__file__).parents[2] / "shared/data/scenes/s2_t30typ_20181023_10m_b2b3b4b8.tif"
@@ -158,32 +159,19 @@ def make_scene(
     part.replace(path)
 
 
-def make_artifact(out: Path, encoder: str, width_multiplier: float, bands: int, random: bool) -> None:
-    from edgeslim.ground.capture import Proving, Request
-    from edgeslim.ground.export import export
-    from edgeslim.ground.golden import synthetic_tiles
-    from edgeslim.profile import take_profile
-    from edgeslim.target import take_target
-
-    source = source_of(take_profile(encoder), width_multiplier, bands, random)
-    export(source, [Request(take_target("onnx"))], Proving(synthetic_tiles(source.profile)), out)
-
-
-def source_of(profile: Profile, width_multiplier: float, bands: int, random: bool) -> Source:
-    """What is exported: an encoder with its weights and head, or with seeded random ones for so many bands."""
+def random_encoder(
+    encoder: str | Profile, bands: int = 3, widths: Sequence[float] = (1.0,)
+) -> tuple[Profile, Checkpoint]:
+    """An encoder's card with bands, classes and radiometry of the embedded one, and seeded weights with a head."""
     from dataclasses import replace
 
     import torch
 
-    from edgeslim.ground.capture import Source
     from edgeslim.ground.checkpoint import Checkpoint
-    from edgeslim.ground.flight import profile_checkpoint
     from edgeslim.ground.vit import Vit
     from edgeslim.profile import Band, take_profile
 
-    if not random:
-        checkpoint, digest = profile_checkpoint(profile)
-        return Source(profile, checkpoint, digest, width_multiplier)
+    profile = take_profile(encoder) if isinstance(encoder, str) else encoder
     known = take_profile("eurosat-rgb")
     radiometry = known.radiometry
     assert radiometry is not None
@@ -196,6 +184,7 @@ def source_of(profile: Profile, width_multiplier: float, bands: int, random: boo
     profile = replace(
         profile,
         architecture=replace(profile.architecture, bands=bands),
+        licence="CC0-1.0",  # of seeded numbers
         gsd_m=10.0,
         bands=known.bands if bands == 3 else named,
         radiometry=radiometry,
@@ -208,10 +197,26 @@ def source_of(profile: Profile, width_multiplier: float, bands: int, random: boo
         if parameter.dim() > 1:
             torch.nn.init.trunc_normal_(parameter, std=0.02)
     head = (torch.randn(len(known.classes), arch.dim) * 0.05, torch.zeros(len(known.classes)))
-    heads = {arch.at(width_multiplier).head_dim: head}
-    checkpoint = Checkpoint(arch, {k: v.detach() for k, v in module.state_dict().items()}, heads)
-    # Random weights are nobody's: what stands on the card is the licence of others.
-    return Source(profile, checkpoint, "0" * 64, width_multiplier, accept_licence=True)
+    heads = {arch.at(width).head_dim: head for width in widths}
+    return profile, Checkpoint(arch, {k: v.detach() for k, v in module.state_dict().items()}, heads)
+
+
+def make_artifact(out: Path, encoder: str, width_multiplier: float, bands: int, random: bool) -> None:
+    from edgeslim.ground.capture import Proving, Request, Source
+    from edgeslim.ground.export import export
+    from edgeslim.ground.flight import profile_checkpoint
+    from edgeslim.ground.golden import synthetic_tiles
+    from edgeslim.profile import take_profile
+    from edgeslim.target import take_target
+
+    profile, target = take_profile(encoder), take_target("onnx")
+    if random:
+        profile, checkpoint = random_encoder(encoder, bands, (width_multiplier,))
+        digest = "0" * 64
+    else:
+        checkpoint, digest = profile_checkpoint(profile)
+    proving = Proving(synthetic_tiles(profile))
+    export(Source(profile, checkpoint, digest, width_multiplier), [Request(target)], proving, out)
 
 
 def make_geodeep_model(artifact_folder: Path, out: Path, units: float) -> None:

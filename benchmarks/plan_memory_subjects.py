@@ -72,14 +72,19 @@ def _one_file(path: Path) -> Path:
 
 def make(name: str, width: float, out: Path, target: str, precision: str) -> None:
     """Export one artifact."""
-    from edgeslim.ground.capture import Proving, Request
+    from edgeslim.ground.capture import Proving, Request, Source
     from edgeslim.ground.export import export
+    from edgeslim.ground.flight import profile_checkpoint
     from edgeslim.ground.golden import synthetic_tiles
     from edgeslim.target import take_target
 
-    profile = card(name)
-    source = onboard_subjects.source_of(profile, width, profile.architecture.bands, random=name != "eurosat-rgb")
-    proving = Proving(synthetic_tiles(source.profile), batches=BATCHES)
+    profile, digest = card(name), "0" * 64
+    if name == "eurosat-rgb":
+        checkpoint, digest = profile_checkpoint(profile)
+    else:
+        profile, checkpoint = onboard_subjects.random_encoder(profile, profile.architecture.bands, (width,))
+    source = Source(profile, checkpoint, digest, width)
+    proving = Proving(synthetic_tiles(profile), batches=BATCHES)
     request = Request(take_target(target), precision)
     export(source, [request], proving, out / request.name)
 
