@@ -164,10 +164,20 @@ def process_memory(
     return ProcessMemory(
         # A block of the scene was decoded to look at its values, and stays where it is.
         runtime=round(own * MIB) + scene_buffers.block_bytes(form, arch.bands),
-        weights=round(size.weights_bytes(arch, classes, precision) * copies),
+        weights=_weights(arch, classes, runtime, precision, copies),
         activations=round(live * calls * active) + golden * REPLAYED_TILES // size.GOLDEN_TILES,
         replaying=round(live * replayed) + 2 * golden,
     )
+
+
+def _weights(arch: Architecture, classes: int, runtime: RuntimeFigures, precision: str, copies: float) -> int:
+    """Weights held so many times. Processors multiply fp16 weights in fp32: what is not mapped is widened for that."""
+    stored = size.weights_bytes(arch, classes, precision)
+    if precision != "fp16" or runtime.unit != "cpu":
+        return round(stored * copies)
+    first = runtime.weight_copies.value
+    widened = copies * (1.0 if first < 2 else (first - 1) / first)
+    return round(size.weights_bytes(arch, classes, "fp32") * widened + stored * (copies - widened))
 
 
 def planned_memory(

@@ -94,6 +94,19 @@ def test_a_static_format_loads_a_file_for_one_tile_and_one_for_the_batch_on_ever
         assert found.weights == pytest.approx(stored * copies, abs=1)
 
 
+def test_what_is_packed_of_fp16_weights_is_as_large_as_of_fp32_ones() -> None:
+    full, classes = EMBEDDED.architecture, EMBEDDED.num_classes
+    stored, widened = (size.weights_bytes(full, classes, precision) for precision in ("fp16", "fp32"))
+    for runtime in HOST.runtime:
+        found = process_memory(full, 1, classes, runtime, "fp16", 1, 1, static=False).weights
+        fp32 = process_memory(full, 1, classes, runtime, "fp32", 1, 1, static=False).weights
+        mapped = 0 if runtime.weight_copies.value < 2 else 1
+        assert found == pytest.approx(fp32 - mapped * (widened - stored), abs=2)
+    tensorrt = next(r for r in take_device("jetson-orin").runtime if r.id == "tensorrt")
+    found = process_memory(full, 1, classes, tensorrt, "fp16", 1, 1, static=False).weights
+    assert found == pytest.approx(stored * tensorrt.weight_copies.value, abs=1)
+
+
 def test_unasked_the_batch_is_the_one_that_classify_takes_or_what_a_narrower_width_needs() -> None:
     full = VIT_S.architecture
     assert usual_call(full, 1.0)[0] >= active_bytes(full, 1)
