@@ -93,6 +93,7 @@ def make_plan(profile: Profile, device: Device, targets: Target | Sequence[Targe
         scene=ask.scene,
         objective=ask.objective,
         tried=tuple(Tried(way.target.id, way.runtime.id, way.precision, others[way]) for way in ways if way in others),
+        error_band=taken.way.runtime.error_band,
     )
 
 

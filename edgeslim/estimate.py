@@ -10,7 +10,7 @@ from dataclasses import dataclass
 
 from edgeslim import cost, size
 from edgeslim.device import Device
-from edgeslim.durations import Scene, SceneTime, Startup, call_seconds, scene_time, startup_of
+from edgeslim.durations import Scene, SceneTime, Startup, bound_of, call_seconds, scene_time, startup_of
 from edgeslim.profile import Profile
 from edgeslim.runtime_figures import RuntimeFigures
 from edgeslim.target import Target
@@ -164,7 +164,7 @@ def estimate(
         latency_ms=latency_ms,
         latency_low_ms=latency_ms / band,
         latency_high_ms=latency_ms * band,
-        bound=max(seconds, key=lambda part: seconds[part]),
+        bound=bound_of(seconds),
         score=None if score is None else score.value,
         score_basis=None if score is None else f"{score.metric}, {score.dataset}; {score.source}",
         startup=startup,

@@ -14,6 +14,7 @@ from edgeslim.budget import Budget, Miss
 from edgeslim.durations import Scene
 from edgeslim.errors import InputError
 from edgeslim.estimate import Estimate
+from edgeslim.figure import Figure
 from edgeslim.shelf import read_record
 
 SCHEMA = 1
@@ -101,6 +102,8 @@ class Plan:
     """Which of the widths that fit was chosen: the "widest", or that of the best "score"."""
     tried: tuple[Tried, ...] = ()
     """Other ways to run it that were looked at."""
+    error_band: Figure | None = None
+    """b of the times: they are expected between the estimate / (1 + b) and the estimate * (1 + b); with its basis."""
 
     @property
     def width_multiplier(self) -> float:
@@ -109,7 +112,7 @@ class Plan:
 
     def summary(self) -> dict[str, Any]:
         """What crosses to the device with an artifact: all but the architectures and the steps not chosen."""
-        left_out = ("architecture", "slim_architecture", "steps", "multiples", "startup_lacks", "tried")
+        left_out = ("architecture", "slim_architecture", "steps", "multiples", "startup_lacks", "tried", "error_band")
         return {key: value for key, value in self.to_dict().items() if key not in left_out}
 
     def to_dict(self) -> dict[str, Any]:

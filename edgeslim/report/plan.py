@@ -46,6 +46,8 @@ def _print_head(plan: Plan, console: Console) -> None:
             f"basis of its figures: {plan.runtime_basis}"
         ),
     )
+    if plan.error_band is not None:
+        facts.add_row("error band", Text(f"x {1 + plan.error_band.value:.3g} either way: {plan.error_band.source}"))
     for index, other in enumerate(plan.tried):
         way = f"{other.runtime}, {other.precision}, exported as {other.target}"
         facts.add_row("" if index else "also tried", Text(f"{way}: {other.outcome}"))

@@ -1,0 +1,87 @@
+"""Figures of the device cards are those that published latencies give, and these are computed as committed."""
+
+from __future__ import annotations
+
+import json
+import subprocess
+import sys
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from edgeslim.device import device_names, take_device
+
+ROOT = Path(__file__).parents[1]
+SCRIPT = ROOT / "benchmarks" / "latency.py"
+COMMITTED = ROOT / "benchmarks" / "results" / "latency"
+FOUND: dict[str, Any] = json.loads(COMMITTED.with_suffix(".json").read_text(encoding="utf-8"))
+CARDS = {(card["device"], card["runtime"]): card for card in FOUND["cards"]}
+
+
+@pytest.mark.parametrize(("device", "runtime"), CARDS)
+def test_cards_hold_what_was_fitted(device: str, runtime: str) -> None:
+    figures = next(r for r in take_device(device).runtime if r.id == runtime)
+    card = CARDS[device, runtime]
+    held: dict[str, object] = {
+        name: {"value": figure.value, "source": figure.source}
+        for name, figure in figures.efficiency[card["precision"]].items()
+    }
+    held |= {"basis": figures.basis}
+    held |= {"error_band": {"value": figures.error_band.value, "source": figures.error_band.source}}
+    assert held == {name: card[name] for name in held}
+
+
+@pytest.mark.parametrize("name", device_names())
+def test_no_other_card_names_the_benchmark(name: str) -> None:
+    for runtime in take_device(name).runtime:
+        sources = [f.source for shares in runtime.efficiency.values() for f in shares.values()]
+        named = any("results/latency.md" in source for source in [*sources, runtime.error_band.source])
+        assert named == ((name, runtime.id) in CARDS)
+
+
+@pytest.mark.parametrize(("device", "runtime"), CARDS)
+def test_a_board_without_a_vit_row_says_so_and_covers_the_gap(device: str, runtime: str) -> None:
+    card, cases = CARDS[device, runtime], FOUND["sections"]["vit"]["cases"]
+    own = [case for case in cases if (case["runtime"], case["chip"]) == (card["published"], card["chip"])]
+    assert (card["basis"] == "measured") == bool(own)
+    assert ("no ViT was published" in card["error_band"]["source"]) == (not own)
+    if card["evidence"] == "gap":
+        middle, band = card["gemm"]["value"], 1 + card["error_band"]["value"]
+        for ends in card["ends"].values():
+            for share in ends:
+                assert middle / band <= share <= middle * band
+
+
+@pytest.mark.parametrize("section", ["vit", "cnn"])
+def test_nine_in_ten_published_rows_lie_inside_the_band(section: str) -> None:
+    found = FOUND["sections"][section]
+    inside = [case["inside"] for case in found["cases"]]
+    assert len(inside) == found["rows"]
+    assert sum(inside) / len(inside) >= 0.9
+
+
+def test_the_readme_says_what_was_found() -> None:
+    text = " ".join((ROOT / "README.md").read_text(encoding="utf-8").split())
+    vit, cnn, gap = (FOUND["sections"][key] for key in ("vit", "cnn", "vit_other_runtimes"))
+    chips = {case["chip"] for section in (vit, cnn) for case in section["cases"]}
+    for said in (
+        f"Held against {vit['rows'] + cnn['rows']} published latencies of {len(chips)} chips",
+        f"{100 * vit['median_error']:.0f} % (median of {vit['rows']} transformers, op by op)",
+        f"{100 * cnn['median_error']:.0f} % ({cnn['rows']} CNNs, by their FLOP alone)",
+        f"{100 * vit['inside']:.0f} % and {100 * cnn['inside']:.0f} % of them lie inside the error band",
+        f"held for {100 * gap['inside']:.0f} % of them",
+    ):
+        assert said in text
+
+
+def test_the_committed_figures_are_what_the_script_computes(tmp_path: Path) -> None:
+    shared = ROOT.parent / "shared" / "evidence" / "published_latencies.csv"
+    if not shared.is_file():
+        pytest.skip("no shared/evidence beside the checkout: the held latencies are not computed again")
+    out = tmp_path / "latency"
+    subprocess.run([sys.executable, str(SCRIPT), "-o", str(out)], check=True, timeout=300)
+    for ending in (".json", ".md"):
+        assert out.with_suffix(ending).read_text(encoding="utf-8") == COMMITTED.with_suffix(ending).read_text(
+            encoding="utf-8"
+        )
