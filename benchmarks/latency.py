@@ -176,7 +176,8 @@ def _limits() -> list[str]:
         "none was published for these runtimes on these boards. It counts as convolution, which is too fast for it.",
         "",
         "NVIDIA published images a second; 1000 / that is taken for the latency, batch 1 and fp16 are assumed, as is "
-        "the mode without caps of the AGX Orin. Peaks are nominal: cores x clock x FLOP a cycle.",
+        "the mode without caps of the AGX Orin. Peaks are nominal: cores x clock x FLOP a cycle. Overheads, and the "
+        "share of the bandwidth that is sustained, are the cards' own assumptions.",
     ]
 
 

@@ -14,7 +14,7 @@ from edgeslim.cost import Op
 from edgeslim.device import take_device
 from edgeslim.durations import roofline
 from edgeslim.shelf import read_toml
-from edgeslim.units import GIGA, VALUE_BYTES
+from edgeslim.units import GIGA, OP_CLASSES, VALUE_BYTES
 
 SHARED = Path(__file__).parents[2] / "shared" / "evidence" / "published_latencies.csv"
 OWN = Path(__file__).with_name("latency.toml")
@@ -81,7 +81,7 @@ class Row:
 
     def seconds(self, efficiency: float) -> dict[str, float]:
         """As the planner computes it, at one efficiency for all op classes; see edgeslim.durations.roofline."""
-        flop_s = dict.fromkeys(("gemm", "attention", "conv"), self.peak_flop_s * efficiency)
+        flop_s = dict.fromkeys(OP_CLASSES, self.peak_flop_s * efficiency)
         parts = {"compute": 0.0, "bandwidth": 0.0, "overhead": self.fixed_s}
         for op, times in self.ops:
             found = roofline([op], flop_s, self.bytes_s, op_overhead_s=self.op_overhead_s, fixed_s=0.0)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import importlib
 import json
 import subprocess
 import sys
@@ -30,6 +31,24 @@ def test_cards_hold_what_was_fitted(device: str, runtime: str) -> None:
     held |= {"basis": figures.basis}
     held |= {"error_band": {"value": figures.error_band.value, "source": figures.error_band.source}}
     assert held == {name: card[name] for name in held}
+
+
+@pytest.mark.parametrize(("device", "runtime"), CARDS)
+def test_what_was_typed_into_a_card_is_put_right(
+    device: str, runtime: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.syspath_prepend(str(SCRIPT.parent))
+    write_card = importlib.import_module("latency_cards").write_card
+    text = (ROOT / "devices" / f"{device}.toml").read_text(encoding="utf-8")
+    typed, card = tmp_path / f"{device}.toml", CARDS[device, runtime]
+    for name in ("gemm", "conv", "error_band"):
+        figure = f"{name} = {{ value = {card[name]['value']}, source = "
+        assert figure in text
+        typed.write_text(text.replace(figure, f"{name} = {{ value = 0.99, source = "), encoding="utf-8")
+        for one in FOUND["cards"]:
+            if one["device"] == device:
+                write_card(one, tmp_path)
+        assert typed.read_text(encoding="utf-8") == text
 
 
 @pytest.mark.parametrize("name", device_names())
