@@ -69,7 +69,10 @@ def _ends(found: Fit) -> tuple[str, str]:
     shares = [f"{share:.2f}{'' if index else ' of peak'}" for index, share in enumerate(found.ends["CNN"])]
     if len(cores) > 1:
         shares = [f"{share} on a {core}" for share, core in zip(shares, cores, strict=True)]
-    elsewhere = dict.fromkeys(f"{row.runtime} in {row.precision}" for row in found.rows if row.kind == "ViT")
+    vits = [row for row in found.rows if row.kind == "ViT"]
+    elsewhere = list(dict.fromkeys(f"{row.runtime} in {row.precision}" for row in vits))
+    if len(elsewhere) > 2:
+        elsewhere = list(dict.fromkeys(row.runtime for row in vits))
     return ", ".join(shares), f"{found.ends['ViT'][0]:.2f}, {' and '.join(elsewhere)}"
 
 
