@@ -144,6 +144,8 @@ class Device:
     """What each runtime reaches."""
     storage_mb_s: Figure | None = None
     """Read from the storage that the board boots from, MB/s; None: not known."""
+    models: tuple[str, ...] = ()
+    """Beginnings of what the board's firmware calls it (device tree, DMI): `edgeslim doctor` knows it by them."""
 
     def __post_init__(self) -> None:
         if self.schema != SCHEMA:

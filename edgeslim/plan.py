@@ -3,8 +3,6 @@
 from __future__ import annotations
 
 import json
-import os
-import tempfile
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
@@ -15,6 +13,7 @@ from edgeslim.durations import Scene
 from edgeslim.errors import InputError
 from edgeslim.estimate import Estimate
 from edgeslim.shelf import read_record
+from edgeslim.whole import Kind, write_whole
 
 SCHEMA = 1
 KEY = "edgeslim_plan"
@@ -140,26 +139,8 @@ class Plan:
 
         Raises InputError if `path` cannot be written or holds something else.
         """
-        if path.is_dir():
-            raise InputError(f"{path}: found a folder, expected a file's name for the plan; give one by -o")
-        if path.exists() and not overwrite and not _is_plan(path):
-            raise InputError(f"{path}: found a file that is no plan, kept it; give another name by -o or --overwrite")
         text = json.dumps(self.to_dict(), indent=2, allow_nan=False) + "\n"
-        try:
-            handle, name = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}.")
-        except OSError as error:
-            raise InputError(f"{path}: cannot be written ({error.strerror}); give another name by -o") from None
-        try:
-            with os.fdopen(handle, "w", encoding="utf-8") as file:
-                file.write(text)
-            # mkstemp makes the file private; a plan is as readable as any new file.
-            mask = os.umask(0)
-            os.umask(mask)
-            os.chmod(name, 0o666 & ~mask)
-            os.replace(name, path)
-        except OSError as error:
-            Path(name).unlink(missing_ok=True)
-            raise InputError(f"{path}: cannot be written ({error.strerror}); give another name by -o") from None
+        write_whole(path, text, PLAN_FILE, overwrite=overwrite)
 
 
 def _is_plan(path: Path) -> bool:
@@ -168,6 +149,10 @@ def _is_plan(path: Path) -> bool:
     except (OSError, ValueError):
         return False
     return isinstance(data, dict) and KEY in data
+
+
+PLAN_FILE = Kind("plan", "-o", _is_plan)
+"""What `Plan.write` writes."""
 
 
 def read_plan(path: Path) -> Plan:

@@ -13,6 +13,7 @@ from rich.console import Console
 
 from edgeslim.budget import Ask
 from edgeslim.choose import make_plan
+from edgeslim.cli.schema import schema_flag
 from edgeslim.device import Device, device_names, take_device
 from edgeslim.durations import Scene
 from edgeslim.errors import UsageError
@@ -87,6 +88,7 @@ def plan(
         "plan.json"
     ),
     as_json: Annotated[bool, typer.Option("--json", help="Print the plan as JSON instead of tables.")] = False,
+    json_schema: Annotated[bool, schema_flag("plan")] = False,
     overwrite: Annotated[bool, typer.Option("--overwrite", help="Replace a file that is no plan, too.")] = False,
 ) -> None:
     """Find the widest width of an encoder that fits a device, and say why no wider one does."""
