@@ -37,6 +37,14 @@ class _Held:
         return f"nothing fits, {', '.join(map(short_text, _nearest(self.steps)[1]))} at the nearest"
 
 
+class NoWidthFits(NothingFits):
+    """No width meets the budget. `nearest` is the plan of the one that misses it by the least, to show why."""
+
+    def __init__(self, message: str, nearest: Plan) -> None:
+        super().__init__(message)
+        self.nearest = nearest
+
+
 def make_plan(profile: Profile, device: Device, targets: Target | Sequence[Target], ask: Ask = NOTHING_ASKED) -> Plan:
     """The widest aligned width step that meets every budget; an unaligned one only if no aligned one does.
 
@@ -44,9 +52,9 @@ def make_plan(profile: Profile, device: Device, targets: Target | Sequence[Targe
     that width fits and in which no wider one that fits is estimated to be as fast. With the objective "score" the width
     is that of the best measured score. FLOP and memory that are not asked for come from the device's card.
 
-    Raises NothingFits naming the nearest miss, UsageError for a power mode that the device does not have, a stride
-    longer than a tile or a score that was never measured, InputError if a card has no figures for a runtime of a
-    target, or for what is to be limited.
+    Raises NoWidthFits naming the nearest miss (NothingFits where no score of what fits was measured), UsageError for a
+    power mode that the device does not have, a stride longer than a tile or a score that was never measured, InputError
+    if a card has no figures for a runtime of a target, or for what is to be limited.
     """
     planned, mode = device.in_mode(ask.power_mode)
     ways = ways_on(planned, [targets] if isinstance(targets, Target) else targets, ask)
@@ -57,19 +65,17 @@ def make_plan(profile: Profile, device: Device, targets: Target | Sequence[Targe
         raise InputError(unknown[ways[0]][1])
     tried = _try(profile, planned, mode, [way for way in ways if way not in unknown], ask)
     fitting = [found for held in tried for found in held.fitting]
-    if not fitting:
-        raise NothingFits(_nearest_miss(profile, device, mode, tried))
-    best = _best(fitting, ask.objective)
+    best = _best(fitting, ask.objective) if fitting else _nearest(pair for held in tried for pair in held.steps)[0]
     if best is None:
         measured = ", ".join(f"{found.width_multiplier:.3g}" for found, _ in tried[0].steps if found.score is not None)
         raise NothingFits(
             f"--objective score: no width of {profile.id} that fits {device.id} ({mode.id}) has a measured score, "
             f"expected one of {measured or 'them in fp32'}; loosen the budgets, or leave the flag out"
         )
-    taken, chosen = _way_of(best.width_multiplier, tried)
+    taken, chosen = _way_of(best.width_multiplier, tried) if fitting else (_holding(best, tried), best)
     others = {held.way: held.outcome for held in tried if held is not taken}
     others |= {way: what for way, (what, _) in unknown.items()}
-    return Plan(
+    plan = Plan(
         encoder=profile.id,
         architecture=profile.architecture,
         classes=profile.num_classes,
@@ -94,6 +100,9 @@ def make_plan(profile: Profile, device: Device, targets: Target | Sequence[Targe
         objective=ask.objective,
         tried=tuple(Tried(way.target.id, way.runtime.id, way.precision, others[way]) for way in ways if way in others),
     )
+    if not fitting:
+        raise NoWidthFits(_nearest_miss(profile, device, mode, tried), plan)
+    return plan
 
 
 def _try(profile: Profile, device: Device, mode: PowerMode, ways: list[Way], ask: Ask) -> list[_Held]:
@@ -182,10 +191,10 @@ def _way_of(width_multiplier: float, tried: list[_Held]) -> tuple[_Held, Estimat
 
 
 def _verdict(estimate: Estimate, misses: tuple[Miss, ...], chosen: Estimate) -> str:
-    if estimate is chosen:
-        return "chosen"
     if misses:
         return "over budget"
+    if estimate is chosen:
+        return "chosen"
     if estimate.width_multiplier < chosen.width_multiplier:
         return "narrower"
     if chosen.aligned and not estimate.aligned:
@@ -198,9 +207,14 @@ def _nearest(steps: Iterable[tuple[Estimate, tuple[Miss, ...]]]) -> tuple[Estima
     return min(steps, key=lambda pair: max((math.inf if m.over is None else m.over for m in pair[1]), default=0.0))
 
 
+def _holding(estimate: Estimate, tried: list[_Held]) -> _Held:
+    """The way that an estimate is of."""
+    return next(held for held in tried if any(found is estimate for found, _ in held.steps))
+
+
 def _nearest_miss(profile: Profile, device: Device, mode: PowerMode, tried: list[_Held]) -> str:
     nearest, misses = _nearest(pair for held in tried for pair in held.steps)
-    way = next(held.way for held in tried if any(found is nearest for found, _ in held.steps))
+    way = _holding(nearest, tried).way
     where = f", {way.runtime.id} in {way.precision}" if len(tried) > 1 else ""
     raised = " and ".join(KINDS[miss.budget].flag for miss in misses if not KINDS[miss.budget].least)
     lowered = " and ".join(KINDS[miss.budget].flag for miss in misses if KINDS[miss.budget].least)
