@@ -12,11 +12,12 @@ import typer
 from rich.console import Console
 
 from edgeslim.budget import Ask
-from edgeslim.choose import make_plan
+from edgeslim.choose import NoWidthFits, make_plan
 from edgeslim.cli.schema import schema_flag
 from edgeslim.device import Device, device_names, take_device
 from edgeslim.durations import Scene
 from edgeslim.errors import UsageError
+from edgeslim.plan import Plan
 from edgeslim.profile import DEFAULT_ENCODER, take_profile
 from edgeslim.report.plan import print_plan
 from edgeslim.shelf import shown
@@ -87,6 +88,10 @@ def plan(
     out: Annotated[Path, typer.Option("-o", "--out", help="Plan to write (.json); replaces an older plan.")] = Path(
         "plan.json"
     ),
+    html: Annotated[
+        Path | None,
+        typer.Option(help="Page to write as well (.html): the plan with its charts; also where nothing fits."),
+    ] = None,
     as_json: Annotated[bool, typer.Option("--json", help="Print the plan as JSON instead of tables.")] = False,
     json_schema: Annotated[bool, schema_flag("plan")] = False,
     overwrite: Annotated[bool, typer.Option("--overwrite", help="Replace a file that is no plan, too.")] = False,
@@ -113,15 +118,36 @@ def plan(
         batch=batch,
     )
     board = take_device(device, cards)
-    made = make_plan(take_profile(encoder, cards), board, _targets(target, board, cards), ask)
+    if html is not None:
+        from edgeslim.report.page import PAGE_FILE
+        from edgeslim.whole import require_free
+
+        if html == out:
+            raise UsageError(f"--html: found {shown(str(html))}, which -o is, too; expected another name")
+        require_free(html, PAGE_FILE, overwrite=overwrite)
+    try:
+        made = make_plan(take_profile(encoder, cards), board, _targets(target, board, cards), ask)
+    except NoWidthFits as refusal:
+        _write_page(refusal.nearest, html, board, overwrite)
+        raise
     made.write(out, overwrite=overwrite)
+    _write_page(made, html, board, overwrite)
     if as_json:
         typer.echo(json.dumps(made.to_dict(), indent=2))
         return
     console = Console(highlight=False)
     print_plan(made, console)
     console.print()
-    console.print(f"wrote {out}", markup=False, soft_wrap=True)
+    written = f"{out} and {html}" if html is not None else f"{out}"
+    console.print(f"wrote {written}", markup=False, soft_wrap=True)
+
+
+def _write_page(made: Plan, path: Path | None, board: Device, overwrite: bool) -> None:
+    """Write the page of a plan where one is asked for."""
+    if path is not None:
+        from edgeslim.report.page import write_page
+
+        write_page(made, path, board, overwrite=overwrite)
 
 
 def _scene(text: str | None, stride: int | None) -> Scene | None:
