@@ -146,7 +146,7 @@ class _Panel:
             top = 11 if axis.end <= _TOP else axis.end - 8
             parts.append(_text(0, top, title, "axis"))
             self.labels.taken.append((0, top - 11, len(title) * 6, top + 3))
-            for tick in [t for t in axis.ticks(4 if self.y and self.lane else 6) if axis is self.y or t <= 1]:
+            for tick in [t for t in axis.ticks(4 if self.y and self.lane else 5) if axis is self.y or t <= 1]:
                 y = axis.at(tick)
                 parts.append(f'<path class="grid" d="M{_LEFT} {y:.1f}H{right}"/>')
                 parts.append(_text(_LEFT - 6, y + 3.8, f"{tick:.10g}", "tick", "end"))
@@ -167,7 +167,7 @@ class _Panel:
             parts.append(f'<path class="limit" d="M{x:.1f} {_TOP - 4}V{bottom}"/>')
             anchor = "end" if x + len(self.cost.limit_text) * 6.3 > WIDTH else "start"
             parts.append(_text(x, _TOP - 8, self.cost.limit_text, "limit-text", anchor))
-            self.labels.taken.append((_LEFT, _TOP - 18, right, _TOP - 5))
+            self.labels.taken += [(_LEFT, _TOP - 18, right, _TOP - 5), (x - 2, _TOP, x + 2, bottom)]
         elif limit is not None:
             arrow = f"{self.cost.limit_text} →" if limit > self.x.high else f"← {self.cost.limit_text}"
             if limit <= self.x.low:
