@@ -7,12 +7,14 @@ from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, replace
 
 from edgeslim.budget import KINDS, NOTHING_ASKED, Ask, Budget, Miss, budget_of, miss_text, short_text
+from edgeslim.call_time import ESTIMATED
 from edgeslim.device import Device, PowerMode
 from edgeslim.durations import startup_lacks
 from edgeslim.errors import InputError, NothingFits, UsageError
 from edgeslim.estimate import Estimate, estimate
 from edgeslim.plan import METHOD, Plan, Step, Tried
 from edgeslim.profile import Profile
+from edgeslim.shelf import shown
 from edgeslim.target import Target
 from edgeslim.ways import Way, ways_on
 
@@ -109,11 +111,14 @@ def _try(profile: Profile, device: Device, mode: PowerMode, ways: list[Way], ask
     """Hold every width in every way against the budget; nothing is better than all of the encoder in an earlier way."""
     conditions = replace(ask.conditions, power_w=None if mode.power_w is None else mode.power_w.value)
     widths = sorted(profile.architecture.width_steps(), reverse=True)
+    timed = any(row.encoder == profile.id for row in device.measurement)
     tried = []
     for way in ways:
         budget = budget_of(ask, device, way.runtime, way.precision)
         found = [estimate(profile, w, device, way.runtime, way.precision, way.target, conditions) for w in widths]
         tried.append(_Held(way, budget, tuple((e, budget.missed_by(e)) for e in found)))
+        if timed:  # another way may be faster
+            continue
         if ask.objective == "widest" and found[0].aligned and not tried[-1].steps[0][1]:
             break
     return tried
@@ -138,10 +143,13 @@ def _unknown(device: Device, way: Way, ask: Ask) -> tuple[str, str] | None:
 
 def _require_scores(profile: Profile, ask: Ask) -> None:
     """Raise UsageError where a score is asked for that no width was measured to have."""
+    if ask.score_on is not None and ask.score_on not in profile.score_datasets:
+        known = ", ".join(map(repr, profile.score_datasets)) or "none, as its card has no [[score]]"
+        raise UsageError(f"--score-on: found {shown(ask.score_on)}, expected a data set of {profile.id}: {known}")
     if ask.min_score is None and ask.objective != "score":
         return
     asked = "--objective: found 'score'" if ask.min_score is None else f"--min-score: found {ask.min_score:g}"
-    measured = [s for w in profile.architecture.width_steps() if (s := profile.score_at(w)) is not None]
+    measured = [s for w in profile.architecture.width_steps() if (s := profile.score_at(w, ask.score_on)) is not None]
     if not measured:
         raise UsageError(
             f"{asked}, expected an encoder with measured scores: card {profile.id} has no [[score]] of a width; add "
@@ -182,12 +190,17 @@ def _best(fitting: list[Estimate], objective: str) -> Estimate | None:
 def _way_of(width_multiplier: float, tried: list[_Held]) -> tuple[_Held, Estimate]:
     """The first way in which a width fits and in which it is faster than every wider one that fits in any way.
 
-    There is one: a way in which a wider one fits and is fastest runs this one faster still.
+    There is one: a way in which a wider one fits and is fastest runs this one faster still. Of the ways in the same
+    precision that were timed on the board, it is the fastest: an estimate would not tell them apart.
     """
     wider = [f.latency_high_ms for held in tried for f in held.fitting if f.width_multiplier > width_multiplier]
     fits = [(held, f) for held in tried for f in held.fitting if f.width_multiplier == width_multiplier]
-    faster = (pair for pair in fits if all(pair[1].latency_high_ms < latency for latency in wider))
-    return next(faster, min(fits, key=lambda pair: pair[1].latency_high_ms))
+    faster = [pair for pair in fits if all(pair[1].latency_high_ms < latency for latency in wider)]
+    first = faster[0] if faster else min(fits, key=lambda pair: pair[1].latency_high_ms)
+    timed = [
+        (held, f) for held, f in faster if f.latency_basis != ESTIMATED and held.way.precision == first[0].way.precision
+    ]
+    return min(timed, key=lambda pair: pair[1].latency_ms, default=first)
 
 
 def _verdict(estimate: Estimate, misses: tuple[Miss, ...], chosen: Estimate) -> str:

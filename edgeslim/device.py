@@ -11,6 +11,7 @@ from pathlib import Path
 
 from edgeslim.errors import InputError, UsageError
 from edgeslim.figure import Figure, must_be_known, must_be_positive, must_be_share, must_be_whole
+from edgeslim.measurement import Measurement
 from edgeslim.runtime_figures import RuntimeFigures
 from edgeslim.shelf import card_paths, read_record, read_toml, shown, take
 from edgeslim.units import VALUE_BYTES
@@ -146,6 +147,8 @@ class Device:
     """Read from the storage that the board boots from, MB/s; None: not known."""
     models: tuple[str, ...] = ()
     """Beginnings of what the board's firmware calls it (device tree, DMI): `edgeslim doctor` knows it by them."""
+    measurement: tuple[Measurement, ...] = ()
+    """What was timed on this board: it replaces what is computed of it."""
 
     def __post_init__(self) -> None:
         if self.schema != SCHEMA:
@@ -171,10 +174,18 @@ class Device:
             for precision in runtime.precisions:
                 must_be_known(precision, units[runtime.unit].peak_gflop_s, f"runtime {runtime.id}: efficiency")
 
+        seen = set()
+        for number, row in enumerate(self.measurement, 1):
+            _known_row(row, self, f"measurement {number}")
+            if row.what in seen:
+                raise InputError(f"measurement {number}: found a second row of the same, expected one: remove one")
+            seen.add(row.what)
+
     def in_mode(self, name: str | None = None) -> tuple[Device, PowerMode]:
         """The device with the figures of a power mode (the default one if None), and that mode.
 
-        What one core does alone (startup_ms, weights_mb_s) changes as the peak of a core does.
+        What one core does alone (startup_ms, weights_mb_s) changes as the peak of a core does; measurements of other
+        modes are left out.
 
         Raises UsageError listing the modes.
         """
@@ -199,7 +210,8 @@ class Device:
             )
             for r in self.runtime
         )
-        return replace(self, memory=memory, unit=units, runtime=runtimes), mode
+        timed = tuple(row for row in self.measurement if row.power_mode == mode.id)
+        return replace(self, memory=memory, unit=units, runtime=runtimes, measurement=timed), mode
 
     def unit_of(self, runtime: RuntimeFigures) -> Unit:
         """The unit that a runtime of this card runs on."""
@@ -226,6 +238,11 @@ def take_device(name: str, cards: Path | None = None) -> Device:
 def device_names(cards: Path | None = None) -> list[str]:
     """Ids of all device cards, the user's own first, without loading them."""
     return list(dict.fromkeys(path.stem for path in card_paths(SHELF, cards)))
+
+
+def _known_row(row: Measurement, device: Device, key: str) -> None:
+    must_be_known(row.power_mode, [mode.id for mode in device.power_mode], f"{key}: power_mode")
+    must_be_known(row.runtime, [runtime.id for runtime in device.runtime], f"{key}: runtime")
 
 
 def _scaled(figure: Figure | None, factor: float, mode: str) -> Figure | None:

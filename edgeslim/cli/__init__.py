@@ -20,22 +20,11 @@ _usage_error: type[Exception] = typer.BadParameter.__bases__[0]
 _click_exception: type[Exception] = _usage_error.__bases__[0]
 
 VERBS = (
-    "doctor",
-    "plan",
-    "slim",
-    "export",
-    "build",
-    "classify",
-    "watch",
-    "check",
-    "bench",
-    "diff",
-    "apply",
-    "train",
-    "demo",
+    *("doctor", "plan", "slim", "export", "build", "classify", "watch", "check"),
+    *("bench", "calibrate", "diff", "apply", "train", "demo"),
 )
 """In the order of a mission. Each is a function in the module of its name."""
-_ON_BOARD = ("doctor", "build", "classify", "watch", "check", "bench", "apply")
+_ON_BOARD = ("doctor", "build", "classify", "watch", "check", "bench", "calibrate", "apply")
 
 
 def _version(value: bool) -> None:

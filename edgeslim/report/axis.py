@@ -63,10 +63,13 @@ class Labels:
         self.taken.append((x - radius, y - radius, x + radius, y + radius))
 
     def place(
-        self, x: float, y: float, text: str, *, px: float = 11, away: float = 9
+        self, x: float, y: float, text: str, *, always: bool = False, px: float = 11, away: float = 9
     ) -> tuple[float, float, str] | None:
-        """A free place beside a point for the baseline of a text, and its anchor; None: there is none."""
-        wide = len(text) * px * 0.57
+        """The best place beside a point for the baseline of a text, and its anchor.
+
+        None: there is none that is free; with `always` it is then the one that covers the least.
+        """
+        wide, found = len(text) * px * 0.57, []
         for anchor, dx, dy in (
             ("start", away, px * 0.35),
             ("end", -away, px * 0.35),
@@ -81,11 +84,15 @@ class Labels:
         ):
             left = x + dx - {"start": 0, "end": wide, "middle": wide / 2}[anchor]
             box = (left, y + dy - px * 0.8, left + wide, y + dy + px * 0.2)
-            inside = box[0] >= self.left and box[1] >= self.top and box[2] <= self.right and box[3] <= self.bottom
-            if inside and not any(_overlap(box, other) for other in self.taken):
-                self.taken.append(box)
-                return x + dx, y + dy, anchor
-        return None
+            if box[0] >= self.left and box[1] >= self.top and box[2] <= self.right and box[3] <= self.bottom:
+                found.append((sum(_overlap(box, other) for other in self.taken), (x + dx, y + dy, anchor), box))
+        if not found:
+            return None
+        covered, place, box = min(found, key=lambda one: one[0])
+        if covered and not always:
+            return None
+        self.taken.append(box)
+        return place
 
 
 def _overlap(one: tuple[float, float, float, float], other: tuple[float, float, float, float]) -> bool:

@@ -7,19 +7,18 @@ run or load anything.
 from __future__ import annotations
 
 import re
-from collections.abc import Collection, Iterable, Iterator, Sequence
-from dataclasses import fields, is_dataclass
+from collections.abc import Collection, Iterable, Sequence
 from html import escape
 from pathlib import Path
-from typing import Any
 
 from edgeslim import __version__
 from edgeslim.budget import KINDS, miss_text, short_text
+from edgeslim.call_time import MEASURED
 from edgeslim.device import Device
-from edgeslim.figure import Figure
 from edgeslim.plan import Plan, Step
 from edgeslim.report.pareto import MARKS, costs_of, mark_of, panel, shape
 from edgeslim.report.plan import budget_rows, chosen_facts, head_facts, why_not
+from edgeslim.report.sources import sources_of
 from edgeslim.report.tables import number
 from edgeslim.whole import Kind, write_whole
 
@@ -87,8 +86,8 @@ def page(plan: Plan, device: Device | None = None) -> str:
 <h2>Sources</h2>
 {_sources(plan, device)}
 </main>
-<footer>edgeslim {__version__}. FLOP and parameters are exact; the rest are estimates from the cards.
-Check on the device by <code>edgeslim bench</code>.</footer>
+<footer>edgeslim {__version__}. FLOP and parameters are exact; the rest are estimates from the cards, but for
+what is marked as measured. Check on the device by <code>edgeslim bench</code>.</footer>
 </body>
 </html>
 """
@@ -133,10 +132,11 @@ def verdict(plan: Plan) -> tuple[str, str]:
 def _figures(plan: Plan) -> str:
     """What a reader looks for first."""
     e = plan.chosen
+    timed = ", measured" if e.latency_basis == MEASURED else ""
     rows = [
         (
             f"{number(e.latency_ms)} <small>ms</small>",
-            f"a tile; {number(e.latency_low_ms)} to {number(e.latency_high_ms)}",
+            f"a tile{timed}; {number(e.latency_low_ms)} to {number(e.latency_high_ms)}",
         ),
         (f"{number(e.memory.total_mib)} <small>MiB</small>", "memory of the process"),
         ("<small>not measured</small>" if e.score is None else f"{e.score:.3f}", _metric(e.score_basis)),
@@ -164,21 +164,22 @@ def _chart(plan: Plan) -> str:
     items = [
         _sample(f'<g class="{kind}">{shape(kind, 11, 7)}</g>', text) for kind, text in MARKS.items() if kind in present
     ]
-    drawn = costs_of(plan)
-    limited = any(cost.limit is not None for cost in drawn) or plan.budget.min_score is not None
-    if limited:
+    panels = "".join(panel(plan, cost) for cost in costs_of(plan))
+    if 'class="limit"' in panels:
         items.append(_sample('<path class="limit" d="M0 7H22"/>', "a budget; beyond it, shaded"))
     items.append(_sample('<g class="chosen"><path class="band" d="M1 7H21M1 3v8M21 3v8"/></g>', "error band"))
-    if sum(step.estimate.score is not None for step in plan.steps) > 1:
+    if 'class="front"' in panels:
         items.append(_sample('<path class="front" d="M0 11L9 5L22 3"/>', "no step scores more at less cost"))
     notes = ["A budget is held against the upper end of a band."]
     if any(not step.estimate.aligned for step in plan.steps):
         sizes = f"{plan.multiples[0]} (head_dim) and {plan.multiples[1]} (FFN)"
         notes.append(f"Small marks are unaligned steps: no multiples of {sizes}.")
+    if any(step.estimate.latency_basis == MEASURED for step in plan.steps):
+        notes.append("Filled marks, and bold crosses, are latencies that were measured on this board.")
     if any(step.estimate.score is None for step in plan.steps):
         notes.append("Steps whose score nobody measured stand apart, by their width; nothing is interpolated.")
     return (
-        f'<figure><div class="panels">{"".join(panel(plan, cost) for cost in drawn)}</div>'
+        f'<figure><div class="panels">{panels}</div>'
         f'<ul class="legend">{"".join(items)}</ul><figcaption>{" ".join(notes)}</figcaption></figure>'
     )
 
@@ -228,9 +229,13 @@ def _steps(plan: Plan) -> str:
         *(["score"] if scored else []),
     ]
     rows = [_step(plan, step, scored) for step in plan.steps]
-    return _table("All width steps, widest first", (*titles, "outcome"), range(len(titles)), rows) + (
-        '<p class="note">* unaligned</p>' if any(not step.estimate.aligned for step in plan.steps) else ""
-    )
+    marks = []
+    if any(not step.estimate.aligned for step in plan.steps):
+        marks.append("* unaligned")
+    if any(step.estimate.latency_basis == MEASURED for step in plan.steps):
+        marks.append("† measured on this board")
+    note = f'<p class="note">{"; ".join(marks)}</p>' if marks else ""
+    return _table("All width steps, widest first", (*titles, "outcome"), range(len(titles)), rows) + note
 
 
 def _step(plan: Plan, step: Step, scored: bool) -> str:
@@ -241,7 +246,8 @@ def _step(plan: Plan, step: Step, scored: bool) -> str:
         number(e.gflop),
         number(e.parameters / 1e6),
         number(e.memory.total_mib),
-        f"{number(e.latency_ms)} ({number(e.latency_low_ms)} to {number(e.latency_high_ms)})",
+        f"{number(e.latency_ms)}{'†' if e.latency_basis == MEASURED else ''} "
+        f"({number(e.latency_low_ms)} to {number(e.latency_high_ms)})",
         *([("not measured" if e.score is None else f"{e.score:.3f}")] if scored else []),
     ]
     if mark == "chosen":
@@ -271,9 +277,8 @@ def _sources(plan: Plan, device: Device | None) -> str:
     parts = [_facts(rows)]
     if device is not None and device.id == plan.device:
         found = [
-            f'<tr><th scope="row">{escape(name)}</th><td class="n">{figure.value:,.6g}</td>'
-            f"<td>{_linked(figure.source)}</td></tr>"
-            for name, figure in _rests_on(plan, device)
+            f'<tr><th scope="row">{escape(name)}</th><td class="n">{escape(value)}</td><td>{_linked(source)}</td></tr>'
+            for name, value, source in sources_of(plan, device)
         ]
         parts.append(_table(f"Figures of device card {plan.device}", ("figure", "value", "source"), (1,), found))
     return "\n".join(parts)
@@ -284,34 +289,6 @@ _BASES = {
     "related": "related: from other networks or chips",
     "assumed": "assumed",
 }
-
-
-def _rests_on(plan: Plan, device: Device) -> Iterator[tuple[str, Figure]]:
-    """Figures of the card at the plan's power mode: of the board, of the plan's runtime and of the unit it runs on."""
-    planned = device.in_mode(plan.power_mode)[0]
-    unit = next((runtime.unit for runtime in planned.runtime if runtime.id == plan.runtime), "")
-    left_out = {f"unit {one.id}" for one in planned.unit if one.id != unit}
-    left_out |= {f"runtime {one.id}" for one in planned.runtime if one.id != plan.runtime}
-    left_out |= {f"power_mode {one.id}" for one in planned.power_mode if one.id != plan.power_mode}
-    for name, figure in _walk(planned, ""):
-        if not any(name.startswith(f"{start}: ") for start in left_out):
-            yield name, figure
-
-
-def _walk(value: Any, name: str) -> Iterator[tuple[str, Figure]]:
-    """Every figure of a card, named as in it."""
-    if isinstance(value, Figure):
-        yield name, value
-    elif is_dataclass(value):
-        for field in fields(value):
-            joined = f"{name}: {field.name}" if " " in name else f"{name}.{field.name}".lstrip(".")
-            yield from _walk(getattr(value, field.name), joined)
-    elif isinstance(value, dict):
-        for key, item in value.items():
-            yield from _walk(item, f"{name}.{key}")
-    elif isinstance(value, tuple):
-        for item in value:
-            yield from _walk(item, f"{name} {getattr(item, 'id', '')}".strip())
 
 
 def _table(caption: str, titles: Sequence[str], numbers: Collection[int], rows: list[str]) -> str:

@@ -11,6 +11,7 @@ from dataclasses import dataclass
 from html import escape
 
 from edgeslim.budget import KINDS, Limit, short_text
+from edgeslim.call_time import MEASURED
 from edgeslim.estimate import Estimate
 from edgeslim.plan import Plan, Step
 from edgeslim.report.axis import Axis, Labels, axis_for
@@ -23,6 +24,8 @@ _GAP = 26
 _NEAR = 0.6
 """A limit within so many spans of the drawn values is drawn, too; one further away is told at the edge."""
 
+_DENSE = 24
+"""Steps in a lane from which their bands are drawn lightly, lest they make one area."""
 MARKS = {
     "chosen": "chosen",
     "nearest": "the nearest, over a budget",
@@ -114,11 +117,13 @@ class _Panel:
         scores = [e.score for step, _ in known if (e := step.estimate).score is not None]
         unknown = len(known) - len(scores)
         bottom = HEIGHT - _BOTTOM
-        split = bottom if not unknown else _TOP - _GAP if not scores else round(_TOP + 0.55 * (bottom - _TOP))
+        shared = _TOP + (0.42 if unknown > len(scores) else 0.58) * (bottom - _TOP)
+        split = bottom if not unknown else round(shared) if scores else _TOP - _GAP
         least = plan.budget.min_score
         drawn = [*scores, *([least.value] if least is not None else [])]
         self.y = axis_for(drawn, split, _TOP) if scores else None
         self.lane = Axis(0.0, 1.06, bottom, split + _GAP) if unknown else None
+        self.dense = unknown > _DENSE
         self.labels = Labels(_LEFT, _TOP - 8, WIDTH, HEIGHT - _BOTTOM)
 
     def svg(self) -> str:
@@ -204,8 +209,9 @@ class _Panel:
             x, y, size = self.x.at(band[1]), self._y(e), 1.0 if e.aligned else 0.6
             self.labels.block(x, y, 4)
             whisker = self._whisker(band, y, ends=kind in ("chosen", "nearest"))
+            timed = " measured" if self.cost.budget == "latency_ms" and e.latency_basis == MEASURED else ""
             parts.append(
-                f'<g class="{kind}"><title>{escape(_tip(step, self.cost, band))}</title>{whisker}'
+                f'<g class="{kind}{timed}"><title>{escape(_tip(step, self.cost, band))}</title>{whisker}'
                 f"{shape(kind, x, y, size)}</g>"
             )
         return parts
@@ -222,7 +228,7 @@ class _Panel:
         limit = self.cost.limit
         if limit is not None and band[2] > limit:
             start = max(left, self.x.at(max(limit, self.x.low)))
-            drawn += f'<path class="over" d="M{start:.1f} {y:.1f}H{right:.1f}"/>'
+            drawn += f'<path class="over{" dense" if self.dense else ""}" d="M{start:.1f} {y:.1f}H{right:.1f}"/>'
         return drawn
 
     def _names(self) -> list[str]:
@@ -238,7 +244,7 @@ class _Panel:
             named.add(e.width_multiplier)
             mark = mark_of(self.plan, step)
             text = f"{e.width_multiplier:.4g}" + (f" {mark}" if mark in ("chosen", "nearest") else "")
-            place = self.labels.place(self.x.at(band[1]), self._y(e), text)
+            place = self.labels.place(self.x.at(band[1]), self._y(e), text, always=mark in ("chosen", "nearest"))
             if place is not None:
                 parts.append(_text(*place[:2], text, f"name {mark}", place[2]))
         return parts
@@ -283,7 +289,8 @@ def _tip(step: Step, cost: Cost, band: tuple[float, float, float]) -> str:
     score = "score not measured" if e.score is None else f"score {e.score:.3f}"
     aligned = "" if e.aligned or step.verdict == "unaligned" else ", unaligned"
     outcome = f"over budget: {', '.join(map(short_text, step.misses))}" if step.misses else step.verdict
-    return f"width {e.width_multiplier:.4g}: {number(band[1])} {unit}{within}, {score}{aligned}; {outcome}"
+    timed = ", measured" if cost.budget == "latency_ms" and e.latency_basis == MEASURED else ""
+    return f"width {e.width_multiplier:.4g}: {number(band[1])} {unit}{within}{timed}, {score}{aligned}; {outcome}"
 
 
 def _small(title: str) -> str:

@@ -18,6 +18,7 @@ from types import NoneType, UnionType
 from typing import Any, Union, get_args, get_origin, get_type_hints
 
 from edgeslim.budget import KINDS, OBJECTIVES
+from edgeslim.call_time import ESTIMATED, MEASURED, RESCALED
 from edgeslim.plan import KEY, SCHEMA, Plan
 from edgeslim.shelf import shelf_folder
 from edgeslim.units import ARITHMETIC
@@ -32,6 +33,7 @@ CHOICES: dict[tuple[str, str], dict[str, Any]] = {
     ("Plan", "precision"): {"enum": list(ARITHMETIC)},
     ("Tried", "precision"): {"enum": list(ARITHMETIC)},
     ("Estimate", "bound"): {"enum": ["compute", "bandwidth", "overhead"]},
+    ("Estimate", "latency_basis"): {"enum": [MEASURED, RESCALED, ESTIMATED]},
 }
 """Class and field -> what its type does not say."""
 

@@ -18,6 +18,7 @@ from edgeslim.cli import main
 from edgeslim.device import device_names, take_device
 from edgeslim.durations import Scene
 from edgeslim.errors import EdgeslimError, InputError
+from edgeslim.measurement import Measurement
 from edgeslim.plan import Plan, Tried
 from edgeslim.profile import take_profile
 from edgeslim.report.page import page, verdict, write_page
@@ -96,6 +97,7 @@ PLANS = {
             "artifact_mb": 4.0,
         },
     ),
+    "few-scores": ("jetson-orin-nano-8gb", "prithvi-2-300", {"latency_ms": 15.0}),
     "whole": ("jetson-orin-nano-8gb", "vit-s-16", {"latency_ms": 100.0}),
     "nothing-fits": ("raspberry-pi-4b-4gb", "eurosat-rgb", {"latency_ms": 1.0}),
     "best-score-in-batches": (
@@ -138,7 +140,8 @@ def test_every_step_is_in_every_panel_as_what_became_of_it(name: str) -> None:
         assert Counter(re.findall(r'<g class="([\w-]+)"><title>', panel)) == wanted
         assert set(wanted) <= set(MARKS)
         assert panel.count('class="limit"') <= 2
-        drawn_over = panel.count('class="over"')
+        assert re.search(r">[\d.]+ (chosen|nearest)</text>", panel)
+        drawn_over = len(re.findall(r'class="over( dense)?"', panel))
         over = sum(any(m.budget == cost.budget for m in s.misses) for s in plan.steps)
         whiskers = cost.budget in ("latency_ms", "startup_s", "deadline_s")
         assert drawn_over == (over if whiskers else 0)
@@ -167,17 +170,17 @@ def test_the_page_needs_nothing_and_is_told_in_words(name: str) -> None:
     assert reader.tags["desc"] == len(costs_of(plan))
 
 
-def test_a_page_of_every_board_and_encoder() -> None:
+def test_a_page_of_every_board_and_of_every_encoder() -> None:
+    encoders = [path.stem for path in card_paths("profiles")]
     pages = 0
-    for device in device_names():
-        for path in card_paths("profiles"):
-            try:
-                plan = planned(device, path.stem)
-            except EdgeslimError:  # a board that nothing is known of
-                continue
-            read(page(plan, take_device(device)))
-            pages += 1
-    assert pages >= 12
+    for device, encoder in [*((name, "eurosat-rgb") for name in device_names()), *(("rpi5", one) for one in encoders)]:
+        try:
+            plan = planned(device, encoder)
+        except EdgeslimError:  # a board that nothing is known of
+            continue
+        read(page(plan, take_device(device)))
+        pages += 1
+    assert pages >= len(encoders) + 4
 
 
 HOSTILE = "\"'><script>alert(1)</script><svg onload=alert(2)>&amp;\x00</style></title>"
@@ -228,6 +231,26 @@ def test_figures_of_the_card_are_listed_with_their_source() -> None:
     assert "runtime onnxruntime-cpu" not in text
     assert "unit cpu" not in text
     assert "Figures of device card" not in page(made("whole"), take_device("rpi4"))
+
+
+def test_what_was_measured_is_marked() -> None:
+    board = take_device("rpi4")
+    embedded = take_profile("eurosat-rgb")
+    gflop = {s.estimate.width_multiplier: s.estimate.gflop for s in planned("rpi4").steps}
+    rows = tuple(
+        Measurement(
+            "eurosat-rgb", width, gflop[width], "onnxruntime-cpu", "fp32", "default", 1, 1, ms, 1.1 * ms, "a test"
+        )
+        for width, ms in ((1.0, 12.0), (0.5, 8.0))
+    )
+    plan = make_plan(embedded, replace(board, measurement=rows), take_target("onnx"), Ask(latency_ms=10))
+    text = page(plan, replace(board, measurement=rows))
+    latency, memory = re.findall(r'<svg viewBox="0 0 \d{3} \d{3}".*?</svg>', text)
+    assert len(re.findall(r'<g class="\w+ measured">', latency)) == 2
+    assert "measured" not in re.sub(r"score not measured", "", memory)
+    assert text.count("†") == 3  # in both rows, and what it means
+    assert "measured ms a tile: width 0.5, batch 1, 1 at a time" in text
+    assert "†" not in page(made("scores"), board)
 
 
 def test_another_page_is_replaced_and_any_other_file_kept(tmp_path: Path) -> None:
