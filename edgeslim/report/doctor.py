@@ -54,7 +54,8 @@ def nearest_text(found: Diagnosis) -> str:
     near = found.nearest
     if near.same:
         return f"{near.card}: {near.why}"
-    return f"none: {near.why}; make one by `edgeslim calibrate`"
+    start = f" --device {near.card}" if near.card else ""
+    return f"none: {near.why}; make one by `edgeslim calibrate{start}`"
 
 
 def _advice(advice: tuple[str, ...]) -> Iterator[tuple[str, str]]:

@@ -80,7 +80,9 @@ def libraries(limit_s: float = LIMIT_S, program: str = _PROGRAM) -> tuple[Librar
 
 
 def _start(program: str, *arguments: str) -> subprocess.Popen[bytes] | None:
-    environment = {**os.environ, "OPENBLAS_NUM_THREADS": "1", "PYTHONWARNINGS": "ignore"}
+    # Statistics of use (ONNX Runtime 1.29 and later) would write to the home folder and look for a network.
+    quiet = {"ORT_DISABLE_TELEMETRY": "1", "OPENBLAS_NUM_THREADS": "1", "PYTHONWARNINGS": "ignore"}
+    environment = {**os.environ, **quiet}
     try:
         return subprocess.Popen(
             (sys.executable, "-c", program, *arguments),

@@ -19,6 +19,7 @@ from hypothesis import strategies as st
 from rich.console import Console
 
 from edgeslim.cli import main
+from edgeslim.device import Device, device_names, take_device
 from edgeslim.errors import InputError
 from edgeslim.onboard.doctor.diagnosis import Diagnosis, diagnose
 from edgeslim.onboard.doctor.libraries import RUNTIMES, Library, libraries
@@ -148,6 +149,24 @@ def test_of_cards_of_one_model_the_one_of_its_memory(tmp_path: Path) -> None:
     assert (
         found(machines.JETSON_ORIN_NANO, tmp_path / "m", cards=tmp_path / "own").nearest.card == "jetson-orin-nano-8gb"
     )
+
+
+MODELS = [(card, model) for name in device_names() for card in [take_device(name)] for model in card.models]
+
+
+@pytest.mark.parametrize(("card", "model"), MODELS, ids=lambda value: getattr(value, "id", value))
+def test_every_card_is_found_by_its_models(card: Device, model: str, tmp_path: Path) -> None:
+    total = card.memory.total_mib.value
+    memory = {"proc/meminfo": f"MemTotal: {total * 0.95 * 1024:.0f} kB\n"}
+    for text in (model, f"{model} Rev 1.1", f"{model.upper()} Developer Kit"):
+        it = found({"proc/device-tree/model": text, **memory}, tmp_path)
+        assert (it.nearest.card, it.nearest.same) == (card.id, True)
+    assert not found({"proc/device-tree/model": f"{model}XY"}, tmp_path).nearest.same
+    assert not found({"proc/device-tree/model": f"Another {model}"}, tmp_path).nearest.same
+
+
+def test_the_boards_of_the_readme_have_models() -> None:
+    assert {card.id for card, _ in MODELS} >= {"raspberry-pi-4b-4gb", "raspberry-pi-5-8gb", "jetson-orin-nano-8gb"}
 
 
 def test_a_damaged_card_is_told_without_its_folder(tmp_path: Path) -> None:
