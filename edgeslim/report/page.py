@@ -15,8 +15,9 @@ from edgeslim import __version__
 from edgeslim.budget import KINDS, miss_text, short_text
 from edgeslim.call_time import MEASURED
 from edgeslim.device import Device
+from edgeslim.estimate import Estimate
 from edgeslim.plan import Plan, Step
-from edgeslim.report.pareto import MARKS, costs_of, mark_of, panel, shape
+from edgeslim.report.pareto import MARKS, costs_of, mark_of, panel, score_text, shape
 from edgeslim.report.plan import budget_rows, chosen_facts, head_facts, why_not
 from edgeslim.report.sources import sources_of
 from edgeslim.report.tables import number
@@ -139,7 +140,7 @@ def _figures(plan: Plan) -> str:
             f"a tile{timed}; {number(e.latency_low_ms)} to {number(e.latency_high_ms)}",
         ),
         (f"{number(e.memory.total_mib)} <small>MiB</small>", "memory of the process"),
-        ("<small>not measured</small>" if e.score is None else f"{e.score:.3f}", _metric(e.score_basis)),
+        ("<small>not measured</small>" if e.score is None else f"{e.score:.3f}", _metric(e)),
         (f"{number(e.gflop)} <small>GFLOP</small>", "a tile, exact"),
     ]
     if e.scene is not None:
@@ -150,8 +151,12 @@ def _figures(plan: Plan) -> str:
     return f'<dl class="figures">{cells}</dl>'
 
 
-def _metric(basis: str | None) -> str:
-    return "score" if basis is None else f"score: {basis.partition(';')[0]}"
+def _metric(estimate: Estimate) -> str:
+    """What a score is, in few words: all of it stands among the sources."""
+    metric = (estimate.score_basis or "").partition(",")[0]
+    within = estimate.score_interval
+    interval = "" if within is None else f"; {within[0]:.3f} to {within[1]:.3f}"
+    return f"score ({metric}){interval}" if metric else "score"
 
 
 def _facts(facts: Iterable[tuple[str, str]]) -> str:
@@ -167,7 +172,8 @@ def _chart(plan: Plan) -> str:
     panels = "".join(panel(plan, cost) for cost in costs_of(plan))
     if 'class="limit"' in panels:
         items.append(_sample('<path class="limit" d="M0 7H22"/>', "a budget; beyond it, shaded"))
-    items.append(_sample('<g class="chosen"><path class="band" d="M1 7H21M1 3v8M21 3v8"/></g>', "error band"))
+    band = "error band; of a score, its 95 % interval" if "band interval" in panels else "error band"
+    items.append(_sample('<g class="chosen"><path class="band" d="M1 7H21M1 3v8M21 3v8"/></g>', band))
     if 'class="front"' in panels:
         items.append(_sample('<path class="front" d="M0 11L9 5L22 3"/>', "no step scores more at less cost"))
     notes = ["A budget is held against the upper end of a band."]
@@ -248,7 +254,7 @@ def _step(plan: Plan, step: Step, scored: bool) -> str:
         number(e.memory.total_mib),
         f"{number(e.latency_ms)}{'†' if e.latency_basis == MEASURED else ''} "
         f"({number(e.latency_low_ms)} to {number(e.latency_high_ms)})",
-        *([("not measured" if e.score is None else f"{e.score:.3f}")] if scored else []),
+        *([score_text(e)] if scored else []),
     ]
     if mark == "chosen":
         outcome = "chosen"

@@ -120,7 +120,7 @@ class _Panel:
         shared = _TOP + (0.42 if unknown > len(scores) else 0.58) * (bottom - _TOP)
         split = bottom if not unknown else round(shared) if scores else _TOP - _GAP
         least = plan.budget.min_score
-        drawn = [*scores, *([least.value] if least is not None else [])]
+        drawn = [*scores, *(plan.chosen.score_interval or ()), *([least.value] if least is not None else [])]
         self.y = axis_for(drawn, split, _TOP) if scores else None
         self.lane = Axis(0.0, 1.06, bottom, split + _GAP) if unknown else None
         self.dense = unknown > _DENSE
@@ -208,7 +208,8 @@ class _Panel:
             e, kind = step.estimate, mark_of(self.plan, step)
             x, y, size = self.x.at(band[1]), self._y(e), 1.0 if e.aligned else 0.6
             self.labels.block(x, y, 4)
-            whisker = self._whisker(band, y, ends=kind in ("chosen", "nearest"))
+            named = kind in ("chosen", "nearest")
+            whisker = self._whisker(band, y, ends=named) + (self._interval(e, x) if named else "")
             timed = " measured" if self.cost.budget == "latency_ms" and e.latency_basis == MEASURED else ""
             parts.append(
                 f'<g class="{kind}{timed}"><title>{escape(_tip(step, self.cost, band))}</title>{whisker}'
@@ -230,6 +231,16 @@ class _Panel:
             start = max(left, self.x.at(max(limit, self.x.low)))
             drawn += f'<path class="over{" dense" if self.dense else ""}" d="M{start:.1f} {y:.1f}H{right:.1f}"/>'
         return drawn
+
+    def _interval(self, estimate: Estimate, x: float) -> str:
+        """The interval of a score: of the chosen step only, as all of them together would hide everything."""
+        if estimate.score_interval is None or self.y is None:
+            return ""
+        low, high = (self.y.at(score) for score in estimate.score_interval)
+        self.labels.taken.append((x - 3, high, x + 3, low))
+        return (
+            f'<path class="band" d="M{x:.1f} {low:.1f}V{high:.1f}M{x - 4:.1f} {low:.1f}h8M{x - 4:.1f} {high:.1f}h8"/>'
+        )
 
     def _names(self) -> list[str]:
         """The chosen step, the full one, the next wider aligned one and the narrowest, named where there is room."""
@@ -286,11 +297,19 @@ def _rect(x: float, y: float, width: float, height: float) -> str:
 def _tip(step: Step, cost: Cost, band: tuple[float, float, float]) -> str:
     e, unit = step.estimate, KINDS[cost.budget].unit
     within = f" ({number(band[0])} to {number(band[2])})" if band[0] < band[2] else ""
-    score = "score not measured" if e.score is None else f"score {e.score:.3f}"
+    score = "score not measured" if e.score is None else f"score {score_text(e)}"
     aligned = "" if e.aligned or step.verdict == "unaligned" else ", unaligned"
     outcome = f"over budget: {', '.join(map(short_text, step.misses))}" if step.misses else step.verdict
     timed = ", measured" if cost.budget == "latency_ms" and e.latency_basis == MEASURED else ""
     return f"width {e.width_multiplier:.4g}: {number(band[1])} {unit}{within}{timed}, {score}{aligned}; {outcome}"
+
+
+def score_text(estimate: Estimate) -> str:
+    """A score with its interval, where there is one."""
+    if estimate.score is None:
+        return "not measured"
+    within = estimate.score_interval
+    return f"{estimate.score:.3f}" + ("" if within is None else f" ({within[0]:.3f} to {within[1]:.3f})")
 
 
 def _small(title: str) -> str:

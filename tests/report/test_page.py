@@ -140,6 +140,7 @@ def test_every_step_is_in_every_panel_as_what_became_of_it(name: str) -> None:
         assert Counter(re.findall(r'<g class="([\w-]+)"><title>', panel)) == wanted
         assert set(wanted) <= set(MARKS)
         assert panel.count('class="limit"') <= 2
+        assert panel.count("band interval") == (plan.chosen.score_interval is not None)
         assert re.search(r">[\d.]+ (chosen|nearest)</text>", panel)
         drawn_over = len(re.findall(r'class="over( dense)?"', panel))
         over = sum(any(m.budget == cost.budget for m in s.misses) for s in plan.steps)
