@@ -238,9 +238,8 @@ class _Panel:
             return ""
         low, high = (self.y.at(score) for score in estimate.score_interval)
         self.labels.taken.append((x - 3, high, x + 3, low))
-        return (
-            f'<path class="band" d="M{x:.1f} {low:.1f}V{high:.1f}M{x - 4:.1f} {low:.1f}h8M{x - 4:.1f} {high:.1f}h8"/>'
-        )
+        ends = f"M{x - 4:.1f} {low:.1f}h8M{x - 4:.1f} {high:.1f}h8"
+        return f'<path class="band interval" d="M{x:.1f} {low:.1f}V{high:.1f}{ends}"/>'
 
     def _names(self) -> list[str]:
         """The chosen step, the full one, the next wider aligned one and the narrowest, named where there is room."""
