@@ -7,9 +7,10 @@ from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, replace
 
 from edgeslim.budget import KINDS, NOTHING_ASKED, Ask, Budget, Miss, budget_of, miss_text, short_text
-from edgeslim.device import Device, PowerMode
+from edgeslim.device import Device
+from edgeslim.device_card import PowerMode
 from edgeslim.durations import startup_lacks
-from edgeslim.errors import InputError, NothingFits, UsageError
+from edgeslim.errors import CardLacks, NothingFits, UsageError
 from edgeslim.estimate import Estimate, estimate
 from edgeslim.plan import METHOD, Plan, Step, Tried
 from edgeslim.profile import Profile
@@ -54,11 +55,13 @@ def make_plan(profile: Profile, device: Device, targets: Target | Sequence[Targe
     _require_power(device, mode, ask)
     unknown = {way: why for way in ways if (why := _unknown(planned, way, ask)) is not None}
     if len(unknown) == len(ways):
-        raise InputError(unknown[ways[0]][1])
+        raise unknown[ways[0]][1]
     tried = _try(profile, planned, mode, [way for way in ways if way not in unknown], ask)
     fitting = [found for held in tried for found in held.fitting]
     if not fitting:
-        raise NothingFits(_nearest_miss(profile, device, mode, tried))
+        misses = _nearest(pair for held in tried for pair in held.steps)[1]
+        text = ", ".join(map(short_text, misses))
+        raise NothingFits(_nearest_miss(profile, device, mode, tried), text, _furthest(misses))
     best = _best(fitting, ask.objective)
     if best is None:
         measured = ", ".join(f"{found.width_multiplier:.3g}" for found, _ in tried[0].steps if found.score is not None)
@@ -92,6 +95,7 @@ def make_plan(profile: Profile, device: Device, targets: Target | Sequence[Targe
         uplink_kb_day=ask.uplink_kb_day,
         scene=ask.scene,
         objective=ask.objective,
+        unverified=_unverified(planned, taken.way),
         tried=tuple(Tried(way.target.id, way.runtime.id, way.precision, others[way]) for way in ways if way in others),
     )
 
@@ -110,19 +114,22 @@ def _try(profile: Profile, device: Device, mode: PowerMode, ways: list[Way], ask
     return tried
 
 
-def _unknown(device: Device, way: Way, ask: Ask) -> tuple[str, str] | None:
+def _unknown(device: Device, way: Way, ask: Ask) -> tuple[str, CardLacks] | None:
     """What is to be limited but cannot be known in a way, and that as a refusal; None where all is known."""
     flag = "--startup-s" if ask.startup_s is not None else "--scene" if ask.scene is not None else None
     if flag is not None and (lacks := startup_lacks(device, way.runtime)):
-        return "start-up not known", (
+        return "start-up not known", CardLacks(
             f"{flag}: the start-up of {device.id} is not known, its card has no {', no '.join(lacks)}; add that "
-            f"to a card of your own (--cards), or leave {flag} out"
+            f"to a card of your own (--cards), or leave {flag} out",
+            lacks,
         )
     limited = [name for name in ("artifact_mb", "uplink_kb_day") if getattr(ask, name) is not None]
     if limited and way.precision not in (way.target.graph_kb or {}):
-        return "size of its artifact not known", (
+        key = f"graph_kb.{way.precision}"
+        return "size of its artifact not known", CardLacks(
             f"--{limited[0].replace('_', '-')}: the size of an artifact is not known, export card {way.target.id} has "
-            f"no graph_kb.{way.precision}; add it to a card of your own (--cards), or leave the flag out"
+            f"no {key}; add it to a card of your own (--cards), or leave the flag out",
+            (f"{key} (of export card {way.target.id})",),
         )
     return None
 
@@ -147,13 +154,20 @@ def _require_scores(profile: Profile, ask: Ask) -> None:
 
 
 def _require_power(device: Device, mode: PowerMode, ask: Ask) -> None:
-    """Raise InputError where watts or joules are to be limited on a board whose power nobody measured."""
+    """Raise CardLacks where watts or joules are to be limited on a board whose power nobody measured."""
     flag = "--max-w" if ask.max_w is not None else "--energy-j" if ask.energy_j is not None else None
     if flag is not None and mode.power_w is None:
-        raise InputError(
+        raise CardLacks(
             f"{flag}: device card {device.id}: power_mode {mode.id}: power_w: found nothing, expected watts that were "
-            f"measured; add them to a card of your own (--cards), or leave {flag} out"
+            f"measured; add them to a card of your own (--cards), or leave {flag} out",
+            (f"power_w of power_mode {mode.id}",),
         )
+
+
+def _unverified(device: Device, way: Way) -> str | None:
+    """Why nothing should be planned on the way's unit unasked; None: there is no reason."""
+    refused = device.unit_of(way.runtime).refused
+    return None if refused is None else f"{refused.reason} ({refused.source})"
 
 
 def _usable(fitting: Iterable[Estimate]) -> list[Estimate]:
@@ -195,7 +209,11 @@ def _verdict(estimate: Estimate, misses: tuple[Miss, ...], chosen: Estimate) -> 
 
 def _nearest(steps: Iterable[tuple[Estimate, tuple[Miss, ...]]]) -> tuple[Estimate, tuple[Miss, ...]]:
     """The step whose largest miss is the smallest."""
-    return min(steps, key=lambda pair: max((math.inf if m.over is None else m.over for m in pair[1]), default=0.0))
+    return min(steps, key=lambda pair: _furthest(pair[1]))
+
+
+def _furthest(misses: Iterable[Miss]) -> float:
+    return max((math.inf if miss.over is None else miss.over for miss in misses), default=0.0)
 
 
 def _nearest_miss(profile: Profile, device: Device, mode: PowerMode, tried: list[_Held]) -> str:

@@ -5,7 +5,8 @@ from pathlib import Path
 
 import pytest
 
-from edgeslim.device import Device, device_names, load_device, take_device
+from edgeslim.device import Device, load_device, take_device
+from edgeslim.device_card import all_cards
 from edgeslim.durations import startup_lacks
 from edgeslim.errors import InputError, UnknownName, UsageError
 from edgeslim.figure import Figure
@@ -36,7 +37,7 @@ def figures(value: object) -> Iterator[Figure]:
 
 
 def test_the_boards_of_this_version_are_there() -> None:
-    assert set(device_names()) >= NEEDED
+    assert {card.id for card in all_cards()} >= NEEDED
 
 
 @pytest.mark.parametrize("path", card_paths("devices"), ids=lambda path: path.stem)

@@ -19,8 +19,22 @@ from edgeslim.errors import EdgeslimError, shown
 _usage_error: type[Exception] = typer.BadParameter.__bases__[0]
 _click_exception: type[Exception] = _usage_error.__bases__[0]
 
-VERBS = ("plan", "slim", "export", "build", "classify", "watch", "check", "bench", "diff", "apply", "train", "demo")
-"""In the order of a mission. Each is a function in the module of its name."""
+VERBS = (
+    "devices",
+    "plan",
+    "slim",
+    "export",
+    "build",
+    "classify",
+    "watch",
+    "check",
+    "bench",
+    "diff",
+    "apply",
+    "train",
+    "demo",
+)
+"""In the order of a mission. Each is a function, or an app of several, in the module of its name."""
 _ON_BOARD = ("build", "classify", "watch", "check", "bench", "apply")
 
 
@@ -55,7 +69,11 @@ def app_for(argv: Sequence[str]) -> typer.Typer:
     )
     app.callback()(_root)
     for verb in (asked,) if asked in VERBS else VERBS:
-        app.command()(getattr(import_module(f"edgeslim.cli.{verb}"), str(verb)))
+        found = getattr(import_module(f"edgeslim.cli.{verb}"), str(verb))
+        if isinstance(found, typer.Typer):
+            app.add_typer(found, name=verb)
+        else:
+            app.command()(found)
     return app
 
 
