@@ -12,7 +12,7 @@ from rich.text import Text
 
 from edgeslim.device_card import DeviceCard, Unit
 from edgeslim.figure import Figure
-from edgeslim.report.tables import grid, number, titled_table
+from edgeslim.report.tables import grid, number
 from edgeslim.runtime_figures import RuntimeFigures
 
 UNKNOWN = "–"
@@ -37,19 +37,18 @@ def to_dict(card: DeviceCard) -> dict[str, Any]:
 
 def print_cards(cards: Sequence[DeviceCard], console: Console) -> None:
     """Print one table of all boards, by family."""
-    table = titled_table("")
-    table.title = None
+    table = Table(box=None, pad_edge=False, padding=(0, 2, 0, 0))
     table.add_column("board", no_wrap=True)
     table.add_column("memory", justify="right", no_wrap=True)
     table.add_column("GB/s", justify="right", no_wrap=True)
     table.add_column("peak, GFLOP/s")
-    table.add_column("power modes")
-    table.add_column("can be planned")
+    table.add_column("power mode")
+    table.add_column("plans on", ratio=1, overflow="fold")
     family = None
     for card in cards:
         if card.family != family:
+            table.add_row(*([""] if family is not None else []), end_section=False)
             family = card.family
-            table.add_row(*([] if table.row_count == 0 else [""]), end_section=False)
             table.add_row(Text(family or "Others", style="bold"))
         table.add_row(
             card.id,
@@ -63,9 +62,10 @@ def print_cards(cards: Sequence[DeviceCard], console: Console) -> None:
     console.print()
     counts = [plannable(card)[0] for card in cards]
     console.print(
-        f"{len(cards)} boards: {counts.count('plannable')} plannable, {counts.count('lacks')} lack figures that nobody "
-        f"published, {counts.count('refused')} refused; `edgeslim devices show BOARD` says why, and where each figure "
-        "comes from"
+        f"{len(cards)} boards: {counts.count('plannable')} to plan on, {counts.count('lacks')} lack figures that "
+        f"nobody published, {counts.count('refused')} are refused; `edgeslim devices show BOARD` says why, and where "
+        "each figure comes from",
+        markup=False,
     )
 
 
@@ -76,24 +76,38 @@ def _memory(figure: Figure | None) -> str:
 
 
 def _peaks(units: Sequence[Unit]) -> Iterator[str]:
+    """A line a unit, in the precision of its highest peak."""
     for unit in units:
-        peaks = ", ".join(f"{precision} {number(figure.value)}" for precision, figure in unit.peaks.items())
-        yield f"{unit.id} {peaks or UNKNOWN}"
+        precision, figure = max(unit.peaks.items(), key=lambda pair: pair[1].value, default=("", None))
+        yield f"{unit.id} {UNKNOWN if figure is None else number(figure.value)} {precision}".rstrip()
 
 
 def _modes(card: DeviceCard) -> str:
-    others = [mode.id for mode in card.power_mode if mode.id != card.default_power_mode]
-    return ", ".join([card.default_power_mode, *others]) if others else ""
+    others = len(card.power_mode) - 1
+    return f"{card.default_power_mode} +{others}" if others else ""
 
 
 def _short(card: DeviceCard) -> str:
     word, what = plannable(card)
     if word == "refused":
-        return f"refused: {'; '.join(what)}"
+        return f"refused: {'; '.join(map(_first_words, what))}"
     if word == "lacks":
-        return f"lacks {', '.join(what)}"
-    refused = f" (refused: {', '.join(unit.id for unit in card.refused)})" if card.refused else ""
-    return f"{', '.join(what)}{refused}"
+        return f"lacks {', '.join(_key_words(what))}"
+    refused = [f"{unit.id} refused" for unit in card.refused]
+    return "; ".join([", ".join(what), *refused])
+
+
+def _key_words(keys: Sequence[str]) -> Iterator[str]:
+    """Keys without their units, those of the memory's table together: "memory (total, reserve)", "runtime"."""
+    words = {key: key.removesuffix(next((end for end in _UNITS if key.endswith(end)), "")) for key in keys}
+    memory = [word.removeprefix("memory.") for word in words.values() if word.startswith("memory.")]
+    if memory:
+        yield f"memory ({', '.join(memory)})"
+    yield from (word for word in words.values() if not word.startswith("memory."))
+
+
+def _first_words(reason: str) -> str:
+    return reason.split(";")[0]
 
 
 def print_card(card: DeviceCard, console: Console) -> None:
@@ -165,7 +179,7 @@ def _print_figures(title: str, figures: Sequence[tuple[str, Figure | None]], con
     table = Table(box=None, pad_edge=False, padding=(0, 2, 0, 0), show_header=False)
     table.add_column(no_wrap=True)
     table.add_column(justify="right", no_wrap=True)
-    table.add_column(style="dim")
+    table.add_column(style="dim", overflow="fold")
     for key, figure in figures:
         ending = next((end for end in _UNITS if key.endswith(end)), "")
         if figure is None:
