@@ -80,13 +80,13 @@ def _modes(card: DeviceCard, ask: Ask) -> list[str]:
 def _one(
     profile: Profile, card: DeviceCard, mode: str, targets_of: TargetsOf, ask: Ask, allow_unverified: bool
 ) -> Board:
-    asked = ask.power_mode and mode
     board = Board(card.id, card.name, card.family, mode, VERDICTS[0])
     try:
         device = complete(card, allow_unverified)
         if mode not in [known.id for known in card.power_mode]:
             return _refused(board, device, mode)
-        return replace(board, plan=make_plan(profile, device, targets_of(device), replace(ask, power_mode=asked)))
+        asked = replace(ask, power_mode=ask.power_mode and mode)
+        return replace(board, plan=make_plan(profile, device, targets_of(device), asked, narrower=False))
     except NothingFits as error:
         return replace(board, verdict="nothing fits", why=error.nearest, message=str(error), over=error.over)
     except CardLacks as error:

@@ -38,12 +38,20 @@ class _Held:
         return f"nothing fits, {', '.join(map(short_text, _nearest(self.steps)[1]))} at the nearest"
 
 
-def make_plan(profile: Profile, device: Device, targets: Target | Sequence[Target], ask: Ask = NOTHING_ASKED) -> Plan:
+def make_plan(
+    profile: Profile,
+    device: Device,
+    targets: Target | Sequence[Target],
+    ask: Ask = NOTHING_ASKED,
+    *,
+    narrower: bool = True,
+) -> Plan:
     """The widest aligned width step that meets every budget; an unaligned one only if no aligned one does.
 
     Of the ways to run it (edgeslim.ways; the first target's first precision is the usual one) it is the first in which
     that width fits and in which no wider one that fits is estimated to be as fast. With the objective "score" the width
-    is that of the best measured score. FLOP and memory that are not asked for come from the device's card.
+    is that of the best measured score. FLOP and memory that are not asked for come from the device's card. Without
+    `narrower` the same is chosen, but widths that can no longer matter are left out of the steps, and the other ways.
 
     Raises NothingFits naming the nearest miss, UsageError for a power mode that the device does not have, a stride
     longer than a tile or a score that was never measured, InputError if a card has no figures for a runtime of a
@@ -56,7 +64,7 @@ def make_plan(profile: Profile, device: Device, targets: Target | Sequence[Targe
     unknown = {way: why for way in ways if (why := _unknown(planned, way, ask)) is not None}
     if len(unknown) == len(ways):
         raise unknown[ways[0]][1]
-    tried = _try(profile, planned, mode, [way for way in ways if way not in unknown], ask)
+    tried = _try(profile, planned, mode, [way for way in ways if way not in unknown], ask, narrower)
     fitting = [found for held in tried for found in held.fitting]
     if not fitting:
         misses = _nearest(pair for held in tried for pair in held.steps)[1]
@@ -96,20 +104,34 @@ def make_plan(profile: Profile, device: Device, targets: Target | Sequence[Targe
         scene=ask.scene,
         objective=ask.objective,
         unverified=_unverified(planned, taken.way),
-        tried=tuple(Tried(way.target.id, way.runtime.id, way.precision, others[way]) for way in ways if way in others),
+        tried=tuple(
+            Tried(way.target.id, way.runtime.id, way.precision, others[way])
+            for way in ways
+            if narrower and way in others
+        ),
     )
 
 
-def _try(profile: Profile, device: Device, mode: PowerMode, ways: list[Way], ask: Ask) -> list[_Held]:
-    """Hold every width in every way against the budget; nothing is better than all of the encoder in an earlier way."""
+def _try(profile: Profile, device: Device, mode: PowerMode, ways: list[Way], ask: Ask, narrower: bool) -> list[_Held]:
+    """Hold every width in every way against the budget; nothing is better than all of the encoder in an earlier way.
+
+    Without `narrower` a way ends where it could only choose narrower than the widest aligned width that fits so far.
+    """
     conditions = replace(ask.conditions, power_w=None if mode.power_w is None else mode.power_w.value)
     widths = sorted(profile.architecture.width_steps(), reverse=True)
-    tried = []
+    tried, enough = [], 0.0
     for way in ways:
-        budget = budget_of(ask, device, way.runtime, way.precision)
-        found = [estimate(profile, w, device, way.runtime, way.precision, way.target, conditions) for w in widths]
-        tried.append(_Held(way, budget, tuple((e, budget.missed_by(e)) for e in found)))
-        if ask.objective == "widest" and found[0].aligned and not tried[-1].steps[0][1]:
+        budget, steps = budget_of(ask, device, way.runtime, way.precision), []
+        for width in widths:
+            if width < enough:
+                break
+            found = estimate(profile, width, device, way.runtime, way.precision, way.target, conditions)
+            steps.append((found, budget.missed_by(found)))
+            if not narrower and ask.objective == "widest" and found.aligned and not steps[-1][1]:
+                enough = width
+        tried.append(_Held(way, budget, tuple(steps)))
+        widest, misses = steps[0]
+        if ask.objective == "widest" and widest.aligned and not misses:
             break
     return tried
 

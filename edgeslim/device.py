@@ -86,7 +86,8 @@ def complete(card: DeviceCard, allow_unverified: bool = False) -> Device:
     if refused and len(refused) == len(card.unit):
         raise InputError(f"{card.id}: {refusal_text(card)}; --allow-unverified estimates it where the card has figures")
     if lacks := card.lacks(allow_unverified):
-        because = f" (not on its {', '.join(refused)}: {refusal_text(card)})" if refused else ""
+        reasons = [f"its {name} is refused: {why.reason}" for name, why in refused.items()]
+        because = f" ({', '.join(reasons)})" if refused else ""
         raise CardLacks(
             f"{card.id}: its card lacks {', '.join(lacks)}{because}: nobody published them, and none is guessed; add "
             f"them to a card of your own, DIR/devices/{card.id}.toml with --cards DIR, or have `edgeslim calibrate` "

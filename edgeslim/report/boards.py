@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
+from itertools import groupby
 
 from rich.console import Console
 from rich.table import Table
@@ -50,11 +51,11 @@ def _qualifying(rows: Sequence[tuple[Board, Plan]], ask: Ask, modes: bool) -> Ta
         table.add_column("mode", no_wrap=True)
     table.add_column("w", justify="right", no_wrap=True)
     table.add_column("score", justify="right", no_wrap=True)
-    table.add_column("up to ms", justify="right", no_wrap=True)
+    table.add_column("call\nup to ms", justify="right", no_wrap=True)
     if ask.scene is not None:
-        table.add_column("scene up to s", justify="right")
+        table.add_column("scene\nup to s", justify="right", no_wrap=True)
     table.add_column("MiB", justify="right", no_wrap=True)
-    table.add_column("runtime")
+    table.add_column("runtime", overflow="fold")
     table.add_column("basis, band", no_wrap=True)
     for board, plan in rows:
         chosen = plan.chosen
@@ -79,9 +80,20 @@ def _lacking(boards: Sequence[Board], modes: bool) -> Table:
     table.add_column("board", no_wrap=True)
     if modes:
         table.add_column("mode", no_wrap=True)
-    table.add_column("why not")
-    for board in boards:
-        mode = f"no power mode {board.power_mode}: " if board.verdict == "no such mode" else ""
-        verdict = "refused: " if board.verdict == "refused" else ""
-        table.add_row(board.id, *([board.power_mode] if modes else []), Text(f"{mode}{verdict}{board.why}"))
+    table.add_column("why not", overflow="fold")
+    for why, alike in groupby(sorted(boards, key=_order(boards)), key=_why):
+        rows = list(alike)
+        ids, mode_ids = ("\n".join(values) for values in zip(*((b.id, b.power_mode) for b in rows), strict=True))
+        table.add_row(ids, *([mode_ids] if modes else []), Text(why))
     return table
+
+
+def _order(boards: Sequence[Board]) -> Callable[[Board], int]:
+    """Those that lack the same come together, where the first of them stands."""
+    whys = [_why(board) for board in boards]
+    return lambda board: whys.index(_why(board))
+
+
+def _why(board: Board) -> str:
+    mode = f"no power mode {board.power_mode}: " if board.verdict == "no such mode" else ""
+    return f"{mode}{'refused: ' if board.verdict == 'refused' else ''}{board.why}"

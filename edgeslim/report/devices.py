@@ -41,8 +41,8 @@ def print_cards(cards: Sequence[DeviceCard], console: Console) -> None:
     table.add_column("board", no_wrap=True)
     table.add_column("memory", justify="right", no_wrap=True)
     table.add_column("GB/s", justify="right", no_wrap=True)
-    table.add_column("peak, GFLOP/s")
-    table.add_column("power mode")
+    table.add_column("peak, GFLOP/s", overflow="fold")
+    table.add_column("power mode", overflow="fold")
     table.add_column("plans on", ratio=1, overflow="fold")
     family = None
     for card in cards:
