@@ -75,14 +75,17 @@ def read_small_file(path: Path, limit_bytes: int) -> bytes:
     return data
 
 
-_DEEP_KEY = re.compile(rb"""(?<![\w"'-])(?:(?:[\w-]+|"[^"\n]*"|'[^'\n]*')[ \t]*\.[ \t]*){64}""")
+_DEEPEST = 64
+"""Parts of a key, more than any card has."""
+_DEEP_KEY = re.compile(rb"""(?<![\w"'-])(?:(?:[\w-]+|"[^"\n]*"|'[^'\n]*')[ \t]*\.[ \t]*){%d}""" % _DEEPEST)
 """The parser's time grows with the square of a key's parts. Begun inside a word, this search's would, too."""
 
 
 def read_toml(path: Path) -> dict[str, Any]:
     """Parse one TOML file. Raises InputError naming the file and the line that is wrong."""
     data = read_small_file(path, CARD_BYTES)
-    if _DEEP_KEY.search(data):
+    # A key stands in one line, and few lines have as many dots; the search alone takes longer than parsing does.
+    if any(line.count(b".") >= _DEEPEST and _DEEP_KEY.search(line) for line in data.splitlines()):
         raise InputError(f"{path}: nested too deep for a card; mend it")
     try:
         return tomllib.loads(data.decode().replace("\r\n", "\n"))
@@ -114,8 +117,10 @@ def take(shelf: str, kind: str, name: str, load: Callable[[Path], AnyCard], card
     for path in paths:
         if path.stem == name:
             return load(path)
+    # Where a card's text has the name it may be an alias; all are read where none is, as TOML can write it otherwise.
+    likely = [path for path in paths if name.encode() in read_small_file(path, CARD_BYTES)]
     names: list[str] = []
-    for path in paths:
+    for path in (*likely, *(path for path in paths if path not in likely)):
         card = load(path)
         if name in card.aliases:
             return card
@@ -146,8 +151,12 @@ AnyRecord = TypeVar("AnyRecord")
 
 
 @cache
-def _hints(kind: Any) -> dict[str, Any]:
-    return get_type_hints(kind)
+def _fields(kind: Any) -> tuple[dict[str, Any], tuple[str, ...]]:
+    """Type of each field of a dataclass that its maker takes, and those of them that must be given."""
+    made = [field for field in fields(kind) if field.init]
+    required = [f.name for f in made if f.default is MISSING and f.default_factory is MISSING]
+    hints = get_type_hints(kind)
+    return {field.name: hints[field.name] for field in made}, tuple(required)
 
 
 _EXPECTED = {float: "a number", int: "a whole number", str: "a text", bool: "true or false"}
@@ -160,7 +169,8 @@ def read_record(kind: type[AnyRecord], data: Any, where: str) -> AnyRecord:
     own `from_dict(data, where)` is read by that. Raises InputError naming `where`, the key, what was found and what
     was expected, for all that is wrong; values that the class itself refuses are reported with the same `where`.
     """
-    names = [f.name for f in fields(kind) if f.init]  # type: ignore[arg-type]
+    hints, required = _fields(kind)  # type: ignore[arg-type]
+    names = list(hints)
     if not isinstance(data, dict):
         raise InputError(
             f"{where}: found {shown(data)}, expected a table {{ {', '.join(f'{n} = ...' for n in names)} }}"
@@ -170,12 +180,10 @@ def read_record(kind: type[AnyRecord], data: Any, where: str) -> AnyRecord:
         check_keys(data, names, where)
     except InputError as error:
         problems += error.problems
-    for field in fields(kind):  # type: ignore[arg-type]
-        required = field.init and field.default is MISSING and field.default_factory is MISSING
-        if required and field.name not in data:
-            problems.append(f"{where}: missing key {field.name!r}, expected some of {', '.join(names)}")
-    hints = _hints(kind)  # type: ignore[arg-type]
-    known = {key: (hints[key], value, f"{where}: {key}") for key, value in data.items() if key in names}
+    for name in required:
+        if name not in data:
+            problems.append(f"{where}: missing key {name!r}, expected some of {', '.join(names)}")
+    known = {key: (hints[key], value, f"{where}: {key}") for key, value in data.items() if key in hints}
     values = _read_all(known, problems)
     _raise(problems)
     try:
