@@ -16,7 +16,13 @@ import json
 import subprocess
 import sys
 import warnings
+from collections.abc import Sequence
 from pathlib import Path
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from edgeslim.ground.checkpoint import Checkpoint
+    from edgeslim.profile import Profile
 
 REAL_SCENE = Path(__file__).parents[2] / "shared/data/scenes/s2_t30typ_20181023_10m_b2b3b4b8.tif"
 SCRATCH = Path(__file__).parents[1] / "build" / "benchmarks"
@@ -137,51 +143,58 @@ def make_scene(path: Path, height: int, width: int, bands: int, form: str, spars
     part.replace(path)
 
 
-def make_artifact(out: Path, encoder: str, width_multiplier: float, bands: int, random: bool) -> None:
+def random_encoder(encoder: str, bands: int = 3, widths: Sequence[float] = (1.0,)) -> tuple[Profile, Checkpoint]:
+    """An encoder's card with bands, classes and radiometry of the embedded one, and seeded weights with a head."""
     from dataclasses import replace
 
     import torch
 
-    from edgeslim.ground.capture import Proving, Request, Source
     from edgeslim.ground.checkpoint import Checkpoint
+    from edgeslim.ground.vit import Vit
+    from edgeslim.profile import Band, take_profile
+
+    profile, known = take_profile(encoder), take_profile("eurosat-rgb")
+    radiometry = known.radiometry
+    assert radiometry is not None
+    radiometry = replace(
+        radiometry,
+        mean=tuple(radiometry.mean[i % 3] for i in range(bands)),
+        std=tuple(radiometry.std[i % 3] for i in range(bands)),
+    )
+    named = tuple(Band(name, name.lower(), 0.5) for name in S2_BANDS[:bands])
+    profile = replace(
+        profile,
+        architecture=replace(profile.architecture, bands=bands),
+        gsd_m=10.0,
+        bands=known.bands if bands == 3 else named,
+        radiometry=radiometry,
+        classes=known.classes,
+    )
+    arch = profile.architecture
+    torch.manual_seed(0)
+    module = Vit(arch)
+    for parameter in module.parameters():
+        if parameter.dim() > 1:
+            torch.nn.init.trunc_normal_(parameter, std=0.02)
+    head = (torch.randn(len(known.classes), arch.dim) * 0.05, torch.zeros(len(known.classes)))
+    heads = {arch.at(width).head_dim: head for width in widths}
+    return profile, Checkpoint(arch, {k: v.detach() for k, v in module.state_dict().items()}, heads)
+
+
+def make_artifact(out: Path, encoder: str, width_multiplier: float, bands: int, random: bool) -> None:
+    from edgeslim.ground.capture import Proving, Request, Source
     from edgeslim.ground.export import export
     from edgeslim.ground.flight import profile_checkpoint
     from edgeslim.ground.golden import synthetic_tiles
-    from edgeslim.ground.vit import Vit
-    from edgeslim.profile import Band, take_profile
+    from edgeslim.profile import take_profile
     from edgeslim.target import take_target
 
     profile, target = take_profile(encoder), take_target("onnx")
-    if not random:
-        checkpoint, digest = profile_checkpoint(profile)
-    else:
-        known = take_profile("eurosat-rgb")
-        radiometry = known.radiometry
-        assert radiometry is not None
-        radiometry = replace(
-            radiometry,
-            mean=tuple(radiometry.mean[i % 3] for i in range(bands)),
-            std=tuple(radiometry.std[i % 3] for i in range(bands)),
-        )
-        named = tuple(Band(name, name.lower(), 0.5) for name in S2_BANDS[:bands])
-        profile = replace(
-            profile,
-            architecture=replace(profile.architecture, bands=bands),
-            gsd_m=10.0,
-            bands=known.bands if bands == 3 else named,
-            radiometry=radiometry,
-            classes=known.classes,
-        )
-        arch = profile.architecture
-        torch.manual_seed(0)
-        module = Vit(arch)
-        for parameter in module.parameters():
-            if parameter.dim() > 1:
-                torch.nn.init.trunc_normal_(parameter, std=0.02)
-        head = (torch.randn(len(known.classes), arch.dim) * 0.05, torch.zeros(len(known.classes)))
-        heads = {arch.at(width_multiplier).head_dim: head}
-        checkpoint = Checkpoint(arch, {k: v.detach() for k, v in module.state_dict().items()}, heads)
+    if random:
+        profile, checkpoint = random_encoder(encoder, bands, (width_multiplier,))
         digest = "0" * 64
+    else:
+        checkpoint, digest = profile_checkpoint(profile)
     proving = Proving(synthetic_tiles(profile))
     export(Source(profile, checkpoint, digest, width_multiplier), [Request(target)], proving, out)
 

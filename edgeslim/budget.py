@@ -80,6 +80,8 @@ class Ask:
     """Most power that the board draws."""
     min_score: float | None = None
     """Least measured score."""
+    score_on: str | None = None
+    """Data set whose scores count; None: the first of the encoder's card."""
     objective: str = "widest"
     """Which of the widths that fit: one of OBJECTIVES."""
     power_mode: str | None = None
@@ -120,7 +122,7 @@ class Ask:
     @property
     def conditions(self) -> Conditions:
         """What an estimate needs to know of it."""
-        return Conditions(uplink_kb_day=self.uplink_kb_day, scene=self.scene, batch=self.batch)
+        return Conditions(uplink_kb_day=self.uplink_kb_day, scene=self.scene, batch=self.batch, score_on=self.score_on)
 
 
 NOTHING_ASKED = Ask()

@@ -7,6 +7,7 @@ from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, replace
 
 from edgeslim.budget import KINDS, NOTHING_ASKED, Ask, Budget, Miss, budget_of, miss_text, short_text
+from edgeslim.call_time import ESTIMATED
 from edgeslim.device import Device
 from edgeslim.device_card import PowerMode
 from edgeslim.durations import startup_lacks
@@ -14,6 +15,7 @@ from edgeslim.errors import CardLacks, NothingFits, UsageError
 from edgeslim.estimate import Estimate, estimate
 from edgeslim.plan import METHOD, Plan, Step, Tried
 from edgeslim.profile import Profile
+from edgeslim.shelf import shown
 from edgeslim.target import Target
 from edgeslim.ways import Way, ways_on
 
@@ -119,6 +121,7 @@ def _try(profile: Profile, device: Device, mode: PowerMode, ways: list[Way], ask
     """
     conditions = replace(ask.conditions, power_w=None if mode.power_w is None else mode.power_w.value)
     widths = sorted(profile.architecture.width_steps(), reverse=True)
+    timed = any(row.encoder == profile.id for row in device.measurement)
     tried, enough = [], 0.0
     for way in ways:
         budget, steps = budget_of(ask, device, way.runtime, way.precision), []
@@ -131,7 +134,8 @@ def _try(profile: Profile, device: Device, mode: PowerMode, ways: list[Way], ask
                 enough = width
         tried.append(_Held(way, budget, tuple(steps)))
         widest, misses = steps[0]
-        if ask.objective == "widest" and widest.aligned and not misses:
+        # Where rows were timed another way may be faster.
+        if ask.objective == "widest" and widest.aligned and not misses and not timed:
             break
     return tried
 
@@ -158,10 +162,13 @@ def _unknown(device: Device, way: Way, ask: Ask) -> tuple[str, CardLacks] | None
 
 def _require_scores(profile: Profile, ask: Ask) -> None:
     """Raise UsageError where a score is asked for that no width was measured to have."""
+    if ask.score_on is not None and ask.score_on not in profile.score_datasets:
+        known = ", ".join(map(repr, profile.score_datasets)) or "none, as its card has no [[score]]"
+        raise UsageError(f"--score-on: found {shown(ask.score_on)}, expected a data set of {profile.id}: {known}")
     if ask.min_score is None and ask.objective != "score":
         return
     asked = "--objective: found 'score'" if ask.min_score is None else f"--min-score: found {ask.min_score:g}"
-    measured = [s for w in profile.architecture.width_steps() if (s := profile.score_at(w)) is not None]
+    measured = [s for w in profile.architecture.width_steps() if (s := profile.score_at(w, ask.score_on)) is not None]
     if not measured:
         raise UsageError(
             f"{asked}, expected an encoder with measured scores: card {profile.id} has no [[score]] of a width; add "
@@ -188,8 +195,10 @@ def _require_power(device: Device, mode: PowerMode, ask: Ask) -> None:
 
 def _unverified(device: Device, way: Way) -> str | None:
     """Why nothing should be planned on the way's unit unasked; None: there is no reason."""
-    refused = device.unit_of(way.runtime).refused
-    return None if refused is None else f"{refused.reason} ({refused.source})"
+    unit = device.unit_of(way.runtime)
+    return (
+        None if unit.refused is None or unit not in device.refused else f"{unit.refused.reason} ({unit.refused.source})"
+    )
 
 
 def _usable(fitting: Iterable[Estimate]) -> list[Estimate]:
@@ -209,12 +218,17 @@ def _best(fitting: list[Estimate], objective: str) -> Estimate | None:
 def _way_of(width_multiplier: float, tried: list[_Held]) -> tuple[_Held, Estimate]:
     """The first way in which a width fits and in which it is faster than every wider one that fits in any way.
 
-    There is one: a way in which a wider one fits and is fastest runs this one faster still.
+    There is one: a way in which a wider one fits and is fastest runs this one faster still. Of the ways in the same
+    precision that were timed on the board, it is the fastest: an estimate would not tell them apart.
     """
     wider = [f.latency_high_ms for held in tried for f in held.fitting if f.width_multiplier > width_multiplier]
     fits = [(held, f) for held in tried for f in held.fitting if f.width_multiplier == width_multiplier]
-    faster = (pair for pair in fits if all(pair[1].latency_high_ms < latency for latency in wider))
-    return next(faster, min(fits, key=lambda pair: pair[1].latency_high_ms))
+    faster = [pair for pair in fits if all(pair[1].latency_high_ms < latency for latency in wider)]
+    first = faster[0] if faster else min(fits, key=lambda pair: pair[1].latency_high_ms)
+    timed = [
+        (held, f) for held, f in faster if f.latency_basis != ESTIMATED and held.way.precision == first[0].way.precision
+    ]
+    return min(timed, key=lambda pair: pair[1].latency_ms, default=first)
 
 
 def _verdict(estimate: Estimate, misses: tuple[Miss, ...], chosen: Estimate) -> str:

@@ -37,7 +37,8 @@ class Device(DeviceCard):
     def in_mode(self, name: str | None = None) -> tuple[Device, PowerMode]:
         """The device with the figures of a power mode (the default one if None), and that mode.
 
-        What one core does alone (startup_ms, weights_mb_s) changes as the peak of a core does.
+        What one core does alone (startup_ms, weights_mb_s) changes as the peak of a core does; measurements of other
+        modes are left out.
 
         Raises UsageError listing the modes.
         """
@@ -66,7 +67,8 @@ class Device(DeviceCard):
             )
             for r in self.runtime
         )
-        return replace(self, memory=memory, unit=units, runtime=runtimes), mode
+        timed = tuple(row for row in self.measurement if row.power_mode == mode.id)
+        return replace(self, memory=memory, unit=units, runtime=runtimes, measurement=timed), mode
 
     def unit_of(self, runtime: RuntimeFigures) -> Unit:
         """The unit that a runtime of this card runs on."""
@@ -82,7 +84,7 @@ def complete(card: DeviceCard, allow_unverified: bool = False) -> Device:
 
     Raises InputError with the reason where every unit is refused, CardLacks naming every key that is missing.
     """
-    refused = {} if allow_unverified else {u.id: u.refused for u in card.unit if u.refused is not None}
+    refused = {} if allow_unverified else {u.id: u.refused for u in card.refused if u.refused is not None}
     if refused and len(refused) == len(card.unit):
         raise InputError(f"{card.id}: {refusal_text(card)}; --allow-unverified estimates it where the card has figures")
     if lacks := card.lacks(allow_unverified):
@@ -90,8 +92,8 @@ def complete(card: DeviceCard, allow_unverified: bool = False) -> Device:
         because = f" ({', '.join(reasons)})" if refused else ""
         raise CardLacks(
             f"{card.id}: its card lacks {', '.join(lacks)}{because}: nobody published them, and none is guessed; add "
-            f"them to a card of your own, DIR/devices/{card.id}.toml with --cards DIR, or have `edgeslim calibrate` "
-            "measure them on the board itself",
+            f"them to a card of your own, DIR/devices/{card.id}.toml with --cards DIR, or measure on the board itself "
+            "by `edgeslim calibrate`, from the nearest card that lacks nothing",
             lacks,
         )
     figures = {field.name: getattr(card, field.name) for field in fields(DeviceCard)}
@@ -102,7 +104,7 @@ def complete(card: DeviceCard, allow_unverified: bool = False) -> Device:
 
 def refusal_text(card: DeviceCard) -> str:
     """Why units of a card are refused, with where that is written."""
-    return "; ".join(f"{u.name} is refused: {u.refused.reason} ({u.refused.source})" for u in card.unit if u.refused)
+    return "; ".join(f"{u.name} is refused: {u.refused.reason} ({u.refused.source})" for u in card.refused if u.refused)
 
 
 def load_device(path: Path, allow_unverified: bool = False) -> Device:

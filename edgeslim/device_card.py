@@ -12,6 +12,7 @@ from pathlib import Path
 
 from edgeslim.errors import InputError
 from edgeslim.figure import Figure, must_be_known, must_be_positive, must_be_share, must_be_whole
+from edgeslim.measurement import Measurement
 from edgeslim.runtime_figures import RuntimeFigures
 from edgeslim.shelf import card_paths, read_record, read_toml, shown, take
 from edgeslim.units import VALUE_BYTES
@@ -197,6 +198,8 @@ class DeviceCard:
     """What each runtime reaches."""
     storage_mb_s: Figure | None = None
     """Read from the storage that the board boots from, MB/s; None: not known."""
+    measurement: tuple[Measurement, ...] = ()
+    """What was timed on this board: it replaces what is computed of it."""
     fact: tuple[Fact, ...] = ()
     """What else is known."""
 
@@ -221,11 +224,20 @@ class DeviceCard:
             must_be_known(runtime.unit, units, f"runtime {runtime.id}: unit")
             for precision in runtime.precisions:
                 must_be_known(precision, units[runtime.unit].peaks, f"runtime {runtime.id}: efficiency")
+        seen = set()
+        for number, row in enumerate(self.measurement, 1):
+            must_be_known(row.power_mode, [mode.id for mode in self.power_mode], f"measurement {number}: power_mode")
+            must_be_known(row.runtime, [runtime.id for runtime in self.runtime], f"measurement {number}: runtime")
+            if row.what in seen:
+                raise InputError(f"measurement {number}: found a second row of the same, expected one: remove one")
+            seen.add(row.what)
 
     @property
     def refused(self) -> tuple[Unit, ...]:
-        """Units that are not planned on unless that is asked."""
-        return tuple(unit for unit in self.unit if unit.refused is not None)
+        """Units that are not planned on unless that is asked: those with a refusal, and nothing timed on them."""
+        rows = {row.runtime for row in self.measurement}
+        timed = {runtime.unit for runtime in self.runtime if runtime.id in rows}
+        return tuple(unit for unit in self.unit if unit.refused is not None and unit.id not in timed)
 
     def lacks(self, allow_unverified: bool = False) -> tuple[str, ...]:
         """Keys without which nothing can be planned for the board; empty where a plan can be made.
@@ -235,7 +247,7 @@ class DeviceCard:
         found = {key: getattr(self, key) for key in ("tile_period_ms", "multiples")}
         found |= {f"memory.{key}": getattr(self.memory, key) for key in MemoryCard.__slots__}
         keys = [key for key, value in found.items() if value is None]
-        usable = [unit for unit in self.unit if allow_unverified or unit.refused is None]
+        usable = [unit for unit in self.unit if allow_unverified or unit not in self.refused]
         if not any(runtime.unit in {unit.id for unit in usable} for runtime in self.runtime):
             keys += [] if usable else ["unit"]
             keys += [f"peak_gflop_s of unit {unit.id}" for unit in usable if not unit.peaks]

@@ -16,6 +16,8 @@ A call there is the sum above with one core's share of the peak and, of the band
 work beside it. The batch is the largest that any width of the encoder takes: a narrower width, which may take larger
 ones, is so never foretold to start later. Follows edgeslim/onboard/classify.py and integrity.py.
 
+What was timed on the board (Device.measurement) replaces a call's time, or sets it right: see call_time.py.
+
 Scene = start-up + tiles x t(batch) / batch / cores, on one thread a core as above, in the batches that `classify` takes
 of that width. Tiles are all windows: none is left out as empty. Reading, blending and writing go on beside the network.
 """
@@ -28,17 +30,20 @@ from functools import partial
 
 from edgeslim import cost, size
 from edgeslim.architecture import Architecture
+from edgeslim.call_time import ESTIMATED, CallTime, Timed, call_time
 from edgeslim.device import Device
-from edgeslim.errors import UsageError
+from edgeslim.errors import InputError, UsageError
 from edgeslim.profile import Profile
 from edgeslim.runtime_figures import RuntimeFigures
-from edgeslim.units import ARITHMETIC, GIGA, MEGA, VALUE_BYTES
+from edgeslim.units import ARITHMETIC, GIGA, MEGA, VALUE_BYTES, gflop
 from edgeslim.windows import Windows
 
 REPLAYED_TILES = 4
 """Of the golden tiles, replayed before a flight."""
 _WARM_UPS = 2
 """Batches that every worker runs before the first one of the scene."""
+_SAME_WORK = 1e-3
+"""How far the FLOP of a measurement may be from those of the encoder's card: six digits are written."""
 _LARGEST_PX = 1 << 31
 """Of a side of a scene: no raster has more."""
 
@@ -113,6 +118,8 @@ class SceneTime:
     """Sum, at the lower end of the error band."""
     high_s: float
     """Sum, at the upper end of the error band; a deadline is held against it."""
+    basis: str = ESTIMATED
+    """What the time of a call is: "measured", "rescaled" or "estimated"."""
 
     @property
     def total_s(self) -> float:
@@ -152,19 +159,24 @@ def startup_of(
     batch = batch or cost.default_batch(full.at(full.width_steps()[0]))
     weights_mb = size.weights_bytes(arch, classes, precision) / MEGA
     golden_mb = size.golden_bytes(arch) / MEGA
-    replaying = min(cores.value, REPLAYED_TILES)
-    one_core = partial(call_seconds, device=device, runtime=runtime, precision=precision, compute_share=1 / cores.value)
-    replay = one_core(arch, classes, math.ceil(REPLAYED_TILES / replaying), bandwidth_share=1 / replaying)
-    together = one_core(arch, classes, batch, bandwidth_share=1 / cores.value)
+    workers = int(cores.value)
+    replaying = min(workers, REPLAYED_TILES)
+    one_core = partial(timed_call, profile, arch, device=device, runtime=runtime, precision=precision, workers=workers)
+    replay = one_core(batch=math.ceil(REPLAYED_TILES / replaying), beside=replaying)
+    together = one_core(batch=batch).times(_WARM_UPS + 1)
     parts = {
         "libraries_ms": libraries.value,
         "storage_ms": (read.value + weights_mb + golden_mb) / storage.value * 1e3,
         "weights_ms": weights_mb / weights.value * 1e3,
-        "golden_ms": sum(replay.values()) * 1e3,
-        "batch_ms": (_WARM_UPS + 1) * sum(together.values()) * 1e3,
     }
-    total, band = sum(parts.values()), 1 + runtime.error_band.value
-    return Startup(**parts, low_ms=total / band, high_ms=total * band)
+    loading, band = sum(parts.values()), 1 + runtime.error_band.value
+    return Startup(
+        **parts,
+        golden_ms=replay.seconds * 1e3,
+        batch_ms=together.seconds * 1e3,
+        low_ms=loading / band + (replay.low_s + together.low_s) * 1e3,
+        high_ms=loading * band + (replay.high_s + together.high_s) * 1e3,
+    )
 
 
 def scene_time(
@@ -182,20 +194,87 @@ def scene_time(
     if startup is None or figure is None:
         return None
     tiles, batch, cores = scene.tiles(arch.tile_px), batch or cost.default_batch(arch), int(figure.value)
-    share = 1 / cores
-    call = call_seconds(
+    call = timed_call(profile, arch, batch, device, runtime, precision, workers=cores)
+    network = call.times(tiles / batch / cores)
+    return SceneTime(
+        tiles,
+        batch,
+        cores,
+        startup_s=startup.total_ms / 1e3,
+        network_s=network.seconds,
+        low_s=startup.low_ms / 1e3 + network.low_s,
+        high_s=startup.high_ms / 1e3 + network.high_s,
+        basis=call.basis,
+    )
+
+
+def timed_call(
+    profile: Profile,
+    arch: Architecture,
+    batch: int,
+    device: Device,
+    runtime: RuntimeFigures,
+    precision: str,
+    *,
+    workers: int = 1,
+    beside: int | None = None,
+) -> CallTime:
+    """Time of a call of an encoder slimmed to `arch`, on a device at its power mode, where `workers` share the cores.
+
+    So many call at the same time and share the bandwidth; fewer, if `beside` says so. Measured where that was measured
+    on the board. Raises InputError where a measurement is of another encoder than the card.
+    """
+    modelled = call_seconds(
         arch,
         profile.num_classes,
         batch,
         device,
         runtime,
         precision,
-        compute_share=share,
-        bandwidth_share=share,
+        compute_share=1 / workers,
+        bandwidth_share=1 / (beside or workers),
     )
-    startup_s, network_s = startup.total_ms / 1e3, tiles * sum(call.values()) / batch / cores
-    total, band = startup_s + network_s, 1 + runtime.error_band.value
-    return SceneTime(tiles, batch, cores, startup_s, network_s, low_s=total / band, high_s=total * band)
+    timed = _timed(profile, arch, batch, device, runtime, precision, workers)
+    return call_time(sum(modelled.values()), batch, runtime.error_band.value, timed)
+
+
+def _timed(
+    profile: Profile,
+    arch: Architecture,
+    batch: int,
+    device: Device,
+    runtime: RuntimeFigures,
+    precision: str,
+    workers: int,
+) -> list[Timed]:
+    """What was timed of an encoder in a runtime and precision: in as many calls at a time, or else in any."""
+    what = (profile.id, runtime.id, precision)
+    rows = [r for r in device.measurement if (r.encoder, r.runtime, r.precision) == what]
+    rows = [r for r in rows if r.workers == workers] or rows
+    found = []
+    for row in rows:
+        width, classes = profile.architecture.at(row.width_multiplier), profile.num_classes
+        expected = gflop(cost.flop(width, classes))
+        if abs(row.gflop / expected - 1) > _SAME_WORK:
+            raise InputError(
+                f"device card {device.id}: measurement of {profile.id} at {row.width_multiplier:g}: found "
+                f"{row.gflop:g} GFLOP, expected {expected:.6g}: another encoder of that name was timed; calibrate again"
+            )
+        share = 1 / row.workers
+        seconds = call_seconds(
+            width, classes, row.batch, device, runtime, precision, compute_share=share, bandwidth_share=share
+        )
+        alike = row.batch == batch and row.workers == workers
+        found.append(
+            Timed(
+                modelled_s=sum(seconds.values()) / row.batch,
+                p50_s=row.p50_ms / 1e3,
+                p95_s=row.p95_ms / 1e3,
+                alike=alike,
+                same=alike and width == arch,
+            )
+        )
+    return found
 
 
 def call_seconds(

@@ -9,8 +9,9 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 from edgeslim import cost, size
+from edgeslim.call_time import ESTIMATED
 from edgeslim.device import Device
-from edgeslim.durations import Scene, SceneTime, Startup, call_seconds, scene_time, startup_of
+from edgeslim.durations import Scene, SceneTime, Startup, call_seconds, scene_time, startup_of, timed_call
 from edgeslim.profile import Profile
 from edgeslim.runtime_figures import RuntimeFigures
 from edgeslim.target import Target
@@ -32,6 +33,8 @@ class Conditions:
     """Drawn by the board in its power mode; None: nobody measured it."""
     batch: int | None = None
     """Tiles a call; None: BATCH, and for start-up and scene what `classify` takes."""
+    score_on: str | None = None
+    """Data set whose scores count; None: the first of the encoder's card."""
 
 
 NO_CONDITIONS = Conditions()
@@ -85,7 +88,7 @@ class Estimate:
     score: float | None
     """Measured score of this width; None: not measured."""
     score_basis: str | None
-    """Metric, data set and source of the score."""
+    """Metric, data set, probe, interval and source of the score."""
     startup: Startup | None = None
     """Time to the first finished tile; None: not known, as the device's card lacks figures for it."""
     artifact_mb: float | None = None
@@ -98,6 +101,8 @@ class Estimate:
     """Drawn by the board with every core at work, measured, at any width; None: nobody measured it."""
     batch: int = BATCH
     """Tiles a call."""
+    latency_basis: str = ESTIMATED
+    """What latency_ms is: "measured" on this board, "rescaled" by other widths that were, or "estimated"."""
 
     @property
     def energy_j(self) -> float | None:
@@ -140,14 +145,13 @@ def estimate(
     rate, arithmetic = conditions.uplink_kb_day, ARITHMETIC[precision]
     value_bytes = VALUE_BYTES[arithmetic]
     seconds = call_seconds(arch, classes, batch, device, runtime, precision)
-    latency_ms = sum(seconds.values()) / batch * 1e3
-    band = 1 + runtime.error_band.value
+    tile = timed_call(profile, arch, batch, device, runtime, precision).times(1 / batch)
     need = cost.footprint(arch, classes, batch, value_bytes)
     multiples = device.multiples
     startup = startup_of(profile, arch, device, runtime, precision, conditions.batch)
     scene = conditions.scene
     # int8 is another network than the one whose score was measured; fp16 is proven to be the same at export.
-    score = None if arithmetic == "int8" else profile.score_at(width_multiplier)
+    score = None if arithmetic == "int8" else profile.score_at(width_multiplier, conditions.score_on)
     return Estimate(
         width_multiplier=width_multiplier,
         head_dim=arch.head_dim,
@@ -161,12 +165,12 @@ def estimate(
             buffers_mib=mib(need.buffers_bytes),
             runtime_mib=runtime.memory_mib.value,
         ),
-        latency_ms=latency_ms,
-        latency_low_ms=latency_ms / band,
-        latency_high_ms=latency_ms * band,
+        latency_ms=tile.seconds * 1e3,
+        latency_low_ms=tile.low_s * 1e3,
+        latency_high_ms=tile.high_s * 1e3,
         bound=max(seconds, key=lambda part: seconds[part]),
         score=None if score is None else score.value,
-        score_basis=None if score is None else f"{score.metric}, {score.dataset}; {score.source}",
+        score_basis=None if score is None else score.basis,
         startup=startup,
         artifact_mb=artifact_mb,
         uplink_days=None if artifact_mb is None or rate is None else artifact_mb * MEGA / (rate * KILO),
@@ -175,4 +179,5 @@ def estimate(
         else scene_time(scene, startup, profile, arch, device, runtime, precision, conditions.batch),
         power_w=conditions.power_w,
         batch=batch,
+        latency_basis=tile.basis,
     )

@@ -156,6 +156,27 @@ class Score:
     """0 ... 1."""
     source: str
     """The command, or the publication."""
+    probe: str | None = None
+    """What was put on the features: "5 nearest neighbours", "linear head"; None: not said."""
+    interval: tuple[float, float] | None = None
+    """95 % confidence interval; None: nobody gave one."""
+
+    def __post_init__(self) -> None:
+        if not 0 < self.width_multiplier <= 1:
+            raise InputError(f"width_multiplier: found {self.width_multiplier:g}, expected more than 0, at most 1")
+        if not 0 <= self.value <= 1:
+            raise InputError(f"value: found {self.value:g}, expected a share from 0 to 1")
+        if self.interval is not None and not 0 <= self.interval[0] <= self.value <= self.interval[1] <= 1:
+            low, high = self.interval
+            raise InputError(f"interval: found {low:g} to {high:g}, expected shares about the value {self.value:g}")
+
+    @property
+    def basis(self) -> str:
+        """What it is, for people: metric, data set, probe, interval, source."""
+        parts = [self.metric, self.dataset, *([self.probe] if self.probe else [])]
+        if self.interval is not None:
+            parts.append(f"95 % interval {self.interval[0]:.3f} to {self.interval[1]:.3f}")
+        return f"{', '.join(parts)}; {self.source}"
 
 
 @dataclass(frozen=True, slots=True)
@@ -196,9 +217,18 @@ class Profile:
         """Classes of the head; 0 without one."""
         return len(self.classes)
 
-    def score_at(self, width_multiplier: float) -> Score | None:
-        """The measured score of a width, or None: nothing is interpolated."""
-        return next((s for s in self.scores if math.isclose(s.width_multiplier, width_multiplier, abs_tol=1e-6)), None)
+    @property
+    def score_datasets(self) -> tuple[str, ...]:
+        """Data sets that any width was scored on, the card's main one first."""
+        return tuple(dict.fromkeys(score.dataset for score in self.scores))
+
+    def score_at(self, width_multiplier: float, dataset: str | None = None) -> Score | None:
+        """The measured score of a width on a data set (None: the first), or None: nothing is interpolated."""
+        wanted = dataset or next(iter(self.score_datasets), None)
+        for score in self.scores:
+            if score.dataset == wanted and math.isclose(score.width_multiplier, width_multiplier, abs_tol=1e-6):
+                return score
+        return None
 
 
 _KEYS = (

@@ -1,9 +1,10 @@
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
 
 from edgeslim.errors import InputError, UnknownName
-from edgeslim.profile import OPEN_LICENCES, licence_obstacle, load_profile, take_profile
+from edgeslim.profile import OPEN_LICENCES, Score, licence_obstacle, load_profile, take_profile
 from edgeslim.shelf import card_paths, shelf_folder
 
 CARD = """
@@ -152,3 +153,19 @@ def test_land_shares_need_a_source_and_a_range(tmp_path: Path) -> None:
     with pytest.raises(InputError, match=r"\[\[class\]\] 1: land_share: found 1.5, expected more than 0"):
         load_profile(path)
     assert sum(label.land_share or 0 for label in card.classes) == pytest.approx(1)
+
+
+@pytest.mark.parametrize(
+    ("wrong", "said"),
+    [
+        ({"value": 1.2}, "value: found 1.2, expected a share from 0 to 1"),
+        ({"width_multiplier": 0.0}, "width_multiplier: found 0, expected more than 0, at most 1"),
+        ({"interval": (0.95, 0.99)}, "interval: found 0.95 to 0.99, expected shares about the value 0.9"),
+    ],
+)
+def test_a_score_that_cannot_be_is_refused(wrong: dict[str, object], said: str) -> None:
+    score = Score(0.5, "accuracy", "a part", 0.9, "a test", "a probe", (0.8, 0.95))
+    assert score.basis == "accuracy, a part, a probe, 95 % interval 0.800 to 0.950; a test"
+    with pytest.raises(InputError) as refused:
+        replace(score, **wrong)  # type: ignore[arg-type]
+    assert str(refused.value) == said

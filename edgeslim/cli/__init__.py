@@ -22,23 +22,12 @@ _usage_error: type[Exception] = typer.BadParameter.__bases__[0]
 _click_exception: type[Exception] = _usage_error.__bases__[0]
 
 VERBS = (
-    "devices",
-    "plan",
-    "slim",
-    "export",
-    "build",
-    "classify",
-    "watch",
-    "check",
-    "bench",
-    "diff",
-    "apply",
-    "train",
-    "demo",
+    *("devices", "plan", "slim", "export", "build", "classify", "watch", "check"),
+    *("bench", "calibrate", "diff", "apply", "train", "demo"),
 )
 """In the order of a mission. Each is a function, or an app of several, in the module of its name."""
 _SHORT = ("devices", "plan")
-_ON_BOARD = ("build", "classify", "watch", "check", "bench", "apply")
+_ON_BOARD = ("build", "classify", "watch", "check", "bench", "calibrate", "apply")
 
 
 def _version(value: bool) -> None:

@@ -73,6 +73,9 @@ def plan(
     min_score: Annotated[
         float | None, typer.Option(help="Least score; a width whose score was not measured does not reach it.")
     ] = None,
+    score_on: Annotated[
+        str | None, typer.Option(help="Data set whose scores count; default: the first of the encoder's card.")
+    ] = None,
     objective: Annotated[
         Objective, typer.Option(help="Of what fits: the widest, or that of the best measured score.")
     ] = Objective.widest,
@@ -123,6 +126,7 @@ def plan(
         energy_j=energy_j,
         max_w=max_w,
         min_score=min_score,
+        score_on=score_on,
         objective=objective.value,
         power_mode=power_mode,
         precision=precision,

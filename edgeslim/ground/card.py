@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
+from statistics import NormalDist
 from typing import Any
 
 import tomli_w
@@ -22,6 +24,7 @@ from edgeslim.profile import Profile, Score
 
 BATCH = 64
 """Tiles scored at once: small enough to stay in the processor's cache."""
+PROBE = "its own head, trained with it"
 AS_IMAGED = "EuroSAT RGB, test part"
 AS_SURFACE = "EuroSAT RGB, test part, a whole path radiance taken away"
 
@@ -76,13 +79,29 @@ def write_card(
     write_checkpoint(checkpoint, path, {"encoder": profile.id, "licence": profile.licence}, torch.float16)
     rows = score_widths(profile, read_checkpoint(path, profile.architecture), test)
     scores = tuple(
-        Score(row.width_multiplier, "accuracy", dataset, round(value, 4), f"edgeslim train, see {profile.id}.md")
+        Score(
+            row.width_multiplier,
+            "accuracy",
+            dataset,
+            round(value, 4),
+            f"edgeslim train, see {profile.id}.md",
+            PROBE,
+            wilson_interval(value, len(test.labels)),
+        )
         for row in rows
         for dataset, value in ((AS_IMAGED, row.as_imaged), (AS_SURFACE, row.as_surface))
     )
     scored = replace(profile, checkpoint=path, scores=scores)
     (folder / f"{profile.id}.toml").write_text(_toml(scored), encoding="utf-8")
     return scored, rows
+
+
+def wilson_interval(share: float, count: int, confidence: float = 0.95) -> tuple[float, float]:
+    """Score interval of a share that was seen in `count` trials, to four digits (Wilson, JASA 22, 1927)."""
+    z = NormalDist().inv_cdf((1 + confidence) / 2)
+    middle = (share + z * z / (2 * count)) / (1 + z * z / count)
+    half = z / (1 + z * z / count) * math.sqrt(share * (1 - share) / count + z * z / (4 * count * count))
+    return round(middle - half, 4), round(middle + half, 4)
 
 
 def _toml(profile: Profile) -> str:
@@ -99,7 +118,7 @@ def _toml(profile: Profile) -> str:
         "band": [{k: v for k, v in asdict(band).items() if v is not None} for band in profile.bands],
         "land_share_source": profile.land_share_source,
         "class": [{k: v for k, v in asdict(label).items() if v is not None} for label in profile.classes],
-        "score": [asdict(score) for score in profile.scores],
+        "score": [{k: v for k, v in asdict(score).items() if v is not None} for score in profile.scores],
     }
     if profile.checkpoint is not None:
         data["checkpoint"] = profile.checkpoint.name

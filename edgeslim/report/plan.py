@@ -7,11 +7,17 @@ from rich.markup import escape
 from rich.text import Text
 
 from edgeslim.budget import KINDS, Kind, short_text
+from edgeslim.call_time import ESTIMATED, MEASURED, RESCALED
 from edgeslim.durations import Scene, SceneTime
 from edgeslim.estimate import Estimate
 from edgeslim.plan import Plan, Step
 from edgeslim.report.tables import grid, number, titled_table
 
+_BASES = {
+    MEASURED: "measured on this board",
+    RESCALED: "computed, and set right by what was measured on this board",
+    ESTIMATED: "an estimate, not a measurement",
+}
 MAX_ROWS = 12
 """Rows of refused steps before the unaligned ones are only counted."""
 
@@ -111,6 +117,7 @@ def _print_chosen(plan: Plan, console: Console) -> None:
         f"runtime {number(memory.runtime_mib)}",
     )
     held = "; the upper end is held against the budget" if plan.budget.latency_ms else ""
+    measured = chosen.latency_basis == MEASURED
     if plan.batch > 1:
         batches, held = (
             f" in calls of {plan.batch}",
@@ -121,8 +128,9 @@ def _print_chosen(plan: Plan, console: Console) -> None:
     facts.add_row(
         "latency",
         f"{number(chosen.latency_ms)} ms a tile{batches}, bound by {chosen.bound}; "
-        f"{number(chosen.latency_low_ms)} to {number(chosen.latency_high_ms)} ms within its error band{held}; "
-        "an estimate, not a measurement",
+        f"{number(chosen.latency_low_ms)} to {number(chosen.latency_high_ms)} ms "
+        f"{'from the half of the calls to 95 of 100' if measured else 'within its error band'}{held}; "
+        f"{_BASES[chosen.latency_basis]}",
     )
     facts.add_row("start-up", _startup(plan))
     if plan.scene is not None and chosen.scene is not None:
@@ -209,13 +217,15 @@ def _print_refused(plan: Plan, console: Console) -> None:
             number(e.gflop),
             number(e.parameters / 1e6),
             number(e.memory.total_mib),
-            number(e.latency_high_ms),
+            f"{number(e.latency_high_ms)}{'†' if e.latency_basis == MEASURED else ''}",
             *([] if not scored else ["?" if e.score is None else f"{e.score:.3f}"]),
             _why(step, plan.chosen),
         )
     console.print(table)
     if hidden := len(wider) - len(shown):
         console.print(f"and {hidden} more between them, all in the plan's file", style="dim")
+    if any(step.estimate.latency_basis == MEASURED for step in shown):
+        console.print("† measured on this board; the others are computed, and set right by what was", style="dim")
     if scored and any(step.estimate.score is None for step in shown):
         console.print("score ?: not measured", style="dim")
     if any(not step.estimate.aligned for step in wider):

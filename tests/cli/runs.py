@@ -10,6 +10,8 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
+import pytest
+
 LIMIT_S = 120
 """Beyond this a test hangs."""
 
@@ -45,6 +47,18 @@ def until(condition: Callable[[], Any], process: subprocess.Popen[str] | None = 
         assert time.monotonic() < end, "waited for too long"
         assert process is None or process.poll() is None, f"ended first: {process and process.communicate()}"
         time.sleep(0.005)
+
+
+def child_of(pid: int, said: str) -> bool:
+    """Whether the process has a child whose command line holds a text."""
+    folder = Path(f"/proc/{pid}/task/{pid}/children")
+    if not folder.exists():
+        pytest.skip("this system does not tell the children of a process")
+    try:
+        lines = [Path(f"/proc/{child}/cmdline").read_text() for child in folder.read_text().split()]
+    except OSError:
+        return False
+    return any(said in line for line in lines)
 
 
 def events(text: str) -> list[dict[str, Any]]:

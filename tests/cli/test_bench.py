@@ -16,7 +16,7 @@ from edgeslim.onboard.bench import Bench, Planned
 from edgeslim.onboard.machine import Host
 from edgeslim.onboard.timing.calls import Timing
 from edgeslim.onboard.timing.sustained import Sustained, Window
-from tests.cli.runs import finish, start, until
+from tests.cli.runs import child_of, finish, start, until
 from tests.onboard.artifacts import make_artifact
 
 GOLDEN = Path(__file__).parents[1] / "golden"
@@ -143,18 +143,6 @@ def test_one_line_on_bad_input(
     captured = capsys.readouterr()
     assert (captured.out, captured.err.count("\n")) == ("", 1)
     assert said in captured.err
-
-
-def child_of(pid: int, said: str) -> bool:
-    """Whether the process has a child whose command line holds a text."""
-    folder = Path(f"/proc/{pid}/task/{pid}/children")
-    if not folder.exists():
-        pytest.skip("this system does not tell the children of a process")
-    try:
-        lines = [Path(f"/proc/{child}/cmdline").read_text() for child in folder.read_text().split()]
-    except OSError:
-        return False
-    return any(said in line for line in lines)
 
 
 @pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])
