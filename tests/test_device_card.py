@@ -9,12 +9,16 @@ from pathlib import Path
 
 import pytest
 
+from edgeslim.choose import make_plan
 from edgeslim.device import Device, complete, load_device, take_device
 from edgeslim.device_card import DeviceCard, MemoryCard, Multiples, Refusal, all_cards, load_card, take_card
 from edgeslim.durations import startup_lacks
 from edgeslim.errors import CardLacks, InputError, UnknownName
 from edgeslim.figure import Figure
+from edgeslim.measurement import Measurement
+from edgeslim.profile import take_profile
 from edgeslim.shelf import card_paths, shelf_folder
+from edgeslim.target import take_target
 
 PATHS = card_paths("devices")
 CARDS = all_cards()
@@ -301,3 +305,16 @@ def test_the_parts_of_a_card_refuse_what_makes_no_sense() -> None:
         MemoryCard(total_mib=Figure(0, "a test"))
     with pytest.raises(InputError, match="source: found nothing"):
         Refusal("never measured", " ")
+
+
+def test_what_was_timed_on_a_refused_unit_is_planned_on(tmp_path: Path) -> None:
+    row = Measurement("vit-s-16", 1.0, 9.2, "tensorrt", "fp16", "MODE_15W_6CORE", 1, 1, 4.0, 4.4, "measured by a test")
+    card = take_card("jetson-xavier-nx")
+    assert [unit.id for unit in card.refused] == ["gpu"]
+    timed = replace(card, measurement=(row,))
+    assert timed.refused == ()
+    assert [runtime.id for runtime in complete(timed).runtime] == ["onnxruntime-cpu", "tensorrt"]
+    plan = make_plan(take_profile("vit-s-16"), complete(timed), take_target("tensorrt"))
+    assert plan.unverified is None
+    with pytest.raises(InputError, match="measurement 1: runtime: found 'tensorrt', expected one of onnxruntime-cpu"):
+        replace(timed, runtime=card.runtime[:1])
