@@ -100,6 +100,8 @@ class Plan:
     """Which of the widths that fit was chosen: the "widest", or that of the best "score"."""
     tried: tuple[Tried, ...] = ()
     """Other ways to run it that were looked at."""
+    unverified: str | None = None
+    """Why the unit that it runs on is refused unless asked for: it is no figure to rely on; None: it is not."""
 
     @property
     def width_multiplier(self) -> float:

@@ -10,9 +10,14 @@ import pytest
 
 from edgeslim import errors
 from edgeslim.cli import main
+from edgeslim.device_card import all_cards
 
 README = (Path(__file__).parents[1] / "README.md").read_text(encoding="utf-8")
 BLOCKS = re.findall(r"^    \$ edgeslim (plan .*)\n((?:    .*\n|\n)*)", README, re.MULTILINE)
+
+
+def test_the_readme_counts_the_boards() -> None:
+    assert f"There are cards of {len(all_cards())}:" in README
 
 
 def test_the_readme_shows_plans() -> None:
@@ -28,9 +33,17 @@ def test_shown_plans_are_printed_plans(
     main(shlex.split(command))
     captured = capsys.readouterr()
     printed = [line.rstrip() for line in (captured.out + captured.err).splitlines()]
-    expected = [line.removeprefix("    ").rstrip() for line in shown.splitlines()]
-    assert printed == expected[: len(printed)]
-    assert not any(expected[len(printed) :])
+    expected = "\n".join(line.removeprefix("    ").rstrip() for line in shown.rstrip().splitlines())
+    # A line of dots stands for lines that are left out.
+    first, *others = expected.split("\n...\n")
+    assert "\n".join(printed[: len(first.splitlines())]) == first
+    rest = printed[len(first.splitlines()) :]
+    for part in others:
+        lines = part.splitlines()
+        at = next((i for i in range(len(rest)) if rest[i : i + len(lines)] == lines), None)
+        assert at is not None, f"not printed: {part}"
+        rest = rest[at + len(lines) :]
+    assert not any(rest)
 
 
 def section(title: str) -> str:

@@ -100,6 +100,11 @@ def _fits(plan: Plan) -> bool:
 
 def verdict(plan: Plan) -> tuple[str, str]:
     """The plan in a headline, and in a sentence or two: the width that fits, and what refused the next wider one."""
+    title, lead = _verdict(plan)
+    return title, lead if plan.unverified is None else f"{lead} Unverified: measure before you rely on it."
+
+
+def _verdict(plan: Plan) -> tuple[str, str]:
     chosen = plan.chosen
     if misses := plan.budget.missed_by(chosen):
         return (

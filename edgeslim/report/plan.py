@@ -33,7 +33,7 @@ def print_plan(plan: Plan, console: Console) -> None:
 def _print_head(plan: Plan, console: Console) -> None:
     facts = grid()
     for name, text in head_facts(plan):
-        facts.add_row(name, Text(text))
+        facts.add_row(name, Text(text, style="bold" if name == "unverified" else ""))
     console.print(facts)
 
 
@@ -56,6 +56,8 @@ def head_facts(plan: Plan) -> list[tuple[str, str]]:
             f"basis of its figures: {plan.runtime_basis}",
         ),
     ]
+    if plan.unverified is not None:
+        facts.append(("unverified", f"measure before you rely on it: {plan.unverified}"))
     for index, other in enumerate(plan.tried):
         way = f"{other.runtime}, {other.precision}, exported as {other.target}"
         facts.append(("" if index else "also tried", f"{way}: {other.outcome}"))

@@ -15,7 +15,8 @@ import pytest
 from edgeslim.budget import Ask
 from edgeslim.choose import NoWidthFits, make_plan
 from edgeslim.cli import main
-from edgeslim.device import device_names, take_device
+from edgeslim.device import take_device
+from edgeslim.device_card import all_cards
 from edgeslim.durations import Scene
 from edgeslim.errors import EdgeslimError, InputError
 from edgeslim.measurement import Measurement
@@ -74,7 +75,7 @@ def planned(device: str, encoder: str = "eurosat-rgb", **asked: object) -> Plan:
     try:
         return make_plan(take_profile(encoder), board, targets, Ask(**asked))  # type: ignore[arg-type]
     except NoWidthFits as refusal:
-        return refusal.nearest
+        return refusal.plan
 
 
 SCENE = Scene(10980, 10980)
@@ -174,14 +175,14 @@ def test_the_page_needs_nothing_and_is_told_in_words(name: str) -> None:
 def test_a_page_of_every_board_and_of_every_encoder() -> None:
     encoders = [path.stem for path in card_paths("profiles")]
     pages = 0
-    for device, encoder in [*((name, "eurosat-rgb") for name in device_names()), *(("rpi5", one) for one in encoders)]:
+    for device, encoder in [*((card.id, "eurosat-rgb") for card in all_cards()), *(("rpi5", one) for one in encoders)]:
         try:
             plan = planned(device, encoder)
         except EdgeslimError:  # a board that nothing is known of
             continue
         read(page(plan, take_device(device)))
         pages += 1
-    assert pages >= len(encoders) + 4
+    assert pages >= len(encoders) + 20
 
 
 HOSTILE = "\"'><script>alert(1)</script><svg onload=alert(2)>&amp;\x00</style></title>"
@@ -223,6 +224,12 @@ def test_the_verdict_is_one_sentence_or_two() -> None:
     assert title == "No width of eurosat-rgb fits Raspberry Pi 4 Model B, 4 GB"
     assert lead.startswith("The nearest, width multiplier 0.03125 (head_dim 1), misses latency up to 7.46 ms > 1")
     assert verdict(made("whole"))[1] == "The full encoder meets every budget; nothing was refused."
+
+
+def test_an_unverified_plan_says_so_first() -> None:
+    plan = replace(made("scores"), unverified="its int8 was never measured (a test)")
+    assert verdict(plan)[1].endswith(" Unverified: measure before you rely on it.")
+    assert "its int8 was never measured (a test)" in page(plan)
 
 
 def test_figures_of_the_card_are_listed_with_their_source() -> None:

@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from edgeslim import __version__
-from edgeslim.device import SHELF, Device, load_device
+from edgeslim.device_card import SHELF, DeviceCard, load_card
 from edgeslim.errors import EdgeslimError, shown
 from edgeslim.onboard.doctor.groups import groups_of
 from edgeslim.onboard.doctor.libraries import RUNTIMES, Library, libraries
@@ -93,13 +93,13 @@ def diagnose(
     )
 
 
-def _cards(cards: Path | None) -> tuple[list[Device], list[str]]:
+def _cards(cards: Path | None) -> tuple[list[DeviceCard], list[str]]:
     """Cards that load, the user's own first, and what is wrong with those that do not."""
-    found: dict[str, Device] = {}
+    found: dict[str, DeviceCard] = {}
     damaged = []
     for path in card_paths(SHELF, cards):
         try:
-            found.setdefault(path.stem, load_device(path))
+            found.setdefault(path.stem, load_card(path))
         except EdgeslimError as error:
             # Without the folder: what is printed is to be pasted.
             damaged.append(f"a card is left out: {shown(str(error).replace(str(path), path.name))}")

@@ -7,7 +7,8 @@ import re
 from collections.abc import Iterable
 from dataclasses import dataclass
 
-from edgeslim.device import Device
+from edgeslim.device_card import DeviceCard, PowerMode
+from edgeslim.figure import Figure
 from edgeslim.onboard.doctor.power import Power
 from edgeslim.onboard.doctor.processor import Processor
 from edgeslim.onboard.doctor.system import Memory, System
@@ -33,20 +34,19 @@ class Nearest:
     """What they have in common."""
 
 
-def nearest_card(cards: Iterable[Device], system: System, processor: Processor, memory: Memory) -> Nearest:
-    """The card whose `models` name the board, of several the one of its memory; else the one of its processor."""
+def nearest_card(cards: Iterable[DeviceCard], system: System, processor: Processor, memory: Memory) -> Nearest:
+    """The card whose `models` name the board or its processor, of several the one of its memory; else one like it."""
     known = list(cards)
     total = memory.total_mib
     kinds = ", ".join(map(str, processor.clusters)) if any(c.name for c in processor.clusters) else processor.name
-    same = [
-        card for card in known if any(_starts(text, card.models) for text in (system.board, processor.name) if text)
-    ]
-    if same:
-        card = min(same, key=lambda card: _apart(total, card.memory.total_mib.value))
+    named = [(length, card) for card in known if (length := _named(card, system.board, processor.name))]
+    if named:
+        longest = max(length for length, _ in named)  # "... Developer Kit Super" is not any "... Developer Kit"
+        same = [card for length, card in named if length == longest]
+        card = min(same, key=lambda card: _apart(total, _value(card.memory.total_mib)))
         amount = "" if total is None else f", {total / 1024:.1f} GiB"
-        return Nearest(
-            card.id, True, f"model '{system.board or processor.name}', {kinds or 'processor not told'}{amount}"
-        )
+        model = system.board or processor.name
+        return Nearest(card.id, True, f"model '{model}', {kinds or 'processor not told'}{amount}")
     like = [(shared, card) for card in known if (shared := _shared(card, system, processor))]
     if not like:
         return Nearest("", False, "no card has a processor like it")
@@ -55,14 +55,15 @@ def nearest_card(cards: Iterable[Device], system: System, processor: Processor, 
         ((shared, card) for shared, card in like if len(shared) == most),
         key=lambda pair: (
             _apart(processor.usable_cores, _cores(pair[1])),
-            _apart(total, pair[1].memory.total_mib.value),
+            _apart(total, _value(pair[1].memory.total_mib)),
         ),
     )
-    return Nearest(card.id, False, f"closest by processor is {card.id} ({shared}, {_cores(card):g} cores)")
+    cores = f", {_cores(card):g} cores" if _cores(card) else ""
+    return Nearest(card.id, False, f"closest by processor is {card.id} ({shared}{cores})")
 
 
 def advice_for(
-    card: Device | None, same: bool, system: System, processor: Processor, memory: Memory, power: Power
+    card: DeviceCard | None, same: bool, system: System, processor: Processor, memory: Memory, power: Power
 ) -> list[str]:
     """Where the machine differs from the card that it is planned for, and what to do about it."""
     found = []
@@ -78,46 +79,64 @@ def advice_for(
         found.append(f"the clock is capped to {first.max_mhz:.0f} of {first.hardware_mhz:.0f} MHz")
     if card is None:
         return found
-    modes = [mode.id for mode in card.power_mode]
+    mode = next((mode for mode in card.power_mode if mode.id == power.mode), None)
     if same and power.mode and power.mode != card.default_power_mode:
-        known = power.mode in modes
-        card = card.in_mode(power.mode)[0] if known else card
-        flag = f"plan with --power-mode {power.mode}" if known else f"the card has {', '.join(modes)}"
+        modes = ", ".join(mode.id for mode in card.power_mode)
+        flag = f"plan with --power-mode {mode.id}" if mode is not None else f"the card has {modes}"
         found.append(f"power mode {power.mode}, where the card's default is {card.default_power_mode}: {flag}")
-    usable, fitted = memory.usable_mib, card.memory.total_mib.value
-    if memory.limit_mib is not None and memory.limit_mib < card.memory.usable_mib:
-        found.append(
-            f"the control group allows {memory.limit_mib:,.0f} MiB, the card plans for {card.memory.usable_mib:,.0f}: "
-            f"plan with --memory-mib {memory.limit_mib:.0f}"
-        )
-    elif same and usable is not None and usable < fitted * _KEPT:
-        left = max(usable - card.memory.reserve_mib.value, usable / 2)
-        found.append(
-            f"{usable:,.0f} MiB of memory, the card has {fitted:,.0f}: plan with --memory-mib {left:.0f}, or add "
-            "a card of your own"
-        )
-    cores, planned = processor.usable_cores, _cores(card)
+    found += _of_memory(card, same, memory)
+    cores, planned = processor.usable_cores, _cores(card, mode if same else None)
     if same and cores is not None and cores < planned:
         found.append(f"this process may use {cores:g} cores, the card plans for {planned:g}: expect longer latencies")
     return found
 
 
-def _starts(text: str, models: tuple[str, ...]) -> bool:
-    """Whether a model's name begins with one of these: "Orin NX" is not the beginning of "Orin NXT"."""
-    return any(re.match(rf"{re.escape(model)}(?!\w)", text, re.IGNORECASE) for model in models)
+def _of_memory(card: DeviceCard, same: bool, memory: Memory) -> list[str]:
+    usable, fitted, reserve = memory.usable_mib, _value(card.memory.total_mib), _value(card.memory.reserve_mib) or 0.0
+    if fitted is None or usable is None:
+        return []
+    if memory.limit_mib is not None and memory.limit_mib < fitted - reserve:
+        return [
+            f"the control group allows {memory.limit_mib:,.0f} MiB, the card plans for {fitted - reserve:,.0f}: "
+            f"plan with --memory-mib {memory.limit_mib:.0f}"
+        ]
+    if same and usable < fitted * _KEPT:
+        left = max(usable - reserve, usable / 2)
+        return [
+            f"{usable:,.0f} MiB of memory, the card has {fitted:,.0f}: plan with --memory-mib {left:.0f}, or add "
+            "a card of your own"
+        ]
+    return []
 
 
-def _apart(found: float | None, fitted: float) -> float:
+def _named(card: DeviceCard, *names: str) -> int:
+    """Length of the longest of a card's models that begins a name, by whole words; 0: none does."""
+    begins = (
+        len(model)
+        for model in card.models
+        for name in names
+        if re.match(rf"{re.escape(model)}(?!\w)", name, re.IGNORECASE)
+    )
+    return max(begins, default=0)
+
+
+def _apart(found: float | None, fitted: float | None) -> float:
     """How far two sizes are apart, as a ratio either way; 0 where one is not known."""
     return abs(math.log(found / fitted)) if found and fitted else 0.0
 
 
-def _cores(card: Device) -> float:
+def _value(figure: Figure | None) -> float | None:
+    return None if figure is None else figure.value
+
+
+def _cores(card: DeviceCard, mode: PowerMode | None = None) -> float:
+    """Of the card's processor, in a power mode if one is given; 0: not known."""
     unit = next((unit for unit in card.unit if unit.id == "cpu"), None)
-    return 0.0 if unit is None or unit.cores is None else unit.cores.value
+    changed = None if mode is None else (mode.cores or {}).get("cpu")
+    return _value(changed) or (0.0 if unit is None else _value(unit.cores)) or 0.0
 
 
-def _shared(card: Device, system: System, processor: Processor) -> str:
+def _shared(card: DeviceCard, system: System, processor: Processor) -> str:
     """What a card's processor has in common with this one; empty: nothing."""
     units = " ".join(unit.name for unit in card.unit if unit.id == "cpu")
     names = [c.name for c in processor.clusters if c.name and re.search(rf"{re.escape(c.name)}(?!\w)", units)]

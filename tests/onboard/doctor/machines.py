@@ -1,4 +1,4 @@
-"""Machines as files: what Linux tells on a Raspberry Pi 5, a Jetson Orin Nano, an RK3588 and in a small container."""
+"""Machines as files: what Linux tells on a Raspberry Pi 5, a Jetson Orin Nano, an RK3588S and in a small container."""
 
 from __future__ import annotations
 
@@ -114,8 +114,8 @@ OLD_CONTAINER: Files = {
 }
 """The same under version 1, whose groups were mounted without a namespace."""
 
-ROCK_5B: Files = {
-    "sys/firmware/devicetree/base/model": "Radxa ROCK 5B\0",
+KHADAS_EDGE2: Files = {
+    "sys/firmware/devicetree/base/model": "Khadas Edge2\0",
     "proc/cpuinfo": arm_cpuinfo(["0xd05"] * 4 + ["0xd0b"] * 4, _A76),
     "proc/meminfo": "MemTotal:       16213108 kB\n",
     **policy(0, "0 1 2 3", "powersave", 408000, 1800000, 408000, 1800000, "cpufreq-dt"),
@@ -128,7 +128,7 @@ ALL = {
     "raspberry-pi-5": RASPBERRY_PI_5,
     "jetson-orin-nano": JETSON_ORIN_NANO,
     "small-container": SMALL_CONTAINER,
-    "rock-5b": ROCK_5B,
+    "khadas-edge2": KHADAS_EDGE2,
 }
 
 
