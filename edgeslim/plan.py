@@ -22,6 +22,9 @@ KEY = "edgeslim_plan"
 METHOD = "first"
 """Slimming method: the first channels of each head and of each hidden layer (arXiv 2601.22841)."""
 
+NOT_IN_SUMMARY = ("architecture", "slim_architecture", "steps", "multiples", "startup_lacks", "tried")
+"""Fields that a plan's summary leaves out."""
+
 
 @dataclass(frozen=True, slots=True)
 class Step:
@@ -110,8 +113,7 @@ class Plan:
 
     def summary(self) -> dict[str, Any]:
         """What crosses to the device with an artifact: all but the architectures and the steps not chosen."""
-        left_out = ("architecture", "slim_architecture", "steps", "multiples", "startup_lacks", "tried")
-        return {key: value for key, value in self.to_dict().items() if key not in left_out}
+        return {key: value for key, value in self.to_dict().items() if key not in NOT_IN_SUMMARY}
 
     def to_dict(self) -> dict[str, Any]:
         """Plain types; read back by `from_dict`."""

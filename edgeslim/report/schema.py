@@ -17,9 +17,10 @@ from pathlib import Path
 from types import NoneType, UnionType
 from typing import Any, Union, get_args, get_origin, get_type_hints
 
-from edgeslim.budget import KINDS, OBJECTIVES
+from edgeslim import boards
+from edgeslim.budget import KINDS, OBJECTIVES, Ask
 from edgeslim.call_time import ESTIMATED, MEASURED, RESCALED
-from edgeslim.plan import KEY, SCHEMA, Plan
+from edgeslim.plan import KEY, NOT_IN_SUMMARY, SCHEMA, Plan
 from edgeslim.shelf import shelf_folder
 from edgeslim.units import ARITHMETIC
 
@@ -28,6 +29,8 @@ DIALECT = "https://json-schema.org/draft/2020-12/schema"
 _PLAIN = {float: "number", int: "integer", str: "string", bool: "boolean"}
 _BUDGETS = {"enum": list(KINDS)}
 CHOICES: dict[tuple[str, str], dict[str, Any]] = {
+    ("Ask", "objective"): {"enum": list(OBJECTIVES)},
+    ("Board", "verdict"): {"enum": list(boards.VERDICTS)},
     ("Miss", "budget"): _BUDGETS,
     ("Plan", "objective"): {"enum": list(OBJECTIVES)},
     ("Plan", "precision"): {"enum": list(ARITHMETIC)},
@@ -54,6 +57,18 @@ class Document:
     """Its value."""
 
 
+@dataclass(frozen=True, slots=True)
+class Boards:
+    """What `edgeslim plan` says without a device, as boards.to_dict writes it."""
+
+    encoder: str
+    """Profile card."""
+    asked: Ask
+    """What is not asked for is left out."""
+    boards: tuple[boards.Board, ...]
+    """Those that qualify first, best first; then the others, nearest first. A plan in it is a summary."""
+
+
 def _bench() -> type[Any]:
     from edgeslim.onboard.bench import Bench
 
@@ -74,6 +89,7 @@ def _doctor() -> type[Any]:
 
 DOCUMENTS = (
     Document("plan", "A plan of `edgeslim plan`", lambda: Plan, KEY, SCHEMA),
+    Document("boards", "Which boards qualify, of `edgeslim plan` without --device", lambda: Boards, boards.KEY),
     Document("bench", "What `edgeslim bench` timed", _bench),
     Document("check", "What `edgeslim check` found", _check),
     Document("doctor", "What `edgeslim doctor` found", _doctor),
@@ -84,7 +100,9 @@ def schema_of(document: Document) -> dict[str, Any]:
     """The JSON Schema of a document. Raises OSError where the package's source is not at hand."""
     definitions: dict[str, Any] = {}
     root = _record(document.record(), definitions)
-    properties = {document.key: {"const": document.version, "description": "Version of this schema."}}
+    if document.record() is Boards:
+        _summarise(definitions)
+    properties = {document.key: _version(document.version)}
     return {
         "$schema": DIALECT,
         "$id": f"urn:edgeslim:{document.verb}:{document.version}",
@@ -94,6 +112,20 @@ def schema_of(document: Document) -> dict[str, Any]:
         "required": [document.key, *root["required"]],
         "$defs": dict(sorted(definitions.items())),
     }
+
+
+def _version(number: int) -> dict[str, Any]:
+    return {"const": number, "description": "Version of this schema."}
+
+
+def _summarise(definitions: dict[str, Any]) -> None:
+    """Make the definition of a plan that of its summary, and leave out what only the rest of it needs."""
+    plan = definitions["Plan"]
+    kept = {key: value for key, value in plan["properties"].items() if key not in NOT_IN_SUMMARY}
+    plan["properties"] = {KEY: _version(SCHEMA), **kept}
+    plan["required"] = [KEY, *(key for key in plan["required"] if key in kept)]
+    for unused in ("Architecture", "Miss", "Step", "Tried"):
+        del definitions[unused]
 
 
 def schema_path(verb: str) -> Path:
