@@ -147,7 +147,7 @@ def plan(
     if as_json:
         typer.echo(json.dumps(made.to_dict(), indent=2))
         return
-    console = Console(highlight=False)
+    console = Console(highlight=False, emoji=False)
     print_plan(made, console)
     console.print()
     console.print(f"wrote {out}", markup=False, soft_wrap=True)
@@ -195,7 +195,7 @@ def _plan_boards(
     if as_json:
         typer.echo(json.dumps(to_dict(profile.id, ask, found), indent=2, allow_nan=False))
     else:
-        console = Console(highlight=False)
+        console = Console(highlight=False, emoji=False)
         print_boards(profile.id, ask, found, console)
         console.print()
         console.print("no plan written: --device names the board to write one for", markup=False, soft_wrap=True)
