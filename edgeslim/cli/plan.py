@@ -110,8 +110,7 @@ def plan(
 ) -> None:
     """Find the widest width of an encoder that fits a device, and say why no wider one does.
 
-    Without --device: which boards it fits, each in its default power mode, and what the others lack. No plan is
-    written then.
+    Without --device: on which boards it fits, in their default power mode, and what the others lack.
     """
     ask = Ask(
         gflop=gflop,
