@@ -165,6 +165,7 @@ def random_encoder(encoder: str, bands: int = 3, widths: Sequence[float] = (1.0,
     profile = replace(
         profile,
         architecture=replace(profile.architecture, bands=bands),
+        licence="CC0-1.0",  # of seeded numbers
         gsd_m=10.0,
         bands=known.bands if bands == 3 else named,
         radiometry=radiometry,
