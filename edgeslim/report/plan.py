@@ -52,11 +52,11 @@ def _print_head(plan: Plan, console: Console) -> None:
             f"basis of its figures: {plan.runtime_basis}"
         ),
     )
-    if plan.unverified is not None:
-        facts.add_row("unverified", Text(f"measure before you rely on it: {plan.unverified}", style="bold"))
     for index, other in enumerate(plan.tried):
         way = f"{other.runtime}, {other.precision}, exported as {other.target}"
         facts.add_row("" if index else "also tried", Text(f"{way}: {other.outcome}"))
+    if plan.unverified is not None:
+        facts.add_row("unverified", Text(f"measure before you rely on it: {plan.unverified}", style="bold"))
     console.print(facts)
 
 
