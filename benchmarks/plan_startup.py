@@ -1,11 +1,12 @@
 """How long does `plan` take from a cold process, with every card loaded, against what no command line can avoid?
 
-    python benchmarks/plan_startup.py [--repeats 41]
+    python benchmarks/plan_startup.py [--repeats 41] [--other-typer FOLDER]
 
 Fresh processes, the commands interleaved: each round runs every one of them once, and a ratio is of two runs of one
 round. Files are in the page cache, byte code is compiled as pip leaves it. The measure is a bare
 `python -c "import numpy, typer, rich"`; `plan` may take twice as long. Beside it what the interpreter takes, and what
-typer takes to run an empty verb with as many flags as `plan` has.
+typer takes to run an empty verb with as many flags as `plan` has: since 0.29 that imports pydantic. With a folder that
+holds an older one (`pip install --target FOLDER --no-deps typer==0.28.0`) the rows come once more with that.
 """
 
 from __future__ import annotations
@@ -20,7 +21,7 @@ from importlib import metadata
 from pathlib import Path
 from typing import Any
 
-from onboard_process import keep_to_cores, machine, markdown, measure
+from onboard_process import Run, keep_to_cores, machine, markdown, measure
 
 RESULT = Path(__file__).parent / "results" / "plan_startup"
 ROOT = Path(__file__).parents[1]
@@ -67,39 +68,44 @@ def main() -> None:
     """Time every subject in turn, write the table."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--repeats", type=int, default=41)
+    parser.add_argument("--other-typer", type=Path, help="folder with another typer, to be timed beside")
     arguments = parser.parse_args()
     host, cores = machine(), keep_to_cores(2)
-    walls: dict[str, list[float]] = {name: [] for name in SUBJECTS}
-    cpus: dict[str, list[float]] = {name: [] for name in SUBJECTS}
     with tempfile.TemporaryDirectory() as folder:
-        environment = {"PYTHONPYCACHEPREFIX": f"{folder}/cache", "PYTHONDONTWRITEBYTECODE": "", "COLUMNS": "100"}
-        environment["PYTHONPATH"] = os.pathsep.join(filter(None, (str(ROOT), os.environ.get("PYTHONPATH"))))
+        environments = {"": _environment(folder, None)}
+        if arguments.other_typer is not None:
+            environments["typer " + _version(arguments.other_typer)] = _environment(folder, arguments.other_typer)
         os.chdir(folder)
-        found = {name: imported(words, environment) for name, (_, words, held) in SUBJECTS.items() if held}
+        found = {name: imported(words, environments[""]) for name, (_, words, held) in SUBJECTS.items() if held}
+        runs: dict[tuple[str, str], list[Run]] = {(e, name): [] for e in environments for name in SUBJECTS}
         for turn in range(arguments.repeats + 1):
-            for name, (_, words, _) in SUBJECTS.items():
-                run = measure([sys.executable, *words], environment)
+            for (which, name), kept in runs.items():
+                run = measure([sys.executable, *SUBJECTS[name][1]], environments[which])
                 if run.code:
                     raise SystemExit(f"{name}: exit code {run.code}: {run.text}")
                 if turn:  # the first compiles
-                    walls[name].append(run.wall_s * 1e3)
-                    cpus[name].append(run.cpu_s * 1e3)
+                    kept.append(run)
     rows: list[dict[str, Any]] = []
-    for name, (title, words, held) in SUBJECTS.items():
-        ratios = [wall / bare for wall, bare in zip(walls[name], walls[BARE], strict=True)]
+    for (which, name), kept in runs.items():
+        title, words, held = SUBJECTS[name]
+        ratios = [run.wall_s / bare.wall_s for run, bare in zip(kept, runs[which, BARE], strict=True)]
         low, _, high = statistics.quantiles(ratios, n=4)
         rows.append(
             {
                 "subject": name,
+                "other": which,
                 "command": title,
                 "arguments": words,
-                "median_ms": round(statistics.median(walls[name]), 1),
-                "least_ms": round(min(walls[name]), 1),
-                "cpu_ms": round(statistics.median(cpus[name]), 1),
+                "median_ms": round(statistics.median(run.wall_s for run in kept) * 1e3, 1),
+                "least_ms": round(min(run.wall_s for run in kept) * 1e3, 1),
+                "cpu_ms": round(statistics.median(run.cpu_s for run in kept) * 1e3, 1),
                 "ratio": round(statistics.median(ratios), 3),
                 "ratio_quartiles": [round(low, 3), round(high, 3)],
+                "cpu_ratio": round(
+                    statistics.median(r.cpu_s / b.cpu_s for r, b in zip(kept, runs[which, BARE], strict=True)), 3
+                ),
                 "held": held,
-                "imported": found.get(name),
+                "imported": None if which else found.get(name),
             }
         )
     cards = len(list((ROOT / "devices").glob("*.toml")))
@@ -117,20 +123,33 @@ def main() -> None:
     print(table(record))
 
 
+def _environment(folder: str, other: Path | None) -> dict[str, str]:
+    """Byte code is kept, of each typer apart; edgeslim is this checkout's."""
+    paths = (str(ROOT), other and str(other.resolve()), os.environ.get("PYTHONPATH"))
+    cache = f"{folder}/cache-{'usual' if other is None else 'other'}"
+    first = {"PYTHONPYCACHEPREFIX": cache, "PYTHONDONTWRITEBYTECODE": "", "COLUMNS": "100"}
+    return {**first, "PYTHONPATH": os.pathsep.join(filter(None, paths))}
+
+
+def _version(folder: Path) -> str:
+    return next(metadata.distributions(name="typer", path=[str(folder)])).version
+
+
 def table(record: dict[str, Any]) -> str:
     """The result as Markdown."""
     body = [
         [
-            row["command"],
+            f"{row['other']}{': ' if row['other'] else ''}{row['command']}",
             f"{row['median_ms']:.0f}",
             f"{row['least_ms']:.0f}",
             f"{row['cpu_ms']:.0f}",
             _ratio(row, record["limit"]),
+            f"{row['cpu_ratio']:.2f}",
             "" if row["imported"] is None else ", ".join(row["imported"]) or "neither",
         ]
         for row in record["rows"]
     ]
-    head = ["", "wall ms, median", "least", "CPU ms", "times the bare import", "torch, rasterio"]
+    head = ["", "wall ms, median", "least", "CPU ms", "times the bare import", "in CPU", "torch, rasterio"]
     said = ", ".join(f"{name} {version}" for name, version in record["versions"].items())
     return (
         "# Plan: start to end\n\n`python benchmarks/plan_startup.py`\n\n"

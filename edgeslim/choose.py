@@ -84,8 +84,8 @@ def make_plan(
             f"expected one of {measured or 'them in fp32'}; loosen the budgets, or leave the flag out"
         )
     taken, chosen = _way_of(best.width_multiplier, tried) if fitting else (_holding(best, tried), best)
-    others = {held.way: held.outcome for held in tried if held is not taken}
-    others |= {way: what for way, (what, _) in unknown.items()}
+    others = {held.way: held.outcome for held in tried if narrower and held is not taken}
+    others |= {way: what for way, (what, _) in unknown.items() if narrower}
     plan = Plan(
         encoder=profile.id,
         architecture=profile.architecture,
@@ -103,18 +103,14 @@ def make_plan(
         precision=taken.way.precision,
         batch=chosen.batch,
         multiples=(int(device.multiples.head_dim.value), int(device.multiples.ffn_hidden.value)),
+        unverified=_unverified(planned, taken.way),
         budget=taken.budget,
         steps=tuple(Step(_verdict(found, misses, chosen), misses, found) for found, misses in taken.steps),
         startup_lacks=startup_lacks(planned, taken.way.runtime),
         uplink_kb_day=ask.uplink_kb_day,
         scene=ask.scene,
         objective=ask.objective,
-        unverified=_unverified(planned, taken.way),
-        tried=tuple(
-            Tried(way.target.id, way.runtime.id, way.precision, others[way])
-            for way in ways
-            if narrower and way in others
-        ),
+        tried=tuple(Tried(way.target.id, way.runtime.id, way.precision, others[way]) for way in ways if way in others),
     )
     if not fitting:
         misses = plan.budget.missed_by(chosen)

@@ -47,7 +47,10 @@ class Device(DeviceCard):
         if mode is None:
             modes = ", ".join(m.id for m in self.power_mode)
             raise UsageError(f"unknown power mode {wanted!r} of {self.id}: expected one of {modes}")
+        timed = tuple(row for row in self.measurement if row.power_mode == mode.id)
         memory, peaks, cores = self.memory, mode.peak_gflop_s or {}, mode.cores or {}
+        if not peaks and not cores and mode.bandwidth_gb_s is None:
+            return (self if timed == self.measurement else replace(self, measurement=timed)), mode
         if mode.bandwidth_gb_s is not None:
             memory = replace(memory, bandwidth_gb_s=mode.bandwidth_gb_s)
         units = tuple(
@@ -67,7 +70,6 @@ class Device(DeviceCard):
             )
             for r in self.runtime
         )
-        timed = tuple(row for row in self.measurement if row.power_mode == mode.id)
         return replace(self, memory=memory, unit=units, runtime=runtimes, measurement=timed), mode
 
     def unit_of(self, runtime: RuntimeFigures) -> Unit:

@@ -93,6 +93,8 @@ class Plan:
     """What a tile may cost."""
     steps: tuple[Step, ...]
     """All width steps, widest first."""
+    unverified: str | None = None
+    """Why the unit that it runs on is refused unless asked for: it is no figure to rely on; None: it is not."""
     startup_lacks: tuple[str, ...] = ()
     """Keys that the device's card lacks for the start-up to be known."""
     uplink_kb_day: float | None = None
@@ -103,8 +105,6 @@ class Plan:
     """Which of the widths that fit was chosen: the "widest", or that of the best "score"."""
     tried: tuple[Tried, ...] = ()
     """Other ways to run it that were looked at."""
-    unverified: str | None = None
-    """Why the unit that it runs on is refused unless asked for: it is no figure to rely on; None: it is not."""
 
     @property
     def width_multiplier(self) -> float:

@@ -5,7 +5,6 @@ from __future__ import annotations
 import math
 import re
 import stat
-import sys
 from collections.abc import Callable, Sequence
 from dataclasses import MISSING, fields, is_dataclass
 from functools import cache
@@ -15,10 +14,10 @@ from typing import Any, Protocol, TypeVar, Union, get_args, get_origin, get_type
 
 from edgeslim.errors import InputError, UnknownName
 
-if sys.version_info >= (3, 11):
-    import tomllib
-else:
-    import tomli as tomllib
+try:
+    import tomli as tomllib  # the same parser, compiled: a third of the time
+except ModuleNotFoundError:
+    import tomllib  # type: ignore[import-not-found, no-redef]
 
 
 CARD_BYTES = 4 << 20

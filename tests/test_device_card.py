@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import re
+import subprocess
+import sys
 from collections.abc import Iterator
 from dataclasses import fields, is_dataclass, replace
 from pathlib import Path
@@ -318,3 +320,16 @@ def test_what_was_timed_on_a_refused_unit_is_planned_on(tmp_path: Path) -> None:
     assert plan.unverified is None
     with pytest.raises(InputError, match="measurement 1: runtime: found 'tensorrt', expected one of onnxruntime-cpu"):
         replace(timed, runtime=card.runtime[:1])
+
+
+def test_figures_carried_over_from_another_board_are_those_of_its_card() -> None:
+    script = Path(__file__).parents[1] / "benchmarks" / "carried_over.py"
+    run = subprocess.run([sys.executable, str(script), "--check"], capture_output=True, text=True, check=False)
+    assert run.returncode == 0, run.stdout + run.stderr
+    count = int(run.stdout.splitlines()[-1].split()[0])
+    assert count >= 100
+    # Whatever is carried over is so called: it is related, never measured.
+    for card in CARDS:
+        for runtime in card.runtime:
+            if any(figure.source.startswith("as on a") for figure in figures(runtime.efficiency)):
+                assert runtime.basis == "related"

@@ -29,7 +29,7 @@ def list_(cards: Cards = None, as_json: AsJson = False) -> None:
     if as_json:
         typer.echo(json.dumps([to_dict(card) for card in found], indent=2, allow_nan=False))
     else:
-        print_cards(found, Console(highlight=False))
+        print_cards(found, Console(highlight=False, emoji=False))
 
 
 @devices.command()
@@ -43,7 +43,7 @@ def show(
     if as_json:
         typer.echo(json.dumps(to_dict(card), indent=2, allow_nan=False))
     else:
-        print_card(card, Console(highlight=False))
+        print_card(card, Console(highlight=False, emoji=False))
 
 
 @devices.command()
@@ -63,7 +63,7 @@ def validate(
         rows.append({"file": str(path), "ok": not problems, "problems": [*problems], "warnings": warnings})
         if not as_json:
             lines = problems or (f"{path}: OK", *(f"{path}: note: {warning}" for warning in warnings))
-            Console(highlight=False, soft_wrap=True).print("\n".join(lines), markup=False)
+            Console(highlight=False, emoji=False, soft_wrap=True).print("\n".join(lines), markup=False)
     if as_json:
         typer.echo(json.dumps(rows, indent=2))
     if bad:

@@ -117,8 +117,7 @@ def plan(
 ) -> None:
     """Find the widest width of an encoder that fits a device, and say why no wider one does.
 
-    Without --device: which boards it fits, each in its default power mode, and what the others lack. No plan is
-    written then.
+    Without --device: on which boards it fits, in their default power mode, and what the others lack.
     """
     ask = Ask(
         gflop=gflop,
@@ -167,7 +166,7 @@ def plan(
     if as_json:
         typer.echo(json.dumps(made.to_dict(), indent=2))
         return
-    console = Console(highlight=False)
+    console = Console(highlight=False, emoji=False)
     print_plan(made, console)
     console.print()
     written = f"{out} and {html}" if html is not None else f"{out}"
@@ -224,7 +223,7 @@ def _plan_boards(
     if as_json:
         typer.echo(json.dumps(to_dict(profile.id, ask, found), indent=2, allow_nan=False))
     else:
-        console = Console(highlight=False)
+        console = Console(highlight=False, emoji=False)
         print_boards(profile.id, ask, found, console)
         console.print()
         console.print("no plan written: --device names the board to write one for", markup=False, soft_wrap=True)

@@ -56,11 +56,11 @@ def head_facts(plan: Plan) -> list[tuple[str, str]]:
             f"basis of its figures: {plan.runtime_basis}",
         ),
     ]
-    if plan.unverified is not None:
-        facts.append(("unverified", f"measure before you rely on it: {plan.unverified}"))
     for index, other in enumerate(plan.tried):
         way = f"{other.runtime}, {other.precision}, exported as {other.target}"
         facts.append(("" if index else "also tried", f"{way}: {other.outcome}"))
+    if plan.unverified is not None:
+        facts.append(("unverified", f"measure before you rely on it: {plan.unverified}"))
     return facts
 
 
