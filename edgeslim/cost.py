@@ -16,7 +16,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from dataclasses import dataclass
-from functools import partial
+from functools import lru_cache, partial
 
 from edgeslim.architecture import Architecture
 from edgeslim.convnext_architecture import KERNEL, STEM_STRIDE, ConvNextArchitecture
@@ -24,6 +24,8 @@ from edgeslim.units import FLOP_PER_MAC
 
 AnyArchitecture = Architecture | ConvNextArchitecture
 """What this module counts."""
+_REMEMBERED = 256
+"""Counts that are kept: a plan asks for those of a width in every way to run it and, over all boards, on each."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -52,6 +54,7 @@ class Footprint:
     """Tiles as read and as fed to the network, and the output."""
 
 
+@lru_cache(_REMEMBERED)
 def parameters(arch: AnyArchitecture, classes: int = 0) -> int:
     """Parameters of the encoder and, with `classes`, of a linear head on its feature."""
     encoder = _vit_parameters(arch) if isinstance(arch, Architecture) else _convnext_parameters(arch)
@@ -83,6 +86,7 @@ def _convnext_parameters(arch: ConvNextArchitecture) -> int:
     return count + 2 * arch.dim
 
 
+@lru_cache(_REMEMBERED)
 def ops(
     arch: AnyArchitecture, classes: int = 0, batch: int = 1, value_bytes: int = 4, *, fused_attention: bool = False
 ) -> tuple[Op, ...]:
@@ -101,6 +105,7 @@ def flop(arch: AnyArchitecture, classes: int = 0, batch: int = 1) -> int:
     return sum(op.flop for op in ops(arch, classes, batch))
 
 
+@lru_cache(_REMEMBERED)
 def footprint(arch: AnyArchitecture, classes: int = 0, batch: int = 1, value_bytes: int = 4) -> Footprint:
     """Peak memory of one forward pass of `batch` tiles.
 

@@ -103,6 +103,8 @@ class Estimate:
     """Tiles a call."""
     latency_basis: str = ESTIMATED
     """What latency_ms is: "measured" on this board, "rescaled" by other widths that were, or "estimated"."""
+    score_interval: tuple[float, float] | None = None
+    """95 % confidence interval of the score; None: not measured, or nobody gave one."""
 
     @property
     def energy_j(self) -> float | None:
@@ -180,4 +182,5 @@ def estimate(
         power_w=conditions.power_w,
         batch=batch,
         latency_basis=tile.basis,
+        score_interval=None if score is None else score.interval,
     )

@@ -12,7 +12,8 @@ from hypothesis import strategies as st
 from edgeslim.architecture import Architecture
 from edgeslim.budget import KINDS, Ask
 from edgeslim.choose import make_plan
-from edgeslim.device import Device, PowerMode, take_device
+from edgeslim.device import Device, take_device
+from edgeslim.device_card import PowerMode
 from edgeslim.durations import Scene
 from edgeslim.errors import NothingFits, UsageError
 from edgeslim.estimate import Conditions, Estimate, estimate
