@@ -4,8 +4,8 @@
     python benchmarks/carried_over.py --check    # says what differs, exit code 1 if anything does
 
 A figure of a `[[runtime]]` whose source begins "as on NAME (why): " or "as on NAME, why: " is that of the card that
-BOARDS gives for NAME, at the same runtime and key; its source ends with that card's own, less the benchmark that fitted it. Run it when one of these cards
-was fitted anew (benchmarks/latency.py).
+BOARDS gives for NAME, at the same runtime and key; its source ends with that card's own, less the benchmark that fitted
+it. Run it when one of these cards was fitted anew (benchmarks/latency.py).
 """
 
 from __future__ import annotations
