@@ -4,8 +4,8 @@
     python benchmarks/carried_over.py --check    # says what differs, exit code 1 if anything does
 
 A figure of a `[[runtime]]` whose source begins "as on NAME (why): " or "as on NAME, why: " is that of the card that
-BOARDS gives for NAME, at the same runtime and key; its source ends with that card's own. Run it when one of these cards
-was fitted anew (benchmarks/latency.py).
+BOARDS gives for NAME, at the same runtime and key; its source ends with that card's own, less the benchmark that fitted
+it. Run it when one of these cards was fitted anew (benchmarks/latency.py).
 """
 
 from __future__ import annotations
@@ -31,6 +31,8 @@ BOARDS = {
     "the x86-64 host's card": "x86-64-host",
 }
 """As a source names it -> its card."""
+_RESULT = "; benchmarks/results/latency.md"
+"""Stands where the figure was fitted, and only there."""
 _NAMES = "|".join(map(re.escape, BOARDS))
 _FIGURE = re.compile(rf'^(\w+) = \{{ value = (\S+), source = "(as on ({_NAMES})(?: \([^()]*\)|, [^:]*)): (.*)" \}}$')
 _RUNTIME, _EFFICIENCY = re.compile(r'^id = "([\w-]+)"$'), re.compile(r"^\[runtime\.efficiency\.(\w+)\]$")
@@ -48,7 +50,7 @@ def carried_over(text: str) -> Iterator[tuple[int, str, str, str]]:
         elif inside and (found := _FIGURE.match(line)):
             key, prefix, name = found[1], found[3], found[4]
             there = figure(BOARDS[name], runtime, precision, key)
-            value, source = there["value"], there["source"]
+            value, source = there["value"], there["source"].removesuffix(_RESULT)
             yield number, line, f'{key} = {{ value = {value}, source = "{prefix}: {source}" }}', f"{runtime} {key}"
 
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass, fields, replace
 from pathlib import Path
 
-from edgeslim.device_card import DeviceCard, MemoryCard, Multiples, PowerMode, Unit, load_card, take_card
+from edgeslim.device_card import DeviceCard, MemoryCard, Multiples, PowerMode, Unit, all_cards, load_card, take_card
 from edgeslim.errors import CardLacks, InputError, UsageError
 from edgeslim.figure import Figure
 from edgeslim.runtime_figures import RuntimeFigures
@@ -117,6 +117,11 @@ def load_device(path: Path, allow_unverified: bool = False) -> Device:
 def take_device(name: str, cards: Path | None = None, allow_unverified: bool = False) -> Device:
     """The device called `name` (id or alias). Raises UnknownName with the nearest, InputError as `complete` does."""
     return complete(take_card(name, cards), allow_unverified)
+
+
+def device_names(cards: Path | None = None) -> list[str]:
+    """Ids of the boards that a plan can be made for: their cards lack nothing."""
+    return [card.id for card in all_cards(cards) if not card.lacks()]
 
 
 def _scaled(figure: Figure | None, factor: float, mode: str) -> Figure | None:

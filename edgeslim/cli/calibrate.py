@@ -104,14 +104,13 @@ def _base(name: str | None, cards: Path | None) -> Device:
     """The card to start from."""
     import platform
 
-    from edgeslim.device import take_device
-    from edgeslim.device_card import all_cards
+    from edgeslim.device import device_names, take_device
     from edgeslim.onboard.calibrating.card import GENERIC
 
     if name is None and platform.machine() not in ("x86_64", "AMD64"):
         raise UsageError(
             f"missing --device: expected the card to start from, as this is no x86-64 computer: one of "
-            f"{', '.join(card.id for card in all_cards(cards) if not card.lacks())}"
+            f"{', '.join(device_names(cards))}"
         )
     return take_device(name or GENERIC, cards)
 
