@@ -68,7 +68,7 @@ train: .venv/.installed
 	$(BIN)/python -m pip install $(PIP_FLAGS) -e '.[ground,ground-openvino,ground-tflite,demo,dev]'
 	touch $@
 
-SHIPPED := $(shell git ls-files edgeslim devices profiles export jetpacks)
+SHIPPED := $(shell git ls-files edgeslim devices profiles export jetpacks schemas)
 # Installed as a wheel, not in place: the cards and weights must travel in it.
 .venv-onboard/%/.installed: pyproject.toml constraints.txt $(SHIPPED)
 	$(or $(call python_of,$*),$(error on board: found no Python $*)) -m venv .venv-onboard/$*

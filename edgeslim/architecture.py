@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import math
 from dataclasses import dataclass, fields, replace
+from functools import lru_cache
 from typing import Any
 
 from edgeslim.errors import InputError
@@ -131,12 +132,7 @@ class Architecture:
         All blocks where `depth` is None. Raises InputError outside either range.
         """
         check_cut(width_multiplier, depth, self.depth)
-        return replace(
-            self,
-            depth=self.depth if depth is None else depth,
-            head_dim=inner_size(self.head_dim, width_multiplier),
-            ffn_hidden=self.branches * inner_size(self.ffn_hidden // self.branches, width_multiplier),
-        )
+        return _cut(self, width_multiplier, depth)
 
     def width_steps(self) -> list[float]:
         """Width multipliers at which a head's width changes: j / dk for j = 1 ... dk, ascending."""
@@ -150,3 +146,13 @@ class Architecture:
     def from_dict(cls, data: dict[str, Any], where: str = "architecture") -> Architecture:
         """Read what `to_dict` wrote. Raises InputError naming `where`, the key and what was expected."""
         return read_record(cls, data, where)
+
+
+@lru_cache(256)  # a plan asks for each width several times, and over all boards on each
+def _cut(full: Architecture, width_multiplier: float, depth: int | None) -> Architecture:
+    return replace(
+        full,
+        depth=full.depth if depth is None else depth,
+        head_dim=inner_size(full.head_dim, width_multiplier),
+        ffn_hidden=full.branches * inner_size(full.ffn_hidden // full.branches, width_multiplier),
+    )

@@ -8,9 +8,10 @@ from dataclasses import dataclass, replace
 
 from edgeslim.budget import KINDS, NOTHING_ASKED, Ask, Budget, Miss, budget_of, miss_text, short_text
 from edgeslim.call_time import ESTIMATED
-from edgeslim.device import Device, PowerMode
+from edgeslim.device import Device
+from edgeslim.device_card import PowerMode
 from edgeslim.durations import startup_lacks
-from edgeslim.errors import InputError, NothingFits, UsageError
+from edgeslim.errors import CardLacks, NothingFits, UsageError
 from edgeslim.estimate import Estimate, estimate
 from edgeslim.plan import METHOD, Plan, Step, Tried
 from edgeslim.profile import Profile
@@ -39,16 +40,32 @@ class _Held:
         return f"nothing fits, {', '.join(map(short_text, _nearest(self.steps)[1]))} at the nearest"
 
 
-def make_plan(profile: Profile, device: Device, targets: Target | Sequence[Target], ask: Ask = NOTHING_ASKED) -> Plan:
+class NoWidthFits(NothingFits):
+    """No width meets the budget. `plan` is that of the width that misses it by the least, to show why."""
+
+    def __init__(self, message: str, nearest: str, over: float, plan: Plan) -> None:
+        super().__init__(message, nearest, over)
+        self.plan = plan
+
+
+def make_plan(
+    profile: Profile,
+    device: Device,
+    targets: Target | Sequence[Target],
+    ask: Ask = NOTHING_ASKED,
+    *,
+    narrower: bool = True,
+) -> Plan:
     """The widest aligned width step that meets every budget; an unaligned one only if no aligned one does.
 
     Of the ways to run it (edgeslim.ways; the first target's first precision is the usual one) it is the first in which
     that width fits and in which no wider one that fits is estimated to be as fast. With the objective "score" the width
-    is that of the best measured score. FLOP and memory that are not asked for come from the device's card.
+    is that of the best measured score. FLOP and memory that are not asked for come from the device's card. Without
+    `narrower` the same is chosen, but widths that can no longer matter are left out of the steps, and the other ways.
 
-    Raises NothingFits naming the nearest miss, UsageError for a power mode that the device does not have, a stride
-    longer than a tile or a score that was never measured, InputError if a card has no figures for a runtime of a
-    target, or for what is to be limited.
+    Raises NoWidthFits naming the nearest miss (NothingFits where no score of what fits was measured), UsageError for a
+    power mode that the device does not have, a stride longer than a tile or a score that was never measured, InputError
+    if a card has no figures for a runtime of a target, or for what is to be limited.
     """
     planned, mode = device.in_mode(ask.power_mode)
     ways = ways_on(planned, [targets] if isinstance(targets, Target) else targets, ask)
@@ -56,22 +73,20 @@ def make_plan(profile: Profile, device: Device, targets: Target | Sequence[Targe
     _require_power(device, mode, ask)
     unknown = {way: why for way in ways if (why := _unknown(planned, way, ask)) is not None}
     if len(unknown) == len(ways):
-        raise InputError(unknown[ways[0]][1])
-    tried = _try(profile, planned, mode, [way for way in ways if way not in unknown], ask)
+        raise unknown[ways[0]][1]
+    tried = _try(profile, planned, mode, [way for way in ways if way not in unknown], ask, narrower)
     fitting = [found for held in tried for found in held.fitting]
-    if not fitting:
-        raise NothingFits(_nearest_miss(profile, device, mode, tried))
-    best = _best(fitting, ask.objective)
+    best = _best(fitting, ask.objective) if fitting else _nearest(pair for held in tried for pair in held.steps)[0]
     if best is None:
         measured = ", ".join(f"{found.width_multiplier:.3g}" for found, _ in tried[0].steps if found.score is not None)
         raise NothingFits(
             f"--objective score: no width of {profile.id} that fits {device.id} ({mode.id}) has a measured score, "
             f"expected one of {measured or 'them in fp32'}; loosen the budgets, or leave the flag out"
         )
-    taken, chosen = _way_of(best.width_multiplier, tried)
-    others = {held.way: held.outcome for held in tried if held is not taken}
-    others |= {way: what for way, (what, _) in unknown.items()}
-    return Plan(
+    taken, chosen = _way_of(best.width_multiplier, tried) if fitting else (_holding(best, tried), best)
+    others = {held.way: held.outcome for held in tried if narrower and held is not taken}
+    others |= {way: what for way, (what, _) in unknown.items() if narrower}
+    plan = Plan(
         encoder=profile.id,
         architecture=profile.architecture,
         classes=profile.num_classes,
@@ -88,6 +103,7 @@ def make_plan(profile: Profile, device: Device, targets: Target | Sequence[Targe
         precision=taken.way.precision,
         batch=chosen.batch,
         multiples=(int(device.multiples.head_dim.value), int(device.multiples.ffn_hidden.value)),
+        unverified=_unverified(planned, taken.way),
         budget=taken.budget,
         steps=tuple(Step(_verdict(found, misses, chosen), misses, found) for found, misses in taken.steps),
         startup_lacks=startup_lacks(planned, taken.way.runtime),
@@ -95,39 +111,57 @@ def make_plan(profile: Profile, device: Device, targets: Target | Sequence[Targe
         scene=ask.scene,
         objective=ask.objective,
         tried=tuple(Tried(way.target.id, way.runtime.id, way.precision, others[way]) for way in ways if way in others),
+        error_band=taken.way.runtime.error_band,
     )
+    if not fitting:
+        misses = plan.budget.missed_by(chosen)
+        text = ", ".join(map(short_text, misses))
+        raise NoWidthFits(_nearest_miss(profile, device, mode, tried), text, _furthest(misses), plan)
+    return plan
 
 
-def _try(profile: Profile, device: Device, mode: PowerMode, ways: list[Way], ask: Ask) -> list[_Held]:
-    """Hold every width in every way against the budget; nothing is better than all of the encoder in an earlier way."""
+def _try(profile: Profile, device: Device, mode: PowerMode, ways: list[Way], ask: Ask, narrower: bool) -> list[_Held]:
+    """Hold every width in every way against the budget; nothing is better than all of the encoder in an earlier way.
+
+    Without `narrower` a way ends where it could only choose narrower than the widest aligned width that fits so far.
+    """
     conditions = replace(ask.conditions, power_w=None if mode.power_w is None else mode.power_w.value)
     widths = sorted(profile.architecture.width_steps(), reverse=True)
     timed = any(row.encoder == profile.id for row in device.measurement)
-    tried = []
+    tried, enough = [], 0.0
     for way in ways:
-        budget = budget_of(ask, device, way.runtime, way.precision)
-        found = [estimate(profile, w, device, way.runtime, way.precision, way.target, conditions) for w in widths]
-        tried.append(_Held(way, budget, tuple((e, budget.missed_by(e)) for e in found)))
-        if timed:  # another way may be faster
-            continue
-        if ask.objective == "widest" and found[0].aligned and not tried[-1].steps[0][1]:
+        budget, steps = budget_of(ask, device, way.runtime, way.precision), []
+        for width in widths:
+            if width < enough:
+                break
+            found = estimate(profile, width, device, way.runtime, way.precision, way.target, conditions)
+            steps.append((found, budget.missed_by(found)))
+            if not narrower and ask.objective == "widest" and found.aligned and not steps[-1][1]:
+                enough = width
+        tried.append(_Held(way, budget, tuple(steps)))
+        widest, misses = steps[0]
+        # Where rows were timed another way may be faster.
+        if ask.objective == "widest" and widest.aligned and not misses and not timed:
             break
     return tried
 
 
-def _unknown(device: Device, way: Way, ask: Ask) -> tuple[str, str] | None:
+def _unknown(device: Device, way: Way, ask: Ask) -> tuple[str, CardLacks] | None:
     """What is to be limited but cannot be known in a way, and that as a refusal; None where all is known."""
     flag = "--startup-s" if ask.startup_s is not None else "--scene" if ask.scene is not None else None
     if flag is not None and (lacks := startup_lacks(device, way.runtime)):
-        return "start-up not known", (
+        return "start-up not known", CardLacks(
             f"{flag}: the start-up of {device.id} is not known, its card has no {', no '.join(lacks)}; add that "
-            f"to a card of your own (--cards), or leave {flag} out"
+            f"to a card of your own (--cards), or leave {flag} out",
+            lacks,
         )
     limited = [name for name in ("artifact_mb", "uplink_kb_day") if getattr(ask, name) is not None]
     if limited and way.precision not in (way.target.graph_kb or {}):
-        return "size of its artifact not known", (
+        key = f"graph_kb.{way.precision}"
+        return "size of its artifact not known", CardLacks(
             f"--{limited[0].replace('_', '-')}: the size of an artifact is not known, export card {way.target.id} has "
-            f"no graph_kb.{way.precision}; add it to a card of your own (--cards), or leave the flag out"
+            f"no {key}; add it to a card of your own (--cards), or leave the flag out",
+            (f"{key} (of export card {way.target.id})",),
         )
     return None
 
@@ -155,13 +189,22 @@ def _require_scores(profile: Profile, ask: Ask) -> None:
 
 
 def _require_power(device: Device, mode: PowerMode, ask: Ask) -> None:
-    """Raise InputError where watts or joules are to be limited on a board whose power nobody measured."""
+    """Raise CardLacks where watts or joules are to be limited on a board whose power nobody measured."""
     flag = "--max-w" if ask.max_w is not None else "--energy-j" if ask.energy_j is not None else None
     if flag is not None and mode.power_w is None:
-        raise InputError(
+        raise CardLacks(
             f"{flag}: device card {device.id}: power_mode {mode.id}: power_w: found nothing, expected watts that were "
-            f"measured; add them to a card of your own (--cards), or leave {flag} out"
+            f"measured; add them to a card of your own (--cards), or leave {flag} out",
+            (f"power_w of power_mode {mode.id}",),
         )
+
+
+def _unverified(device: Device, way: Way) -> str | None:
+    """Why nothing should be planned on the way's unit unasked; None: there is no reason."""
+    unit = device.unit_of(way.runtime)
+    return (
+        None if unit.refused is None or unit not in device.refused else f"{unit.refused.reason} ({unit.refused.source})"
+    )
 
 
 def _usable(fitting: Iterable[Estimate]) -> list[Estimate]:
@@ -195,10 +238,10 @@ def _way_of(width_multiplier: float, tried: list[_Held]) -> tuple[_Held, Estimat
 
 
 def _verdict(estimate: Estimate, misses: tuple[Miss, ...], chosen: Estimate) -> str:
-    if estimate is chosen:
-        return "chosen"
     if misses:
         return "over budget"
+    if estimate is chosen:
+        return "chosen"
     if estimate.width_multiplier < chosen.width_multiplier:
         return "narrower"
     if chosen.aligned and not estimate.aligned:
@@ -208,12 +251,21 @@ def _verdict(estimate: Estimate, misses: tuple[Miss, ...], chosen: Estimate) -> 
 
 def _nearest(steps: Iterable[tuple[Estimate, tuple[Miss, ...]]]) -> tuple[Estimate, tuple[Miss, ...]]:
     """The step whose largest miss is the smallest."""
-    return min(steps, key=lambda pair: max((math.inf if m.over is None else m.over for m in pair[1]), default=0.0))
+    return min(steps, key=lambda pair: _furthest(pair[1]))
+
+
+def _furthest(misses: Iterable[Miss]) -> float:
+    return max((math.inf if miss.over is None else miss.over for miss in misses), default=0.0)
+
+
+def _holding(estimate: Estimate, tried: list[_Held]) -> _Held:
+    """The way that an estimate is of."""
+    return next(held for held in tried if any(found is estimate for found, _ in held.steps))
 
 
 def _nearest_miss(profile: Profile, device: Device, mode: PowerMode, tried: list[_Held]) -> str:
     nearest, misses = _nearest(pair for held in tried for pair in held.steps)
-    way = next(held.way for held in tried if any(found is nearest for found, _ in held.steps))
+    way = _holding(nearest, tried).way
     where = f", {way.runtime.id} in {way.precision}" if len(tried) > 1 else ""
     raised = " and ".join(KINDS[miss.budget].flag for miss in misses if not KINDS[miss.budget].least)
     lowered = " and ".join(KINDS[miss.budget].flag for miss in misses if KINDS[miss.budget].least)

@@ -16,7 +16,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from dataclasses import dataclass
-from functools import partial
+from functools import lru_cache, partial
 
 from edgeslim.architecture import Architecture
 from edgeslim.convnext_architecture import KERNEL, STEM_STRIDE, ConvNextArchitecture
@@ -24,6 +24,8 @@ from edgeslim.units import FLOP_PER_MAC
 
 AnyArchitecture = Architecture | ConvNextArchitecture
 """What this module counts."""
+_REMEMBERED = 256
+"""Counts that are kept: a plan asks for those of a width in every way to run it and, over all boards, on each."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -52,6 +54,7 @@ class Footprint:
     """Tiles as read and as fed to the network, and the output."""
 
 
+@lru_cache(_REMEMBERED)
 def parameters(arch: AnyArchitecture, classes: int = 0) -> int:
     """Parameters of the encoder and, with `classes`, of a linear head on its feature."""
     encoder = _vit_parameters(arch) if isinstance(arch, Architecture) else _convnext_parameters(arch)
@@ -83,13 +86,17 @@ def _convnext_parameters(arch: ConvNextArchitecture) -> int:
     return count + 2 * arch.dim
 
 
-def ops(arch: AnyArchitecture, classes: int = 0, batch: int = 1, value_bytes: int = 4) -> tuple[Op, ...]:
+@lru_cache(_REMEMBERED)
+def ops(
+    arch: AnyArchitecture, classes: int = 0, batch: int = 1, value_bytes: int = 4, *, fused_attention: bool = False
+) -> tuple[Op, ...]:
     """Every matrix product of one forward pass of `batch` tiles, in order of execution.
 
-    The two products of attention are one op each; q, k and v are one product, as the runtimes run them.
+    The two products of attention are one op each; q, k and v are one product, as the runtimes run them. With
+    `fused_attention` the scores between the two never reach the memory (Dao et al., arXiv 2205.14135).
     """
     if isinstance(arch, Architecture):
-        return tuple(_vit_ops(arch, classes, batch, value_bytes))
+        return tuple(_vit_ops(arch, classes, batch, value_bytes, fused_attention))
     return tuple(_convnext_ops(arch, classes, batch, value_bytes))
 
 
@@ -98,6 +105,7 @@ def flop(arch: AnyArchitecture, classes: int = 0, batch: int = 1) -> int:
     return sum(op.flop for op in ops(arch, classes, batch))
 
 
+@lru_cache(_REMEMBERED)
 def footprint(
     arch: AnyArchitecture, classes: int = 0, batch: int = 1, value_bytes: int = 4, scores_held: int = 2
 ) -> Footprint:
@@ -182,7 +190,7 @@ def _convolution(
     return Op(name, "conv", FLOP_PER_MAC * macs, moved * value_bytes)
 
 
-def _vit_ops(arch: Architecture, classes: int, batch: int, value_bytes: int) -> Iterator[Op]:
+def _vit_ops(arch: Architecture, classes: int, batch: int, value_bytes: int, fused_attention: bool) -> Iterator[Op]:
     d, a, h, n = arch.dim, arch.attention_dim, arch.ffn_hidden, arch.tokens
     rows = batch * n
     product = partial(_product, value_bytes=value_bytes)
@@ -196,12 +204,14 @@ def _vit_ops(arch: Architecture, classes: int, batch: int, value_bytes: int) -> 
     kernel = 1 if arch.stem_channels else arch.patch_size
     yield convolution("patch_embed", bands, d, kernel, side, side // kernel, 2 * d * arch.patches)
 
-    scores = batch * arch.attention_heads * n * n
     heads = batch * arch.attention_heads
+    scores = heads * n * n
+    # Softmax reads and writes the scores, beside the products that write and read them: no more, where all is fused.
+    beside_scores, beside_values = (-scores, -scores) if fused_attention else (2 * scores, 0)
     for block in range(arch.depth):
         yield product(f"blocks.{block}.qkv", "gemm", 1, rows, d, 3 * a, 2 * rows * d)
-        yield product(f"blocks.{block}.scores", "attention", heads, n, arch.head_dim, n, 2 * scores)
-        yield product(f"blocks.{block}.values", "attention", heads, n, n, arch.head_dim)
+        yield product(f"blocks.{block}.scores", "attention", heads, n, arch.head_dim, n, beside_scores)
+        yield product(f"blocks.{block}.values", "attention", heads, n, n, arch.head_dim, beside_values)
         yield product(f"blocks.{block}.proj", "gemm", 1, rows, a, d, 2 * rows * d)
         yield product(f"blocks.{block}.fc1", "gemm", 1, rows, d, h, 2 * rows * (d + h))
         if arch.ffn == "swiglu":

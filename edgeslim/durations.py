@@ -25,12 +25,14 @@ of that width. Tiles are all windows: none is left out as empty. Reading, blendi
 from __future__ import annotations
 
 import math
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from functools import partial
 
 from edgeslim import cost, size
 from edgeslim.architecture import Architecture
 from edgeslim.call_time import ESTIMATED, CallTime, Timed, call_time
+from edgeslim.cost import Op
 from edgeslim.device import Device
 from edgeslim.errors import InputError, UsageError
 from edgeslim.profile import Profile
@@ -290,12 +292,33 @@ def call_seconds(
 ) -> dict[str, float]:
     """Time of one call, by what bounds it, with a share of the unit's peak and of the memory's bandwidth."""
     arithmetic = ARITHMETIC[precision]
+    efficiency = runtime.efficiency[arithmetic]
     peak = device.peak_gflop_s(runtime, arithmetic).value * GIGA * compute_share
-    bytes_s = device.memory.bandwidth_gb_s.value * device.memory.sustained_fraction.value * GIGA * bandwidth_share
-    seconds = {"compute": 0.0, "bandwidth": 0.0, "overhead": runtime.fixed_overhead_ms.value / 1e3}
-    for op in cost.ops(arch, classes, batch, VALUE_BYTES[arithmetic]):
-        compute = op.flop / (peak * runtime.efficiency[arithmetic][op.op_class].value)
-        moving = op.moved_bytes / bytes_s
+    return roofline(
+        cost.ops(arch, classes, batch, VALUE_BYTES[arithmetic], fused_attention=runtime.fused_attention),
+        {op_class: peak * share.value for op_class, share in efficiency.items()},
+        device.memory.bandwidth_gb_s.value * device.memory.sustained_fraction.value * GIGA * bandwidth_share,
+        op_overhead_s=runtime.op_overhead_us.value / 1e6,
+        fixed_s=runtime.fixed_overhead_ms.value / 1e3,
+    )
+
+
+def roofline(
+    ops: Iterable[Op], flop_s: Mapping[str, float], bytes_s: float, *, op_overhead_s: float, fixed_s: float
+) -> dict[str, float]:
+    """Time of matrix products that run one after the other, by what bounds each of them.
+
+    `flop_s` is what each op class reaches; the time is the sum of the values. After Williams et al., "Roofline"
+    (Communications of the ACM 52(4), 2009), op by op, with an overhead each.
+    """
+    seconds = {"compute": 0.0, "bandwidth": 0.0, "overhead": fixed_s}
+    for op in ops:
+        compute, moving = op.flop / flop_s[op.op_class], op.moved_bytes / bytes_s
         seconds["compute" if compute >= moving else "bandwidth"] += max(compute, moving)
-        seconds["overhead"] += runtime.op_overhead_us.value / 1e6
+        seconds["overhead"] += op_overhead_s
     return seconds
+
+
+def bound_of(seconds: Mapping[str, float]) -> str:
+    """What takes most of a time that `roofline` split: "compute", "bandwidth" or "overhead"."""
+    return max(seconds, key=lambda part: seconds[part])

@@ -3,6 +3,7 @@
     EdgeslimError            exit 1
     ├── InputError           1   a file, card or value that cannot be used
     │   ├── UsageError       2   a flag or argument that makes no sense here
+    │   ├── CardLacks        1   a card has no figure for what is asked
     │   └── UnknownName      2   a name that no card has; the nearest are listed
     ├── NothingFits          3   no width meets the budget
     ├── ExportError          1   a stage of the export failed
@@ -19,6 +20,7 @@ A message says what was found, what was expected and how to mend it, in one line
 from __future__ import annotations
 
 import difflib
+import math
 from collections.abc import Iterable
 
 LONGEST = 1000
@@ -38,13 +40,25 @@ class EdgeslimError(Exception):
 
 
 class InputError(EdgeslimError):
-    """A file, card or value that cannot be used."""
+    """A file, card or value that cannot be used. The message is the first of its `problems`, each a line."""
+
+    def __init__(self, problem: str, *more: str) -> None:
+        super().__init__(problem)
+        self.problems = (problem, *more)
 
 
 class UsageError(InputError):
     """A flag or argument that makes no sense here."""
 
     exit_code = 2
+
+
+class CardLacks(InputError):
+    """A card has no figure for what is asked; `keys` are those that it lacks."""
+
+    def __init__(self, message: str, keys: Iterable[str]) -> None:
+        super().__init__(message)
+        self.keys = tuple(keys)
 
 
 class UnknownName(InputError):
@@ -59,9 +73,16 @@ class UnknownName(InputError):
 
 
 class NothingFits(EdgeslimError):
-    """No width meets the budget; the message names the nearest miss."""
+    """No width meets the budget; the message names the nearest miss.
+
+    `nearest` is that for a table, `over` how far it is from its budget, as Miss.over.
+    """
 
     exit_code = 3
+
+    def __init__(self, message: str, nearest: str = "", over: float = math.inf) -> None:
+        super().__init__(message)
+        self.nearest, self.over = nearest or message, over
 
 
 class ExportError(EdgeslimError):

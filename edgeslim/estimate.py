@@ -11,7 +11,7 @@ from dataclasses import dataclass
 from edgeslim import cost, size
 from edgeslim.call_time import ESTIMATED
 from edgeslim.device import Device
-from edgeslim.durations import Scene, SceneTime, Startup, call_seconds, scene_time, startup_of, timed_call
+from edgeslim.durations import Scene, SceneTime, Startup, bound_of, call_seconds, scene_time, startup_of, timed_call
 from edgeslim.profile import Profile
 from edgeslim.run_memory import SLACK_BYTES, USUAL_SCENE_PX, planned_memory, process_memory, usual_call
 from edgeslim.runtime_figures import RuntimeFigures
@@ -106,6 +106,8 @@ class Estimate:
     """Tiles a call."""
     latency_basis: str = ESTIMATED
     """What latency_ms is: "measured" on this board, "rescaled" by other widths that were, or "estimated"."""
+    score_interval: tuple[float, float] | None = None
+    """95 % confidence interval of the score; None: not measured, or nobody gave one."""
 
     @property
     def energy_j(self) -> float | None:
@@ -164,7 +166,7 @@ def estimate(
         latency_ms=tile.seconds * 1e3,
         latency_low_ms=tile.low_s * 1e3,
         latency_high_ms=tile.high_s * 1e3,
-        bound=max(seconds, key=lambda part: seconds[part]),
+        bound=bound_of(seconds),
         score=None if score is None else score.value,
         score_basis=None if score is None else score.basis,
         startup=startup,
@@ -176,6 +178,7 @@ def estimate(
         power_w=conditions.power_w,
         batch=batch,
         latency_basis=tile.basis,
+        score_interval=None if score is None else score.interval,
     )
 
 

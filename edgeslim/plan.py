@@ -3,8 +3,6 @@
 from __future__ import annotations
 
 import json
-import os
-import tempfile
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
@@ -14,7 +12,9 @@ from edgeslim.budget import Budget, Miss
 from edgeslim.durations import Scene
 from edgeslim.errors import InputError
 from edgeslim.estimate import Estimate
+from edgeslim.figure import Figure
 from edgeslim.shelf import read_record
+from edgeslim.whole import Kind, write_whole
 
 SCHEMA = 1
 KEY = "edgeslim_plan"
@@ -22,6 +22,9 @@ KEY = "edgeslim_plan"
 
 METHOD = "first"
 """Slimming method: the first channels of each head and of each hidden layer (arXiv 2601.22841)."""
+
+NOT_IN_SUMMARY = ("architecture", "slim_architecture", "steps", "multiples", "startup_lacks", "tried", "error_band")
+"""Fields that a plan's summary leaves out."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -91,6 +94,8 @@ class Plan:
     """What a tile may cost."""
     steps: tuple[Step, ...]
     """All width steps, widest first."""
+    unverified: str | None = None
+    """Why the unit that it runs on is refused unless asked for: it is no figure to rely on; None: it is not."""
     startup_lacks: tuple[str, ...] = ()
     """Keys that the device's card lacks for the start-up to be known."""
     uplink_kb_day: float | None = None
@@ -101,6 +106,8 @@ class Plan:
     """Which of the widths that fit was chosen: the "widest", or that of the best "score"."""
     tried: tuple[Tried, ...] = ()
     """Other ways to run it that were looked at."""
+    error_band: Figure | None = None
+    """b of the times: they are expected between the estimate / (1 + b) and the estimate * (1 + b); with its basis."""
 
     @property
     def width_multiplier(self) -> float:
@@ -109,8 +116,7 @@ class Plan:
 
     def summary(self) -> dict[str, Any]:
         """What crosses to the device with an artifact: all but the architectures and the steps not chosen."""
-        left_out = ("architecture", "slim_architecture", "steps", "multiples", "startup_lacks", "tried")
-        return {key: value for key, value in self.to_dict().items() if key not in left_out}
+        return {key: value for key, value in self.to_dict().items() if key not in NOT_IN_SUMMARY}
 
     def to_dict(self) -> dict[str, Any]:
         """Plain types; read back by `from_dict`."""
@@ -140,26 +146,8 @@ class Plan:
 
         Raises InputError if `path` cannot be written or holds something else.
         """
-        if path.is_dir():
-            raise InputError(f"{path}: found a folder, expected a file's name for the plan; give one by -o")
-        if path.exists() and not overwrite and not _is_plan(path):
-            raise InputError(f"{path}: found a file that is no plan, kept it; give another name by -o or --overwrite")
         text = json.dumps(self.to_dict(), indent=2, allow_nan=False) + "\n"
-        try:
-            handle, name = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}.")
-        except OSError as error:
-            raise InputError(f"{path}: cannot be written ({error.strerror}); give another name by -o") from None
-        try:
-            with os.fdopen(handle, "w", encoding="utf-8") as file:
-                file.write(text)
-            # mkstemp makes the file private; a plan is as readable as any new file.
-            mask = os.umask(0)
-            os.umask(mask)
-            os.chmod(name, 0o666 & ~mask)
-            os.replace(name, path)
-        except OSError as error:
-            Path(name).unlink(missing_ok=True)
-            raise InputError(f"{path}: cannot be written ({error.strerror}); give another name by -o") from None
+        write_whole(path, text, PLAN_FILE, overwrite=overwrite)
 
 
 def _is_plan(path: Path) -> bool:
@@ -168,6 +156,10 @@ def _is_plan(path: Path) -> bool:
     except (OSError, ValueError):
         return False
     return isinstance(data, dict) and KEY in data
+
+
+PLAN_FILE = Kind("plan", "-o", _is_plan)
+"""What `Plan.write` writes."""
 
 
 def read_plan(path: Path) -> Plan:

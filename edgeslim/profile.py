@@ -224,7 +224,7 @@ class Profile:
 
     def score_at(self, width_multiplier: float, dataset: str | None = None) -> Score | None:
         """The measured score of a width on a data set (None: the first), or None: nothing is interpolated."""
-        wanted = dataset or next(iter(self.score_datasets), None)
+        wanted = dataset or (self.scores[0].dataset if self.scores else None)
         for score in self.scores:
             if score.dataset == wanted and math.isclose(score.width_multiplier, width_multiplier, abs_tol=1e-6):
                 return score

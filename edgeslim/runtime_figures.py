@@ -31,6 +31,8 @@ class RuntimeFigures:
     """b: the latency is expected between estimate / (1 + b) and estimate * (1 + b)."""
     basis: str
     """"measured" (ViT rows of this runtime on this board), "related" (other networks or chips), "assumed"."""
+    fused_attention: bool = False
+    """Whether attention's scores stay in the processor, between its two products."""
     startup_ms: Figure | None = None
     """From process start to an open scene: interpreter, libraries, no network and no tile. All of it in the page cache,
     one core at the default power mode; None: not known."""

@@ -5,7 +5,6 @@ from __future__ import annotations
 import math
 import re
 import stat
-import sys
 from collections.abc import Callable, Sequence
 from dataclasses import MISSING, fields, is_dataclass
 from functools import cache
@@ -15,10 +14,10 @@ from typing import Any, Protocol, TypeVar, Union, get_args, get_origin, get_type
 
 from edgeslim.errors import InputError, UnknownName
 
-if sys.version_info >= (3, 11):
-    import tomllib
-else:
-    import tomli as tomllib
+try:
+    import tomli as tomllib  # the same parser, compiled: a third of the time
+except ModuleNotFoundError:
+    import tomllib  # type: ignore[import-not-found, no-redef]
 
 
 CARD_BYTES = 4 << 20
@@ -75,14 +74,17 @@ def read_small_file(path: Path, limit_bytes: int) -> bytes:
     return data
 
 
-_DEEP_KEY = re.compile(rb"""(?<![\w"'-])(?:(?:[\w-]+|"[^"\n]*"|'[^'\n]*')[ \t]*\.[ \t]*){64}""")
+_DEEPEST = 64
+"""Parts of a key, more than any card has."""
+_DEEP_KEY = re.compile(rb"""(?<![\w"'-])(?:(?:[\w-]+|"[^"\n]*"|'[^'\n]*')[ \t]*\.[ \t]*){%d}""" % _DEEPEST)
 """The parser's time grows with the square of a key's parts. Begun inside a word, this search's would, too."""
 
 
 def read_toml(path: Path) -> dict[str, Any]:
     """Parse one TOML file. Raises InputError naming the file and the line that is wrong."""
     data = read_small_file(path, CARD_BYTES)
-    if _DEEP_KEY.search(data):
+    # A key stands in one line, and few lines have as many dots; the search alone takes longer than parsing does.
+    if any(line.count(b".") >= _DEEPEST and _DEEP_KEY.search(line) for line in data.splitlines()):
         raise InputError(f"{path}: nested too deep for a card; mend it")
     try:
         return tomllib.loads(data.decode().replace("\r\n", "\n"))
@@ -114,8 +116,10 @@ def take(shelf: str, kind: str, name: str, load: Callable[[Path], AnyCard], card
     for path in paths:
         if path.stem == name:
             return load(path)
+    # Where a card's text has the name it may be an alias; all are read where none is, as TOML can write it otherwise.
+    likely = [path for path in paths if name.encode() in read_small_file(path, CARD_BYTES)]
     names: list[str] = []
-    for path in paths:
+    for path in (*likely, *(path for path in paths if path not in likely)):
         card = load(path)
         if name in card.aliases:
             return card
@@ -125,17 +129,33 @@ def take(shelf: str, kind: str, name: str, load: Callable[[Path], AnyCard], card
 
 def check_keys(found: dict[str, Any], known: Sequence[str], where: str) -> None:
     """Raise InputError if a table has a key that no card of its type has."""
-    for key in found:
-        if key not in known:
-            raise InputError(f"{where}: unknown key {shown(key)}, expected some of {', '.join(known)}")
+    _raise(
+        [f"{where}: unknown key {shown(key)}, expected some of {', '.join(known)}" for key in found if key not in known]
+    )
+
+
+def _raise(problems: list[str]) -> None:
+    if problems:
+        raise InputError(*problems)
+
+
+def _read_items(items: dict[Any, tuple[Any, Any, str]]) -> dict[Any, Any]:
+    problems: list[str] = []
+    values = _read_all(items, problems)
+    _raise(problems)
+    return values
 
 
 AnyRecord = TypeVar("AnyRecord")
 
 
 @cache
-def _hints(kind: Any) -> dict[str, Any]:
-    return get_type_hints(kind)
+def _fields(kind: Any) -> tuple[dict[str, Any], tuple[str, ...]]:
+    """Type of each field of a dataclass that its maker takes, and those of them that must be given."""
+    made = [field for field in fields(kind) if field.init]
+    required = [f.name for f in made if f.default is MISSING and f.default_factory is MISSING]
+    hints = get_type_hints(kind)
+    return {field.name: hints[field.name] for field in made}, tuple(required)
 
 
 _EXPECTED = {float: "a number", int: "a whole number", str: "a text", bool: "true or false"}
@@ -146,24 +166,40 @@ def read_record(kind: type[AnyRecord], data: Any, where: str) -> AnyRecord:
 
     Nested dataclasses, tuples (from arrays), dictionaries of texts and optional fields are followed; a class with its
     own `from_dict(data, where)` is read by that. Raises InputError naming `where`, the key, what was found and what
-    was expected; values that the class itself refuses are reported with the same `where`.
+    was expected, for all that is wrong; values that the class itself refuses are reported with the same `where`.
     """
-    names = [f.name for f in fields(kind) if f.init]  # type: ignore[arg-type]
+    hints, required = _fields(kind)  # type: ignore[arg-type]
+    names = list(hints)
     if not isinstance(data, dict):
         raise InputError(
             f"{where}: found {shown(data)}, expected a table {{ {', '.join(f'{n} = ...' for n in names)} }}"
         )
-    check_keys(data, names, where)
-    for field in fields(kind):  # type: ignore[arg-type]
-        required = field.init and field.default is MISSING and field.default_factory is MISSING
-        if required and field.name not in data:
-            raise InputError(f"{where}: missing key {field.name!r}, expected some of {', '.join(names)}")
-    hints = _hints(kind)  # type: ignore[arg-type]
-    values = {key: read_value(hints[key], value, f"{where}: {key}") for key, value in data.items()}
+    problems: list[str] = []
+    try:
+        check_keys(data, names, where)
+    except InputError as error:
+        problems += error.problems
+    for name in required:
+        if name not in data:
+            problems.append(f"{where}: missing key {name!r}, expected some of {', '.join(names)}")
+    known = {key: (hints[key], value, f"{where}: {key}") for key, value in data.items() if key in hints}
+    values = _read_all(known, problems)
+    _raise(problems)
     try:
         return kind(**values)
     except InputError as error:
-        raise InputError(f"{where}: {error}") from None
+        raise InputError(*(f"{where}: {problem}" for problem in error.problems)) from None
+
+
+def _read_all(items: dict[Any, tuple[Any, Any, str]], problems: list[str]) -> dict[Any, Any]:
+    """Read (type, value, where) each; what is wrong with any of them is added to `problems`."""
+    values = {}
+    for key, (hint, value, where) in items.items():
+        try:
+            values[key] = read_value(hint, value, where)
+        except InputError as error:
+            problems += error.problems
+    return values
 
 
 def read_value(hint: Any, value: Any, where: str) -> Any:
@@ -177,11 +213,11 @@ def read_value(hint: Any, value: Any, where: str) -> Any:
             raise InputError(f"{where}: found {shown(value)}, expected an array")
         if arguments[-1] is not Ellipsis and len(value) != len(arguments):
             raise InputError(f"{where}: found {len(value)} values, expected {len(arguments)}")
-        return tuple(read_value(arguments[0], item, f"{where} {i}") for i, item in enumerate(value, 1))
+        return tuple(_read_items({i: (arguments[0], item, f"{where} {i}") for i, item in enumerate(value, 1)}).values())
     if origin is dict:
         if not isinstance(value, dict):
             raise InputError(f"{where}: found {shown(value)}, expected a table")
-        return {key: read_value(arguments[1], item, f"{where}.{key}") for key, item in value.items()}
+        return _read_items({key: (arguments[1], item, f"{where}.{key}") for key, item in value.items()})
     if hint is Any:
         return value
     if hasattr(hint, "from_dict"):

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 
 from edgeslim.budget import Ask
 from edgeslim.device import Device
-from edgeslim.errors import InputError, UsageError
+from edgeslim.errors import CardLacks, UsageError
 from edgeslim.runtime_figures import RuntimeFigures
 from edgeslim.shelf import shown
 from edgeslim.target import Target
@@ -33,7 +33,7 @@ def ways_on(device: Device, targets: Sequence[Target], ask: Ask) -> list[Way]:
     """All ways that `ask` allows on a device: fp32 before fp16 before int8, within each in the order of `targets`.
 
     int8 is tried unasked only where the figures of a runtime are measured, on this board with ViTs: it is no promise.
-    Raises UsageError for a precision that no target has, InputError if the device's card has no figures for any way.
+    Raises UsageError for a precision that no target has, CardLacks if the device's card has no figures for any way.
     """
     known = list(dict.fromkeys(precision for target in targets for precision in target.precisions))
     if ask.precision is not None and ask.precision not in known:
@@ -50,10 +50,11 @@ def ways_on(device: Device, targets: Sequence[Target], ask: Ask) -> list[Way]:
     if not ways:
         found = ", ".join(f"{r.id} ({'/'.join(r.precisions)})" for r in device.runtime) or "none"
         asked = ask.precision or " or ".join(dict.fromkeys(ARITHMETIC[p] for p in known if p in _UNASKED))
-        raise InputError(
+        wanted_runtimes = list(dict.fromkeys(r for t in targets for r in t.runtimes))
+        raise CardLacks(
             f"{device.id}: runtime: found {found}, expected one that {' or '.join(t.id for t in targets)} runs on in "
-            f"{asked}: {', '.join(dict.fromkeys(r for t in targets for r in t.runtimes))}; add its figures to a card "
-            "of your own (--cards)"
+            f"{asked}: {', '.join(wanted_runtimes)}; add its figures to a card of your own (--cards)",
+            (f"runtime {' or '.join(wanted_runtimes)} in {asked}",),
         )
     return ways
 

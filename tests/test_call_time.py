@@ -16,7 +16,8 @@ times = st.floats(1e-5, 10.0)
 def measured(draw: st.DrawFn) -> list[Timed]:
     """Some widths, wider ones slower, as computed and as timed."""
     count = draw(st.integers(2, 6))
-    modelled = sorted(draw(st.lists(times, min_size=count, max_size=count, unique=True)))
+    apart = st.lists(times, min_size=count, max_size=count, unique_by=lambda seconds: round(math.log(seconds), 3))
+    modelled = sorted(draw(apart))
     p50 = sorted(draw(st.lists(times, min_size=count, max_size=count)))
     spread = draw(st.floats(1, 2))
     return [Timed(m, p, p * spread, alike=True) for m, p in zip(modelled, p50, strict=True)]

@@ -1,4 +1,4 @@
-"""What the README shows of `plan` is what `plan` prints."""
+"""What the README shows of `plan` and `doctor` is what they print, and its exit codes are those of the errors."""
 
 from __future__ import annotations
 
@@ -8,10 +8,16 @@ from pathlib import Path
 
 import pytest
 
+from edgeslim import errors
 from edgeslim.cli import main
+from edgeslim.device_card import all_cards
 
 README = (Path(__file__).parents[1] / "README.md").read_text(encoding="utf-8")
 BLOCKS = re.findall(r"^    \$ edgeslim (plan .*)\n((?:    .*\n|\n)*)", README, re.MULTILINE)
+
+
+def test_the_readme_counts_the_boards() -> None:
+    assert f"There are cards of {len(all_cards())}:" in README
 
 
 def test_the_readme_shows_plans() -> None:
@@ -27,6 +33,104 @@ def test_shown_plans_are_printed_plans(
     main(shlex.split(command))
     captured = capsys.readouterr()
     printed = [line.rstrip() for line in (captured.out + captured.err).splitlines()]
-    expected = [line.removeprefix("    ").rstrip() for line in shown.splitlines()]
-    assert printed == expected[: len(printed)]
-    assert not any(expected[len(printed) :])
+    expected = "\n".join(line.removeprefix("    ").rstrip() for line in shown.rstrip().splitlines())
+    # A line of dots stands for lines that are left out.
+    first, *others = expected.split("\n...\n")
+    assert "\n".join(printed[: len(first.splitlines())]) == first
+    rest = printed[len(first.splitlines()) :]
+    for part in others:
+        lines = part.splitlines()
+        at = next((i for i in range(len(rest)) if rest[i : i + len(lines)] == lines), None)
+        assert at is not None, f"not printed: {part}"
+        rest = rest[at + len(lines) :]
+    assert not any(rest)
+
+
+def section(title: str) -> str:
+    return README.split(f"\n## {title}\n")[1].split("\n## ")[0]
+
+
+def shell(text: str) -> list[str]:
+    return re.findall(r"^    \$ edgeslim (.*)$", text, re.MULTILINE)
+
+
+def test_every_command_of_plan_and_doctor_is_run_here() -> None:
+    assert shell(section("plan")) == [command for command, _ in BLOCKS]
+    assert shell(section("doctor")) == ["doctor"]
+
+
+@pytest.mark.parametrize("verb", ["plan", "doctor"])
+def test_flags_that_the_readme_names_are_flags(
+    verb: str, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setenv("COLUMNS", "200")
+    assert main([verb, "--help"]) == 0
+    known = set(re.findall(r"--[a-z][a-z-]*", capsys.readouterr().out))
+    # What a command prints may name another verb's.
+    typed = re.sub(r"^    (?!\$).*$", "", section(verb), flags=re.MULTILINE)
+    assert set(re.findall(r"(?<![\w-])--[a-z][a-z-]*", typed)) <= known
+
+
+def names(text: str) -> list[str]:
+    """Of a doctor's rows; what follows depends on the machine."""
+    return [found[1] for line in text.splitlines() if (found := re.match(r"(\S.{0,13}?)(?:  |$)", line))]
+
+
+def test_shown_rows_of_doctor_are_printed_rows(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    shown = re.search(r"^    \$ edgeslim doctor\n((?:    .*\n|\n)*)", section("doctor"), re.MULTILINE)
+    assert shown is not None
+    monkeypatch.setenv("COLUMNS", "100")
+    assert main(["doctor"]) == 0
+    told = {"JetPack", "power mode"}  # rows that only some boards have
+    printed = [name for name in names(capsys.readouterr().out) if name not in told]
+    assert names("\n".join(line.removeprefix("    ") for line in shown[1].splitlines())) == printed
+    assert len(printed) > 12
+
+
+def test_the_table_of_exit_codes_is_that_of_the_errors() -> None:
+    rows = re.findall(r"^\| (\d+) \|", section("Exit codes"), re.MULTILINE)
+    kinds = (kind for kind in vars(errors).values() if isinstance(kind, type))
+    raised = {kind.exit_code for kind in kinds if issubclass(kind, errors.EdgeslimError)}
+    assert [int(row) for row in rows] == sorted({0, *raised})
+
+
+@pytest.mark.parametrize(
+    ("code", "arguments"),
+    [
+        (0, ["--device", "rpi4"]),
+        (0, ["--json-schema"]),
+        (1, ["--device", "rpi4", "-o", "notes.txt"]),
+        (1, ["--device", "rpi4", "--html", "notes.txt"]),
+        (1, ["--device", "odd", "--cards", "own"]),
+        (1, ["--device", "rpi5", "--max-w", "5"]),
+        (2, ["--device", "rpy4"]),
+        (2, ["--device", "rpi4", "--no-such-flag"]),
+        (2, ["--device", "rpi4", "--deadline-s", "60"]),
+        (2, ["--device", "rpi4", "--latency-ms", "0"]),
+        (2, ["--device", "rpi4", "--html", "plan.json"]),
+        (3, ["--device", "rpi4", "--latency-ms", "1"]),
+        (3, ["--device", "rpi4", "--latency-ms", "1", "--html", "plan.html", "--json"]),
+    ],
+    ids=lambda value: " ".join(value) if isinstance(value, list) else str(value),
+)
+def test_exit_codes_of_plan(
+    code: int,
+    arguments: list[str],
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "notes.txt").write_text("mine")
+    (tmp_path / "own" / "devices").mkdir(parents=True)
+    (tmp_path / "own" / "devices" / "odd.toml").write_text('id = "odd"\n')
+    assert main(["plan", *arguments]) == code
+    captured = capsys.readouterr()
+    if code:
+        assert captured.out == ""
+        assert captured.err.startswith("error: ")
+        assert captured.err.count("\n") == 1
+        assert not (tmp_path / "plan.json").exists()
+    assert (tmp_path / "notes.txt").read_text() == "mine"

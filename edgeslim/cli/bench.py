@@ -14,6 +14,7 @@ from rich.table import Table
 from rich.text import Text
 
 from edgeslim.cli import flags as f
+from edgeslim.cli.schema import schema_flag
 from edgeslim.cli.stopping import Stopping
 from edgeslim.errors import UsageError, shown
 from edgeslim.report.tables import number
@@ -35,6 +36,7 @@ def bench(
     sustained: Annotated[bool, typer.Option("--sustained", help="Watch the rate for ten minutes, too.")] = False,
     sustained_s: Annotated[float | None, typer.Option(help="The same for so many seconds.")] = None,
     as_json: Annotated[bool, typer.Option("--json", help="Print the record as JSON.")] = False,
+    json_schema: Annotated[bool, schema_flag("bench")] = False,
 ) -> None:
     """Time an artifact on this machine: ms a tile, tiles a second, memory, and the rate over minutes. No torch.
 

@@ -154,7 +154,7 @@ def _embedded(folder: Path, stderr: Console) -> list[Path]:
 
 def _write(found: Calibration, out: Path) -> None:
     """The card, whole or not at all."""
-    from edgeslim.device_card import device_text
+    from edgeslim.device_text import device_text
 
     try:
         out.parent.mkdir(parents=True, exist_ok=True)

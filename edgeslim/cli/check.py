@@ -11,6 +11,7 @@ from rich.console import Console
 from rich.markup import escape
 from rich.table import Table
 
+from edgeslim.cli.schema import schema_flag
 from edgeslim.errors import shown
 
 
@@ -18,6 +19,7 @@ def check(
     artifact: Annotated[Path, typer.Argument(help="Folder that `edgeslim export` wrote.")] = Path("artifact"),
     threads: Annotated[int | None, typer.Option(help="Threads of the runtime; default every core.")] = None,
     as_json: Annotated[bool, typer.Option("--json", help="Print the report as JSON.")] = False,
+    json_schema: Annotated[bool, schema_flag("check")] = False,
 ) -> None:
     """Replay an artifact's golden tiles on this machine's runtime and compare with torch's logits."""
     from edgeslim.errors import UsageError

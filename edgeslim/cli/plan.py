@@ -1,9 +1,10 @@
-"""`edgeslim plan`: which width of an encoder fits a device."""
+"""`edgeslim plan`: which width of an encoder fits a device; without one, which devices it fits."""
 
 from __future__ import annotations
 
 import json
 import re
+from collections.abc import Callable, Iterable
 from enum import Enum
 from pathlib import Path
 from typing import Annotated
@@ -12,12 +13,16 @@ import typer
 from rich.console import Console
 
 from edgeslim.budget import Ask
-from edgeslim.choose import make_plan
-from edgeslim.device import Device, device_names, take_device
+from edgeslim.choose import NoWidthFits, make_plan
+from edgeslim.cli.schema import schema_flag
+from edgeslim.device import Device, take_device
+from edgeslim.device_card import all_cards
 from edgeslim.durations import Scene
 from edgeslim.errors import UsageError
-from edgeslim.profile import DEFAULT_ENCODER, take_profile
+from edgeslim.plan import Plan
+from edgeslim.profile import DEFAULT_ENCODER, Profile, take_profile
 from edgeslim.report.plan import print_plan
+from edgeslim.runtime_figures import RuntimeFigures
 from edgeslim.shelf import shown
 from edgeslim.target import Target, take_target, targets_on
 
@@ -30,7 +35,9 @@ class Objective(str, Enum):
 
 
 def plan(
-    device: Annotated[str | None, typer.Option(help="Device card, or an alias of one.")] = None,
+    device: Annotated[
+        str | None, typer.Option(help="Device card, or an alias of one; without it every board is planned, and listed.")
+    ] = None,
     encoder: Annotated[str, typer.Option(help="Encoder card.")] = DEFAULT_ENCODER,
     gflop: Annotated[float | None, typer.Option(help="Most GFLOP a tile (1 MAC = 2 FLOP).")] = None,
     memory_mib: Annotated[float | None, typer.Option(help="Most memory of the whole process, MiB.")] = None,
@@ -74,7 +81,13 @@ def plan(
     objective: Annotated[
         Objective, typer.Option(help="Of what fits: the widest, or that of the best measured score.")
     ] = Objective.widest,
-    power_mode: Annotated[str | None, typer.Option(help="Of the device, instead of its card's default.")] = None,
+    power_mode: Annotated[
+        str | None,
+        typer.Option(
+            help="Of the device, instead of its card's default; without a device the boards that have one of that name,"
+            " or every mode of every board: all."
+        ),
+    ] = None,
     target: Annotated[
         str | None, typer.Option(help="Format card; default: any that a runtime of the device runs, onnx first.")
     ] = None,
@@ -86,15 +99,26 @@ def plan(
         int | None, typer.Option(help="Tiles a call; default: 1, and in a scene what `classify` takes.")
     ] = None,
     cards: Annotated[Path | None, typer.Option(help="Folder with your own devices/, profiles/, export/.")] = None,
-    out: Annotated[Path, typer.Option("-o", "--out", help="Plan to write (.json); replaces an older plan.")] = Path(
-        "plan.json"
-    ),
+    allow_unverified: Annotated[
+        bool,
+        typer.Option("--allow-unverified", help="Estimate on units that their card refuses, too, and mark the plan."),
+    ] = False,
+    out: Annotated[
+        Path | None,
+        typer.Option("-o", "--out", help="Plan to write (default plan.json); replaces an older plan."),
+    ] = None,
+    html: Annotated[
+        Path | None,
+        typer.Option(help="Page to write as well (.html): the plan with its charts; also where nothing fits."),
+    ] = None,
     as_json: Annotated[bool, typer.Option("--json", help="Print the plan as JSON instead of tables.")] = False,
+    json_schema: Annotated[bool, schema_flag("plan")] = False,
     overwrite: Annotated[bool, typer.Option("--overwrite", help="Replace a file that is no plan, too.")] = False,
 ) -> None:
-    """Find the widest width of an encoder that fits a device, and say why no wider one does."""
-    if device is None:
-        raise UsageError(f"missing --device: expected one of {', '.join(device_names(cards))}")
+    """Find the widest width of an encoder that fits a device, and say why no wider one does.
+
+    Without --device: on which boards it fits, in their default power mode, and what the others lack.
+    """
     ask = Ask(
         gflop=gflop,
         memory_mib=memory_mib,
@@ -114,16 +138,47 @@ def plan(
         precision=precision,
         batch=batch,
     )
-    board = take_device(device, cards)
-    made = make_plan(take_profile(encoder, cards), board, _targets(target, board, cards), ask)
+    if device is None:
+        if out is not None or html is not None or overwrite:
+            given = "-o" if out is not None else "--html" if html is not None else "--overwrite"
+            raise UsageError(
+                f"{given}: found without --device, expected both: a plan is of one device, and without one none is "
+                "written"
+            )
+        _plan_boards(take_profile(encoder, cards), ask, target, cards, allow_unverified, as_json)
+        return
+    board = take_device(device, cards, allow_unverified)
+    out = out or Path("plan.json")
+    if html is not None:
+        from edgeslim.report.page import PAGE_FILE
+        from edgeslim.whole import require_free
+
+        if html == out:
+            raise UsageError(f"--html: found {shown(str(html))}, which -o is, too; expected another name")
+        require_free(html, PAGE_FILE, overwrite=overwrite)
+    try:
+        made = make_plan(take_profile(encoder, cards), board, _targets(target, board.runtime, cards)(board), ask)
+    except NoWidthFits as refusal:
+        _write_page(refusal.plan, html, board, overwrite)
+        raise
     made.write(out, overwrite=overwrite)
+    _write_page(made, html, board, overwrite)
     if as_json:
         typer.echo(json.dumps(made.to_dict(), indent=2))
         return
-    console = Console(highlight=False)
+    console = Console(highlight=False, emoji=False)
     print_plan(made, console)
     console.print()
-    console.print(f"wrote {out}", markup=False, soft_wrap=True)
+    written = f"{out} and {html}" if html is not None else f"{out}"
+    console.print(f"wrote {written}", markup=False, soft_wrap=True)
+
+
+def _write_page(made: Plan, path: Path | None, board: Device, overwrite: bool) -> None:
+    """Write the page of a plan where one is asked for."""
+    if path is not None:
+        from edgeslim.report.page import write_page
+
+        write_page(made, path, board, overwrite=overwrite)
 
 
 def _scene(text: str | None, stride: int | None) -> Scene | None:
@@ -138,10 +193,38 @@ def _scene(text: str | None, stride: int | None) -> Scene | None:
     return Scene(int(match[1]), int(match[2]), stride)
 
 
-def _targets(name: str | None, device: Device, cards: Path | None) -> list[Target]:
-    """The one that is asked for, or all that run on the device; ONNX first."""
+def _targets(
+    name: str | None, runtimes: Iterable[RuntimeFigures], cards: Path | None
+) -> Callable[[Device], list[Target]]:
+    """What a device may run: the one that is asked for, or all that one of its runtimes runs, ONNX first."""
     if name is not None:
-        return [take_target(name, cards)]
+        asked = take_target(name, cards)
+        return lambda device: [asked]
     usual = take_target("onnx", cards)
-    others = targets_on((runtime.id for runtime in device.runtime), cards)
-    return [usual, *(other for other in others if other.id != usual.id)]
+    others = [other for other in targets_on({runtime.id for runtime in runtimes}, cards) if other.id != usual.id]
+
+    def of(device: Device) -> list[Target]:
+        ids = {runtime.id for runtime in device.runtime}
+        return [usual, *(other for other in others if ids & set(other.runtimes))]
+
+    return of
+
+
+def _plan_boards(
+    profile: Profile, ask: Ask, target: str | None, cards: Path | None, allow_unverified: bool, as_json: bool
+) -> None:
+    """Print which boards qualify. Raises NothingFits where none does, after what each lacks is printed."""
+    from edgeslim.boards import plan_boards, require_one, to_dict
+    from edgeslim.report.boards import print_boards
+
+    boards = all_cards(cards)
+    targets_of = _targets(target, [runtime for card in boards for runtime in card.runtime], cards)
+    found = plan_boards(profile, boards, targets_of, ask, allow_unverified)
+    if as_json:
+        typer.echo(json.dumps(to_dict(profile.id, ask, found), indent=2, allow_nan=False))
+    else:
+        console = Console(highlight=False, emoji=False)
+        print_boards(profile.id, ask, found, console)
+        console.print()
+        console.print("no plan written: --device names the board to write one for", markup=False, soft_wrap=True)
+    require_one(profile.id, found)

@@ -32,31 +32,40 @@ def print_plan(plan: Plan, console: Console) -> None:
 
 
 def _print_head(plan: Plan, console: Console) -> None:
+    facts = grid()
+    for name, text in head_facts(plan):
+        facts.add_row(name, Text(text, style="bold" if name == "unverified" else ""))
+    console.print(facts)
+
+
+def head_facts(plan: Plan) -> list[tuple[str, str]]:
+    """What a plan is for: names and what they are."""
     full = plan.architecture
     classes = f", {plan.classes} classes" if plan.classes else ", no head"
-    why = plan.power_mode_basis
-    facts = grid()
-    facts.add_row(
-        "encoder",
-        Text(
+    facts = [
+        (
+            "encoder",
             f"{plan.encoder}: ViT, {full.depth} blocks, dim {full.dim}, "
             f"{full.attention_heads} heads of {full.head_dim}, "
-            f"FFN {full.ffn_hidden}; {full.bands} bands, {full.tile_px} px tiles{classes}"
+            f"FFN {full.ffn_hidden}; {full.bands} bands, {full.tile_px} px tiles{classes}",
         ),
-    )
-    facts.add_row("device", Text(f"{plan.device}: {plan.device_name}"))
-    facts.add_row("power mode", Text(f"{plan.power_mode} ({why})"))
-    facts.add_row(
-        "runtime",
-        Text(
+        ("device", f"{plan.device}: {plan.device_name}"),
+        ("power mode", f"{plan.power_mode} ({plan.power_mode_basis})"),
+        (
+            "runtime",
             f"{plan.runtime}, {plan.precision}, batch {plan.batch}, exported as {plan.target}; "
-            f"basis of its figures: {plan.runtime_basis}"
+            f"basis of its figures: {plan.runtime_basis}",
         ),
-    )
+    ]
+    if plan.error_band is not None and plan.chosen.latency_basis == ESTIMATED:
+        band = f"x {1 + plan.error_band.value:.3g} either way: {plan.error_band.source}"
+        facts.append(("error band", band))
     for index, other in enumerate(plan.tried):
         way = f"{other.runtime}, {other.precision}, exported as {other.target}"
-        facts.add_row("" if index else "also tried", Text(f"{way}: {other.outcome}"))
-    console.print(facts)
+        facts.append(("" if index else "also tried", f"{way}: {other.outcome}"))
+    if plan.unverified is not None:
+        facts.append(("unverified", f"measure before you rely on it: {plan.unverified}"))
+    return facts
 
 
 def _print_budget(plan: Plan, console: Console) -> None:
@@ -65,20 +74,29 @@ def _print_budget(plan: Plan, console: Console) -> None:
     table.add_column("limit" if plan.budget.min_score else "at most", justify="right", no_wrap=True)
     table.add_column("chosen", justify="right", no_wrap=True)
     table.add_column("where the limit comes from")
-    limits = dict(plan.budget.limits())
+    for row in budget_rows(plan):
+        table.add_row(*map(escape, row))
+    console.print()
+    console.print(table)
+
+
+def budget_rows(plan: Plan) -> list[tuple[str, str, str, str]]:
+    """Budgets: name, limit, what the chosen width needs of it, and where the limit comes from."""
+    limits, rows = dict(plan.budget.limits()), []
     for name, kind in KINDS.items():
         limit = limits.get(name)
         if limit is None and not kind.always:
             continue
         in_batches = name == "latency_ms" and plan.batch > 1
-        table.add_row(
-            f"latency of {plan.batch} tiles" if in_batches else kind.title,
-            _limit(kind, limit.value) if limit else "not limited",
-            _held(kind, plan.chosen.found(name)),
-            escape(limit.basis) if limit else f"give {kind.flag} to limit it",
+        rows.append(
+            (
+                f"latency of {plan.batch} tiles" if in_batches else kind.title,
+                _limit(kind, limit.value) if limit else "not limited",
+                _held(kind, plan.chosen.found(name)),
+                limit.basis if limit else f"give {kind.flag} to limit it",
+            )
         )
-    console.print()
-    console.print(table)
+    return rows
 
 
 def _limit(kind: Kind, value: float) -> str:
@@ -93,28 +111,35 @@ def _held(kind: Kind, found: float | None) -> str:
 
 
 def _print_chosen(plan: Plan, console: Console) -> None:
+    facts = grid()
+    for name, text in chosen_facts(plan).items():
+        facts.add_row(name, Text(text))
+    console.print()
+    why = ", the best score that fits" if plan.objective == "score" else ""
+    console.print(f"[bold]Chosen: width multiplier {plan.width_multiplier:.4g}{why}[/]", highlight=False)
+    console.print(facts)
+
+
+def chosen_facts(plan: Plan) -> dict[str, str]:
+    """What the chosen width costs: names and what they are."""
     chosen, memory = plan.chosen, plan.chosen.memory
     on = "" if plan.scene is not None else f" on {USUAL_SCENE_PX[0]} x {USUAL_SCENE_PX[1]} px"
     widest = plan.steps[0].estimate
-    facts = grid()
-    facts.add_row(
-        "inner sizes",
+    facts: dict[str, str] = {}
+    facts["inner sizes"] = (
         f"head_dim {chosen.head_dim} of {widest.head_dim}, "
-        f"FFN {chosen.ffn_hidden} of {widest.ffn_hidden}{_alignment(chosen, plan.multiples)}",
+        f"FFN {chosen.ffn_hidden} of {widest.ffn_hidden}{_alignment(chosen, plan.multiples)}"
     )
-    facts.add_row(
-        "FLOP",
-        f"{number(chosen.gflop)} GFLOP a tile ({chosen.gflop / widest.gflop:.0%} of full; 1 MAC = 2 FLOP; exact)",
+    facts["FLOP"] = (
+        f"{number(chosen.gflop)} GFLOP a tile ({chosen.gflop / widest.gflop:.0%} of full; 1 MAC = 2 FLOP; exact)"
     )
-    facts.add_row(
-        "parameters",
-        f"{number(chosen.parameters / 1e6)} M ({chosen.parameters / widest.parameters:.0%} of full; exact)",
+    facts["parameters"] = (
+        f"{number(chosen.parameters / 1e6)} M ({chosen.parameters / widest.parameters:.0%} of full; exact)"
     )
-    facts.add_row(
-        "memory",
+    facts["memory"] = (
         f"{number(memory.total_mib)} MiB at the peak of `classify`{on}: weights {number(memory.weights_mib)}, "
         f"activations {number(memory.activations_mib)}{_at_once(memory.calls)}, buffers {number(memory.buffers_mib)}, "
-        f"runtime {number(memory.runtime_mib)}",
+        f"runtime {number(memory.runtime_mib)}"
     )
     held = "; the upper end is held against the budget" if plan.budget.latency_ms else ""
     measured = chosen.latency_basis == MEASURED
@@ -125,37 +150,32 @@ def _print_chosen(plan: Plan, console: Console) -> None:
         )
     else:
         batches = ""
-    facts.add_row(
-        "latency",
+    facts["latency"] = (
         f"{number(chosen.latency_ms)} ms a tile{batches}, bound by {chosen.bound}; "
         f"{number(chosen.latency_low_ms)} to {number(chosen.latency_high_ms)} ms "
         f"{'from the half of the calls to 95 of 100' if measured else 'within its error band'}{held}; "
-        f"{_BASES[chosen.latency_basis]}",
+        f"{_BASES[chosen.latency_basis]}"
     )
-    facts.add_row("start-up", _startup(plan))
+    facts["start-up"] = _startup(plan)
     if plan.scene is not None and chosen.scene is not None:
-        facts.add_row("scene", _scene(plan, plan.scene, chosen.scene))
+        facts["scene"] = _scene(plan, plan.scene, chosen.scene)
     if chosen.energy_j is not None and chosen.power_w is not None:
-        facts.add_row(
-            "energy",
+        facts["energy"] = (
             f"up to {number(chosen.energy_j)} J a scene: {number(chosen.power_w)} W of the whole board at full load, "
-            "measured, for the upper end of the scene's time",
+            "measured, for the upper end of the scene's time"
         )
     if chosen.artifact_mb is not None:
-        facts.add_row("artifact", _artifact(plan, chosen.artifact_mb))
+        facts["artifact"] = _artifact(plan, chosen.artifact_mb)
     score = "not measured" if chosen.score is None else f"{chosen.score:.3f} ({chosen.score_basis})"
-    facts.add_row("score", Text(score))
-    console.print()
-    why = ", the best score that fits" if plan.objective == "score" else ""
-    console.print(f"[bold]Chosen: width multiplier {chosen.width_multiplier:.4g}{why}[/]", highlight=False)
-    console.print(facts)
+    facts["score"] = score
+    return facts
 
 
 def _startup(plan: Plan) -> str:
     startup = plan.chosen.startup
     if startup is None:
         lacks = f": the device's card has no {', no '.join(plan.startup_lacks)}" if plan.startup_lacks else ""
-        return escape(f"not known{lacks}")
+        return f"not known{lacks}"
     parts = {
         "libraries": startup.libraries_ms,
         "storage": startup.storage_ms,
@@ -197,7 +217,7 @@ def _alignment(estimate: Estimate, multiples: tuple[int, ...]) -> str:
     sizes = str(multiples[0]) if len(set(multiples)) == 1 else " and ".join(map(str, multiples))
     if estimate.aligned:
         return f" (multiples of {sizes})"
-    return f" [yellow]* not multiples of {sizes}: no aligned step fits; may be slower than estimated[/]"
+    return f" * not multiples of {sizes}: no aligned step fits; may be slower than estimated"
 
 
 def _print_refused(plan: Plan, console: Console) -> None:
@@ -223,7 +243,7 @@ def _print_refused(plan: Plan, console: Console) -> None:
             number(e.memory.total_mib),
             f"{number(e.latency_high_ms)}{'†' if e.latency_basis == MEASURED else ''}",
             *([] if not scored else ["?" if e.score is None else f"{e.score:.3f}"]),
-            _why(step, plan.chosen),
+            why_not(step, plan.chosen),
         )
     console.print(table)
     if hidden := len(wider) - len(shown):
@@ -248,7 +268,8 @@ def _compact(wider: list[Step]) -> list[Step]:
     return [step for step in wider if id(step) in keep]
 
 
-def _why(step: Step, chosen: Estimate) -> str:
+def why_not(step: Step, chosen: Estimate) -> str:
+    """Why a step was not chosen."""
     if step.misses:
         return ", ".join(map(short_text, step.misses))
     if step.verdict == "lower score" and step.estimate.score is not None and chosen.score is not None:

@@ -172,11 +172,6 @@ def test_contradictions_are_said_in_one_line(here: Path, arguments: list[str], m
     assert not (here / "plan.json").exists()
 
 
-def test_a_missing_device_lists_the_devices(here: Path) -> None:
-    with pytest.raises(UsageError, match=r"missing --device: expected one of .*raspberry-pi-5-8gb"):
-        typed("--encoder", "small")
-
-
 @pytest.mark.parametrize(
     ("arguments", "near"),
     [

@@ -24,6 +24,8 @@ def main() -> None:
         folder = shelf_folder(shelf)
         if "site-packages" not in folder.parts or not list(folder.glob("*.toml")):
             raise SystemExit(f"{folder}: expected the cards inside the installed wheel")
+    if "site-packages" not in shelf_folder("schemas").parts or not list(shelf_folder("schemas").glob("*.json")):
+        raise SystemExit("the wheel lacks the schemas of what --json prints")
     checkpoint = take_profile(DEFAULT_ENCODER).checkpoint
     if checkpoint is None or not checkpoint.is_file():
         raise SystemExit("the wheel lacks the embedded encoder's weights")

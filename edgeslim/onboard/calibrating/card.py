@@ -7,7 +7,8 @@ from dataclasses import dataclass, replace
 
 from edgeslim import __version__
 from edgeslim.architecture import Architecture
-from edgeslim.device import Device, Unit
+from edgeslim.device import Device
+from edgeslim.device_card import Unit
 from edgeslim.durations import call_seconds
 from edgeslim.figure import Figure
 from edgeslim.measurement import Measurement
@@ -137,8 +138,8 @@ def _with_runtime(device: Device, name: str, power_mode: str, measured: Sequence
             if power_mode == device.default_power_mode:
                 raised = f"{peak.value * too_fast:.4g} GFLOP/s, reached by {name}; more than {peak.source}"
                 peak = _figure(peak.value * too_fast, raised)
-        if power_mode == device.default_power_mode or arithmetic not in unit.peak_gflop_s:
-            unit = replace(unit, peak_gflop_s={**unit.peak_gflop_s, arithmetic: peak})
+        if power_mode == device.default_power_mode or arithmetic not in unit.peaks:
+            unit = replace(unit, peak_gflop_s={**unit.peaks, arithmetic: peak})
         efficiency[arithmetic] = {kind: _share(found, relative[kind], len(timed)) for kind in OP_CLASSES}
         worst = max(worst, found.worst)
         if precision == measured[0].rows[0].precision:
@@ -187,7 +188,7 @@ def _like(runtime: RuntimeFigures, name: str) -> RuntimeFigures:
 def _peak(device: Device, unit: Unit, arithmetic: str, power_mode: str) -> Figure:
     """Peak in the power mode that was measured in; where the card has none, the fp32 one at the width of the values."""
     there, _ = device.in_mode(power_mode)
-    peaks = next(one for one in there.unit if one.id == unit.id).peak_gflop_s
+    peaks = next(one for one in there.unit if one.id == unit.id).peaks
     if arithmetic in peaks:
         return peaks[arithmetic]
     factor = VALUE_BYTES["fp32"] / VALUE_BYTES[arithmetic]

@@ -1,0 +1,22 @@
+"""`--json-schema`: the published schema of what a verb prints with `--json`."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import typer
+
+from edgeslim.shelf import shelf_folder
+
+
+def schema_flag(verb: str) -> Any:
+    """The flag, which ends the verb before it does anything else."""
+
+    def show(asked: bool) -> None:
+        if asked:
+            typer.echo((shelf_folder("schemas") / f"{verb}.schema.json").read_text(encoding="utf-8"), nl=False)
+            raise typer.Exit
+
+    return typer.Option(
+        "--json-schema", callback=show, is_eager=True, help="Print the JSON Schema of what --json prints."
+    )

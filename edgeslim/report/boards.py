@@ -1,0 +1,99 @@
+"""Plans for every board, for people."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from itertools import groupby
+
+from rich.console import Console
+from rich.table import Table
+from rich.text import Text
+
+from edgeslim.boards import Board
+from edgeslim.budget import KINDS, Ask
+from edgeslim.plan import Plan
+from edgeslim.report.tables import number, titled_table
+
+
+def print_boards(encoder: str, ask: Ask, boards: Sequence[Board], console: Console) -> None:
+    """Print what was asked, the boards that qualify with what was chosen for each, and what the others lack."""
+    qualify = [(board, board.plan) for board in boards if board.plan is not None]
+    others = [board for board in boards if board.plan is None]
+    named = len({(board.id, board.power_mode) for board in boards}) > len({board.id for board in boards})
+    console.print(Text(f"{encoder}: {_asked(ask)}"))
+    if qualify:
+        console.print()
+        console.print(_qualifying(qualify, ask, named or ask.power_mode is not None))
+        if any(plan.unverified for _, plan in qualify):
+            console.print(Text("* unverified: on a unit that is refused unasked; measure before you rely on it"))
+    if others:
+        console.print()
+        console.print(_lacking(others, named))
+
+
+def _asked(ask: Ask) -> str:
+    limits = [
+        f"{kind.title} {'at least' if kind.least else 'at most'} {f'{value:g} {kind.unit}'.rstrip()}"
+        for name, kind in KINDS.items()
+        if (value := getattr(ask, name)) is not None
+    ]
+    scene = ask.scene
+    if scene is not None:
+        stride = "half a tile" if scene.stride_px is None else f"{scene.stride_px} px"
+        limits.append(f"a scene of {scene.height_px} x {scene.width_px} px at a stride of {stride}")
+    return ", ".join(limits) or "no budget asked; what each board's card allows"
+
+
+def _qualifying(rows: Sequence[tuple[Board, Plan]], ask: Ask, modes: bool) -> Table:
+    table = titled_table(f"Boards that qualify ({len(rows)}), best first")
+    table.add_column("board", no_wrap=True)
+    if modes:
+        table.add_column("mode", no_wrap=True)
+    table.add_column("w", justify="right", no_wrap=True)
+    table.add_column("score", justify="right", no_wrap=True)
+    table.add_column("call\nup to ms", justify="right", no_wrap=True)
+    if ask.scene is not None:
+        table.add_column("scene\nup to s", justify="right", no_wrap=True)
+    table.add_column("MiB", justify="right", no_wrap=True)
+    table.add_column("runtime", overflow="fold")
+    table.add_column("basis, band", no_wrap=True)
+    for board, plan in rows:
+        chosen = plan.chosen
+        # The band's factor, 1 + b: an estimate is expected within a factor of it either way.
+        factor = chosen.latency_high_ms / chosen.latency_ms
+        table.add_row(
+            board.id,
+            *([board.power_mode] if modes else []),
+            f"{chosen.width_multiplier:.4g}",
+            "–" if chosen.score is None else f"{chosen.score:.3f}",
+            number(chosen.latency_high_ms * chosen.batch),
+            *([] if ask.scene is None else ["–" if chosen.scene is None else number(chosen.scene.high_s)]),
+            number(chosen.memory.total_mib),
+            f"{plan.runtime} {plan.precision}",
+            f"{'unverified*' if plan.unverified else plan.runtime_basis} ×{factor:.3g}",
+        )
+    return table
+
+
+def _lacking(boards: Sequence[Board], modes: bool) -> Table:
+    table = titled_table(f"What the others lack ({len(boards)})")
+    table.add_column("board", no_wrap=True)
+    if modes:
+        table.add_column("mode", no_wrap=True)
+    table.add_column("why not", overflow="fold")
+    for why, alike in groupby(sorted(boards, key=_order(boards)), key=_why):
+        rows = list(alike)
+        ids, mode_ids = ("\n".join(values) for values in zip(*((b.id, b.power_mode) for b in rows), strict=True))
+        table.add_row(ids, *([mode_ids] if modes else []), Text(why))
+    return table
+
+
+def _order(boards: Sequence[Board]) -> Callable[[Board], int]:
+    """Those that lack the same come together, where the first of them stands."""
+    whys = [_why(board) for board in boards]
+    return lambda board: whys.index(_why(board))
+
+
+def _why(board: Board) -> str:
+    mode = f"no power mode {board.power_mode}: " if board.verdict == "no such mode" else ""
+    return f"{mode}{'refused: ' if board.verdict == 'refused' else ''}{board.why}"

@@ -1,0 +1,60 @@
+"""Whole: a text file that appears whole or not at all, and never in the place of somebody else's."""
+
+from __future__ import annotations
+
+import os
+import tempfile
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+
+from edgeslim.errors import InputError
+
+
+@dataclass(frozen=True, slots=True)
+class Kind:
+    """A kind of file that edgeslim writes."""
+
+    name: str
+    """In messages: "plan"."""
+    flag: str
+    """Of the command line, that gives its name: "-o"."""
+    is_one: Callable[[Path], bool]
+    """Whether an existing file is one of this kind, which may be replaced."""
+
+
+def require_free(path: Path, kind: Kind, *, overwrite: bool = False) -> None:
+    """Raise InputError if `path` is a folder, or a file of another kind that is not to be replaced."""
+    if path.is_dir():
+        raise InputError(f"{path}: found a folder, expected a file's name for the {kind.name}; give one by {kind.flag}")
+    if path.exists() and not overwrite and not kind.is_one(path):
+        raise InputError(
+            f"{path}: found a file that is no {kind.name}, kept it; give another name by {kind.flag} or --overwrite"
+        )
+
+
+def write_whole(path: Path, text: str, kind: Kind, *, overwrite: bool = False) -> None:
+    """Write a text as UTF-8, whole or not at all. A file of another kind is replaced only with `overwrite`.
+
+    Raises InputError if `path` cannot be written or holds something else.
+    """
+    require_free(path, kind, overwrite=overwrite)
+    try:
+        handle, name = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}.")
+    except OSError as error:
+        raise _unwritable(path, kind, error) from None
+    try:
+        with os.fdopen(handle, "w", encoding="utf-8", newline="\n") as file:
+            file.write(text)
+        # mkstemp makes the file private; this one is as readable as any new file.
+        mask = os.umask(0)
+        os.umask(mask)
+        os.chmod(name, 0o666 & ~mask)
+        os.replace(name, path)
+    except OSError as error:
+        Path(name).unlink(missing_ok=True)
+        raise _unwritable(path, kind, error) from None
+
+
+def _unwritable(path: Path, kind: Kind, error: OSError) -> InputError:
+    return InputError(f"{path}: cannot be written ({error.strerror}); give another name by {kind.flag}")
