@@ -269,7 +269,7 @@ def test_all_that_is_wrong_is_said_at_once(tmp_path: Path) -> None:
     text = text.replace("bandwidth_gb_s =", "bandwidth_mb_s =").replace(
         "cores = { value = 4,", 'cores = { value = "4",'
     )
-    path.write_text(text.replace("weight_copies = { value = 2,", "weight_copies = { value = -2,"), encoding="utf-8")
+    path.write_text(text.replace("weight_copies = { value = 1.02,", "weight_copies = { value = -2,"), encoding="utf-8")
     with pytest.raises(InputError) as error:
         load_card(path)
     assert [problem.removeprefix(f"{path}: ").split(",")[0] for problem in error.value.problems] == [
