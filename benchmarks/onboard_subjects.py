@@ -43,14 +43,28 @@ BYTE = 2750 / 255
 S2_BANDS = ("B04", "B03", "B02", "B08", "B05", "B06", "B07", "B8A", "B11", "B12", "B01", "B09", "B10")
 
 
-def scene(height: int, width: int, form: str, bands: int = 3, sparse: bool = False, folder: Path = SCRATCH) -> Path:
-    """The path of a scene, made in a process of its own where it does not stand yet."""
-    name = f"scene_{height}x{width}_{bands}b_{form}{'_sparse' if sparse else ''}.tif"
+def scene(
+    height: int,
+    width: int,
+    form: str,
+    bands: int = 3,
+    sparse: bool = False,
+    folder: Path = SCRATCH,
+    block_px: int | None = None,
+) -> Path:
+    """The path of a scene, made in a process of its own where it does not stand yet.
+
+    `block_px` is the side of its blocks; None: 512, of more than three bands 256.
+    """
+    blocks = "" if block_px is None else f"_{block_px}px"
+    name = f"scene_{height}x{width}_{bands}b_{form}{blocks}{'_sparse' if sparse else ''}.tif"
     path = folder / name
     if not path.exists():
         folder.mkdir(parents=True, exist_ok=True)
         command = ["scene", str(path), f"--height={height}", f"--width={width}", f"--bands={bands}", f"--format={form}"]
-        subprocess.run([sys.executable, __file__, *command, *(["--sparse"] if sparse else [])], check=True)
+        command += ["--sparse"] if sparse else []
+        command += [] if block_px is None else [f"--block-px={block_px}"]
+        subprocess.run([sys.executable, __file__, *command], check=True)
     return path
 
 
@@ -96,7 +110,9 @@ def _pattern(bands: int) -> tuple[object, tuple[str, ...]]:
     return np.stack(planes), names
 
 
-def make_scene(path: Path, height: int, width: int, bands: int, form: str, sparse: bool) -> None:
+def make_scene(
+    path: Path, height: int, width: int, bands: int, form: str, sparse: bool, block_px: int | None = None
+) -> None:
     import numpy as np
     import rasterio
     from rasterio.errors import NotGeoreferencedWarning
@@ -110,8 +126,8 @@ def make_scene(path: Path, height: int, width: int, bands: int, form: str, spars
     if byte:
         pattern = (pattern / BYTE).round().clip(0, 255).astype(np.uint8)
     options = dict(FORMATS[form])
-    if bands > 3 and options.get("tiled"):
-        options |= {"blockxsize": 256, "blockysize": 256}
+    if options.get("tiled") and (block_px is not None or bands > 3):
+        options |= {"blockxsize": block_px or 256, "blockysize": block_px or 256}
     if sparse:
         options |= {"sparse_ok": True}
     part = path.with_name(path.name + ".part.tif")
@@ -143,7 +159,9 @@ def make_scene(path: Path, height: int, width: int, bands: int, form: str, spars
     part.replace(path)
 
 
-def random_encoder(encoder: str, bands: int = 3, widths: Sequence[float] = (1.0,)) -> tuple[Profile, Checkpoint]:
+def random_encoder(
+    encoder: str | Profile, bands: int = 3, widths: Sequence[float] = (1.0,)
+) -> tuple[Profile, Checkpoint]:
     """An encoder's card with bands, classes and radiometry of the embedded one, and seeded weights with a head."""
     from dataclasses import replace
 
@@ -153,7 +171,8 @@ def random_encoder(encoder: str, bands: int = 3, widths: Sequence[float] = (1.0,
     from edgeslim.ground.vit import Vit
     from edgeslim.profile import Band, take_profile
 
-    profile, known = take_profile(encoder), take_profile("eurosat-rgb")
+    profile = take_profile(encoder) if isinstance(encoder, str) else encoder
+    known = take_profile("eurosat-rgb")
     radiometry = known.radiometry
     assert radiometry is not None
     radiometry = replace(
@@ -263,6 +282,7 @@ def main() -> None:
     scene_verb.add_argument("--bands", type=int, default=3)
     scene_verb.add_argument("--format", choices=tuple(FORMATS), default="deflate-tiled")
     scene_verb.add_argument("--sparse", action="store_true")
+    scene_verb.add_argument("--block-px", type=int)
     artifact_verb = verbs.add_parser("artifact")
     artifact_verb.add_argument("out", type=Path)
     artifact_verb.add_argument("--encoder", default="eurosat-rgb")
@@ -275,7 +295,7 @@ def main() -> None:
     geodeep_verb.add_argument("--units", type=float, required=True)
     a = parser.parse_args()
     if a.verb == "scene":
-        make_scene(a.out, a.height, a.width, a.bands, a.format, a.sparse)
+        make_scene(a.out, a.height, a.width, a.bands, a.format, a.sparse, a.block_px)
     elif a.verb == "artifact":
         make_artifact(a.out, a.encoder, a.width_multiplier, a.bands, a.random)
     else:

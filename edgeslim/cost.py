@@ -121,14 +121,16 @@ def flop(arch: AnyArchitecture, classes: int = 0, batch: int = 1) -> int:
 
 
 @lru_cache(_REMEMBERED)
-def footprint(arch: AnyArchitecture, classes: int = 0, batch: int = 1, value_bytes: int = 4) -> Footprint:
-    """Peak memory of one forward pass of `batch` tiles.
+def footprint(
+    arch: AnyArchitecture, classes: int = 0, batch: int = 1, value_bytes: int = 4, scores_held: int = 2
+) -> Footprint:
+    """Peak memory of one forward pass of `batch` tiles, where a runtime holds attention's scores so many times.
 
     Activations: the largest live set of the network's phases (each stem convolution, attention, feed-forward network),
     where a runtime that fuses nothing keeps the input of an elementwise step beside its output.
     """
     tile_values = arch.bands * arch.tile_px**2
-    phases = _vit_phases(arch) if isinstance(arch, Architecture) else _convnext_phases(arch)
+    phases = _vit_phases(arch, scores_held) if isinstance(arch, Architecture) else _convnext_phases(arch)
     return Footprint(
         weights_bytes=parameters(arch, classes) * value_bytes,
         activations_bytes=max(phases) * batch * value_bytes,
@@ -137,7 +139,7 @@ def footprint(arch: AnyArchitecture, classes: int = 0, batch: int = 1, value_byt
     )
 
 
-def _vit_phases(arch: Architecture) -> list[int]:
+def _vit_phases(arch: Architecture, scores_held: int) -> list[int]:
     """Values alive in each phase."""
     d, a, h, n = arch.dim, arch.attention_dim, arch.ffn_hidden, arch.tokens
     scores = arch.attention_heads * n * n
@@ -151,7 +153,7 @@ def _vit_phases(arch: Architecture) -> list[int]:
     phases.append(values_in + 2 * n * d)
     # Residual, normalised input, q k v as computed and as laid out per head, then scores before and after softmax.
     phases.append(2 * n * d + 6 * n * a)
-    phases.append(n * d + 3 * n * a + 2 * scores)
+    phases.append(n * d + 3 * n * a + scores_held * scores)
     phases.append(2 * n * d + (3 if arch.ffn == "mlp" else 4) * n * h)
     return phases
 
@@ -256,80 +258,3 @@ def _convnext_ops(arch: ConvNextArchitecture, classes: int, batch: int, value_by
             yield product(f"{name}.fc2", "gemm", 1, rows, h, d, 2 * rows * d)
     if classes:
         yield product("head", "gemm", 1, batch, arch.dim, classes, rows * arch.dim)
-
-
-SLACK_BYTES = 17 << 19
-"""Stacks of threads, queues, and what the allocator cannot hand out again."""
-
-
-@dataclass(frozen=True, slots=True)
-class RunMemory:
-    """Peak resident memory of classifying one scene, bytes, split. None of it grows with the scene's height."""
-
-    process: int
-    """Interpreter, libraries and network, after one batch on every worker: measured, where it runs."""
-    tiles: int
-    """Tiles being cut, by every worker."""
-    chunks: int
-    """Two chunks of pixels, the one being read, and what is carried over from one to the next."""
-    reading: int
-    """What decoding needs beside that."""
-    blending: int
-    """Lines of class probabilities, and rows being finished."""
-    writing: int
-    """Buffers of the results while rows come."""
-    finishing: int
-    """What the results take when all rows have come and the pixels are gone."""
-
-    @property
-    def total(self) -> int:
-        """The larger of what streaming and finishing take, and what threads and the allocator do."""
-        streaming = self.tiles + self.chunks + self.reading + self.writing
-        return self.process + self.blending + max(streaming, self.finishing) + SLACK_BYTES
-
-
-def run_memory(
-    *,
-    process: int,
-    reading: int,
-    writing: int,
-    finishing: int,
-    bands: int,
-    value_bytes: int,
-    masked: bool,
-    in_place: bool,
-    tile_px: int,
-    stride_px: int,
-    classes: int,
-    size_px: tuple[int, int],
-    chunk_px: tuple[int, int],
-    kept_px: tuple[int, int],
-    batch: int,
-    workers: int,
-    probabilities: bool,
-) -> RunMemory:
-    """Peak resident memory of classifying a scene of `size_px` (height, width) in chunks of `chunk_px`.
-
-    `process`, `reading`, `writing` and `finishing` are bytes as RunMemory says, `value_bytes` one value as the scene
-    holds it, `masked` whether validity is kept beside it, `in_place` whether pixels are decoded to where they are
-    kept, and `kept_px` the rows and columns that a chunk keeps of
-    earlier ones. Follows the buffers of edgeslim/onboard/{chunks,stream,blend}.py.
-    """
-    height, width = size_px
-    new = min(chunk_px[0], height) * min(chunk_px[1], width)
-    tall, wide = min(chunk_px[0] + kept_px[0], height), min(chunk_px[1] + kept_px[1], width)
-    pixel = bands * value_bytes + (1 if masked else 0)
-    carried = kept_px[0] * width + tall * kept_px[1]
-    # Two buffers and the strips carried over; where it must be, the chunk before it is put in place.
-    chunks = (2 * tall * wide + carried) * pixel + (3 * new if masked else 0)
-    chunks += 0 if in_place else new * bands * value_bytes
-    # What each worker cuts at once, and two tiles on their way there.
-    tiles = workers * (tiles_at_once(batch, bands, tile_px) + 2) * bands * tile_px**2 * 4
-    lines = -(-tile_px // stride_px) + 1
-    rows = min(stride_px, height)
-    blending = lines * (classes + 1) * (width + tile_px) * 4 + 2 * rows * width
-    blending += classes * width * 4 + 4 * rows * min(width, 2048) * 4
-    blending += (rows * width * classes if probabilities else 0) + (rows * width if masked else 0)
-    windows = (min(chunk_px[0], height) // stride_px + 2) * (width // stride_px + 2)
-    blending += 4 * windows * classes * 4 + (tall + rows) * (width // 8 + 1) * (2 if masked else 0)
-    return RunMemory(process, tiles, chunks, reading, blending, writing, finishing)

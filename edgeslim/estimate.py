@@ -1,7 +1,7 @@
 """Estimate: what one width of an encoder is computed to cost on a device. No torch.
 
-Memory = weights (as often as the runtime holds them) + peak activations + buffers + runtime. How long a call, the start
-and a scene take is in durations.py, how large an artifact is in size.py.
+What the whole of `edgeslim classify` takes of memory is in run_memory.py, how long a call, the start and a scene take
+in durations.py, how large an artifact is in size.py.
 """
 
 from __future__ import annotations
@@ -13,9 +13,10 @@ from edgeslim.call_time import ESTIMATED
 from edgeslim.device import Device
 from edgeslim.durations import Scene, SceneTime, Startup, bound_of, call_seconds, scene_time, startup_of, timed_call
 from edgeslim.profile import Profile
+from edgeslim.run_memory import SLACK_BYTES, USUAL_SCENE_PX, planned_memory, process_memory, usual_call
 from edgeslim.runtime_figures import RuntimeFigures
 from edgeslim.target import Target
-from edgeslim.units import ARITHMETIC, KILO, MEGA, VALUE_BYTES, gflop, mib
+from edgeslim.units import ARITHMETIC, KILO, MEGA, gflop, mib
 
 BATCH = 1
 """Tiles a call that an estimate is for, unless another is asked."""
@@ -42,16 +43,18 @@ NO_CONDITIONS = Conditions()
 
 @dataclass(frozen=True, slots=True)
 class Memory:
-    """Peak memory, split."""
+    """Peak resident memory of `edgeslim classify` on a scene, split."""
 
     weights_mib: float
-    """Parameters, as often as the runtime holds them at the peak."""
+    """Parameters, as often as the runtime holds them."""
     activations_mib: float
-    """Largest set of tensors alive at once."""
+    """Largest set of tensors alive at once, of a call on every core."""
     buffers_mib: float
-    """Tiles and outputs."""
+    """Pixels being read, tiles being cut, results being written."""
     runtime_mib: float
-    """Interpreter and libraries before a model is loaded."""
+    """Interpreter, libraries and what their threads and allocators hold."""
+    calls: int = 1
+    """Of the network at the same time: one on every core."""
 
     @property
     def total_mib(self) -> float:
@@ -145,10 +148,8 @@ def estimate(
     batch = conditions.batch or BATCH
     artifact_mb = None if target is None else size.artifact_mb(arch, classes, target, precision, batch)
     rate, arithmetic = conditions.uplink_kb_day, ARITHMETIC[precision]
-    value_bytes = VALUE_BYTES[arithmetic]
     seconds = call_seconds(arch, classes, batch, device, runtime, precision)
     tile = timed_call(profile, arch, batch, device, runtime, precision).times(1 / batch)
-    need = cost.footprint(arch, classes, batch, value_bytes)
     multiples = device.multiples
     startup = startup_of(profile, arch, device, runtime, precision, conditions.batch)
     scene = conditions.scene
@@ -161,12 +162,7 @@ def estimate(
         aligned=not (arch.head_dim % multiples.head_dim.value or arch.ffn_hidden % multiples.ffn_hidden.value),
         gflop=gflop(cost.flop(arch, classes)),
         parameters=cost.parameters(arch, classes),
-        memory=Memory(
-            weights_mib=mib(need.weights_bytes * runtime.weight_copies.value),
-            activations_mib=mib(need.activations_bytes),
-            buffers_mib=mib(need.buffers_bytes),
-            runtime_mib=runtime.memory_mib.value,
-        ),
+        memory=memory_of(profile, width_multiplier, device, runtime, precision, target, conditions),
         latency_ms=tile.seconds * 1e3,
         latency_low_ms=tile.low_s * 1e3,
         latency_high_ms=tile.high_s * 1e3,
@@ -183,4 +179,38 @@ def estimate(
         batch=batch,
         latency_basis=tile.basis,
         score_interval=None if score is None else score.interval,
+    )
+
+
+def memory_of(
+    profile: Profile,
+    width_multiplier: float,
+    device: Device,
+    runtime: RuntimeFigures,
+    precision: str,
+    target: Target | None = None,
+    conditions: Conditions = NO_CONDITIONS,
+) -> Memory:
+    """Peak resident memory of `edgeslim classify` on the scene that is asked for, otherwise on USUAL_SCENE_PX.
+
+    A call on every core of the runtime's unit (one, where their number is not known), in the batches that `classify`
+    takes unless one is asked.
+    """
+    full, classes, batch = profile.architecture, profile.num_classes, conditions.batch
+    arch, scene = full.at(width_multiplier), conditions.scene
+    cores = device.unit_of(runtime).cores
+    calls = 1 if cores is None else int(cores.value)
+    static = target is not None and target.batch == "static"
+    process = process_memory(full, width_multiplier, classes, runtime, precision, batch, calls, static)
+    size_px = USUAL_SCENE_PX if scene is None else (scene.height_px, scene.width_px)
+    stride_px = (scene.stride_px if scene is not None else None) or max(1, arch.tile_px // 2)
+    cut = batch or usual_call(full, width_multiplier)[1]
+    run = planned_memory(process, arch, classes, size_px, stride_px, cut, calls)
+    own = process.runtime + SLACK_BYTES
+    return Memory(
+        weights_mib=mib(process.weights),
+        activations_mib=mib(process.activations),
+        buffers_mib=mib(run.total - process.weights - process.activations - own),
+        runtime_mib=mib(own),
+        calls=calls,
     )

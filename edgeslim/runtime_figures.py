@@ -24,9 +24,9 @@ class RuntimeFigures:
     fixed_overhead_ms: Figure
     """Time of one call."""
     memory_mib: Figure
-    """Resident before a model is loaded: interpreter, libraries, raster reader."""
+    """Resident with an open scene and a network, less its weights and activations: interpreter and libraries."""
     weight_copies: Figure
-    """How many times the weights are in memory at the peak, while the runtime packs them."""
+    """How many times the weights are resident: as mapped from their file and as packed, of one call and one file."""
     error_band: Figure
     """b: the latency is expected between estimate / (1 + b) and estimate * (1 + b)."""
     basis: str
@@ -40,6 +40,15 @@ class RuntimeFigures:
     """Interpreter and libraries that a start reads from storage when nothing is in the page cache, MB."""
     weights_mb_s: Figure | None = None
     """Weights hashed, loaded and packed in a second, out of the page cache, MB/s; one core, default power mode."""
+    further_weight_copies: Figure | None = None
+    """The same for each further call at the same time, and each further file; None: they share those of the first."""
+    activation_copies: Figure | None = None
+    """How many times the largest live set of activations (edgeslim.cost) a call holds: less than one where elementwise
+    steps are fused, more where the runtime plans worse or rounds up; None: once."""
+    block_mib: Figure | None = None
+    """What each block of the network takes beside weights and activations: its graph and its kernels; None: nothing."""
+    call_mib: Figure | None = None
+    """What each further call at the same time takes beside its activations; None: nothing."""
 
     def __post_init__(self) -> None:
         must_be_known(self.basis, ("measured", "related", "assumed"), "basis")

@@ -7,6 +7,9 @@ from dataclasses import dataclass
 
 from edgeslim.errors import InputError
 
+_LISTED_SPANS = 1000
+"""Of an axis that are gone through one by one."""
+
 
 @dataclass(frozen=True, slots=True)
 class AxisWindow:
@@ -45,6 +48,23 @@ class Windows:
         if pixel >= self.size:
             return len(self)
         return min(self.regular, max(0, (pixel - self.tile_px) // self.stride_px + 1))
+
+    def kept_px(self, step_px: int) -> int:
+        """Most pixels before a span of `step_px` that its windows still need: as Axis.kept_px, one span at a time.
+
+        Of an axis of very many spans, the most that it can be.
+        """
+        if self.size // step_px > _LISTED_SPANS:
+            return self.tile_px - 1
+        kept = 0
+        for start in range(step_px, self.size, step_px):
+            ended = self.ended(start)
+            if ended < self.regular:
+                pending = ended * self.stride_px
+            else:
+                pending = start if len(self) == self.regular else max(0, self.size - self.tile_px)
+            kept = max(kept, start - pending)
+        return kept
 
     def __len__(self) -> int:
         covered = (self.regular - 1) * self.stride_px + self.tile_px if self.regular else 0

@@ -249,7 +249,9 @@ def test_a_batch_is_answered_at_once() -> None:
     assert (one.batch, eight.batch) == (1, 8)
     assert eight.latency_ms < one.latency_ms
     assert eight.gflop == one.gflop
-    assert eight.memory.activations_mib == pytest.approx(8 * one.memory.activations_mib)
+    # Unasked, it is in the batches that `classify` takes: 4 of this width, 8 of narrower ones.
+    assert one.memory.activations_mib < eight.memory.activations_mib
+    assert make_plan(EMBEDDED, PI4, ONNX, Ask(batch=1)).chosen.memory.total_mib < one.memory.total_mib
     assert one.found("latency_ms") == one.latency_high_ms
     assert eight.found("latency_ms") == eight.latency_high_ms * 8
     scene = Scene(1000, 1000)

@@ -58,7 +58,7 @@ def devices(draw: st.DrawFn) -> Device:
         default_power_mode="only",
         power_mode=(PowerMode("only", "a test", power_w=power),),
         unit=(replace(unit, peak_gflop_s=peaks, cores=Figure(draw(st.integers(1, 12)), "a test")), *board.unit[1:]),
-        runtime=(usual, *others, *board.runtime[1:]),
+        runtime=(usual, *others, *(r for r in board.runtime[1:] if r.id != second.id)),
         storage_mb_s=figure(draw, 10, 3000),
         multiples=replace(board.multiples, head_dim=multiple, ffn_hidden=multiple),
         memory=replace(

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Iterator
 from dataclasses import dataclass
 
 import numpy as np
@@ -14,15 +13,11 @@ from edgeslim.errors import InputError
 from edgeslim.grid import Axis
 from edgeslim.onboard.chunks import ChunkPlan
 from edgeslim.onboard.reading.scene import Scene
+from edgeslim.run_memory import REPLAYED_TILES, SLACK_BYTES, RunMemory, active_bytes, run_memory
+from edgeslim.scene_buffers import chunk_sizes
 from edgeslim.units import mib
 
-_CHUNK_BYTES = 4 << 20
-"""New pixels of a chunk that is not cut down: enough to keep workers busy, little beside the libraries."""
-_ROWS_BYTES = 8 << 20
-"""The same where blocks are as wide as the scene: each chunk copies a tile's rows from the one above."""
-_LEAST_PX = (16, 64)
-"""Rows and columns below which chunks are not cut."""
-LATE_BYTES = {"litert": 2 << 20, "openvino": 1 << 20}
+_LATE_BYTES = {"litert": 2 << 20, "openvino": 1 << 20}
 """Runtime -> bytes a worker that it takes after its warm-up; up to 1 MiB was seen of LiteRT 2.3."""
 
 
@@ -32,7 +27,7 @@ class Fit:
 
     plan: ChunkPlan
     """How the scene is cut."""
-    memory: cost.RunMemory
+    memory: RunMemory
     """Foretold."""
 
 
@@ -49,6 +44,18 @@ def batch_within(architecture: Architecture, classes: int, asked: int | None, wo
     return batch
 
 
+def late_bytes(runtime: str, architecture: Architecture, batch: int, workers: int) -> int:
+    """What workers take beyond what is resident after their warm-up.
+
+    ONNX Runtime gives back what a batch took that is smaller than the largest it has run: here, a share of the golden
+    tiles.
+    """
+    late = workers * _LATE_BYTES.get(runtime, 0)
+    if runtime == "onnxruntime" and batch < -(-REPLAYED_TILES // min(workers, REPLAYED_TILES)):
+        late += workers * active_bytes(architecture, batch)
+    return late
+
+
 def fit(
     scene: Scene,
     rows: Axis,
@@ -58,6 +65,7 @@ def fit(
     batch: int,
     workers: int,
     process_bytes: int,
+    starting_bytes: int = 0,
     writing_bytes: int,
     finishing_bytes: int,
     probabilities: bool,
@@ -66,12 +74,15 @@ def fit(
 ) -> Fit:
     """The largest chunks that keep a run within `max_ram_mib`, or those of an earlier run (`cut`).
 
+    `starting_bytes` is the highest so far, `process_bytes` what is resident now.
+
     Raises InputError, with the figure that it needs, where even the smallest do not.
     """
 
     def foretell(height_px: int, width_px: int) -> Fit:
         plan = ChunkPlan(rows, columns, height_px, width_px)
-        memory = cost.run_memory(
+        memory = run_memory(
+            starting=starting_bytes,
             process=process_bytes,
             reading=scene.read_bytes(min(height_px, rows.size), min(width_px, columns.size)),
             writing=writing_bytes,
@@ -92,7 +103,9 @@ def fit(
         )
         return Fit(plan, memory)
 
-    found = [foretell(*cut)] if cut else [foretell(*size) for size in _sizes(scene, rows.tile_px)]
+    pixel_bytes = len(scene.bands) * np.dtype(scene.dtype).itemsize
+    sizes = chunk_sizes((scene.height, scene.width), scene.block_px, pixel_bytes, rows.tile_px)
+    found = [foretell(*cut)] if cut else [foretell(*size) for size in sizes]
     limit = math.inf if max_ram_mib is None else max_ram_mib * (1 << 20)
     for candidate in found:
         if candidate.memory.total <= limit:
@@ -105,38 +118,13 @@ def fit(
     )
 
 
-def _sizes(scene: Scene, tile_px: int) -> Iterator[tuple[int, int]]:
-    """Heights and widths of chunks, px, largest first: whole blocks, then parts of them, which decode blocks again."""
-    block_height, block_width = min(scene.block_px[0], scene.height), min(scene.block_px[1], scene.width)
-    pixel = len(scene.bands) * np.dtype(scene.dtype).itemsize
-    height, width, whole = block_height, _eight(block_width), _eight(block_width)
-    # Many blocks a chunk where they are small: rows first, to a tile's height, then columns.
-    while height < min(scene.height, tile_px) and (height + block_height) * width * pixel <= _ROWS_BYTES:
-        height += block_height
-    while width < scene.width and height * (width + whole) * pixel <= _CHUNK_BYTES:
-        width += whole
-    yield height, width
-    while width > whole:
-        width = max(whole, _eight(width // 2))
-        yield height, width
-    while height > _LEAST_PX[0] or width > _LEAST_PX[1]:
-        if height > _LEAST_PX[0]:
-            height = max(_LEAST_PX[0], height // 2)
-        else:
-            width = max(_LEAST_PX[1], _eight(width // 2))
-        yield height, width
-
-
-def _eight(pixels: int) -> int:
-    return -(-pixels // 8) * 8
-
-
-def _split(memory: cost.RunMemory) -> str:
+def _split(memory: RunMemory) -> str:
     parts = {
-        "libraries and network": memory.process + cost.SLACK_BYTES,
+        "libraries and network": memory.process + SLACK_BYTES,
         "pixels": memory.chunks + memory.tiles,
         "decoding": memory.reading,
         "blending": memory.blending,
-        "results": max(memory.writing, memory.finishing - memory.chunks - memory.reading - memory.tiles),
+        "quicklook": memory.panel,
+        "results": max(memory.writing, memory.finishing - memory.chunks - memory.reading - memory.tiles - memory.panel),
     }
     return ", ".join(f"{name} {math.ceil(mib(value))}" for name, value in parts.items())

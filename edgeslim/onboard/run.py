@@ -20,7 +20,7 @@ from edgeslim.onboard.hashes import Unchanged, hashes_of
 from edgeslim.onboard.integrity import Guard
 from edgeslim.onboard.journal import Kind, as_json
 from edgeslim.onboard.machine import this_host
-from edgeslim.onboard.memory import LATE_BYTES, Fit, batch_within, fit
+from edgeslim.onboard.memory import Fit, batch_within, fit, late_bytes
 from edgeslim.onboard.progress import Event, Observer, resident_mib
 from edgeslim.onboard.reading.scene import Scene
 from edgeslim.onboard.recorder import Recorder
@@ -170,14 +170,16 @@ class Run:
             classes=len(self._manifest.classes),
             batch=self._batch,
             workers=workers,
-            process_bytes=int((resident_mib() or 0) * MIB) + workers * LATE_BYTES.get(self._manifest.runtime, 0),
+            starting_bytes=highest_bytes(),
+            process_bytes=int((resident_mib() or 0) * MIB)
+            + late_bytes(self._manifest.runtime, self._manifest.architecture, self._batch, workers),
             writing_bytes=appending_bytes(self._maps, options.output),
             finishing_bytes=finishing_bytes(self._maps, options.output),
             probabilities=options.probabilities,
             max_ram_mib=options.max_ram_mib,
             cut=None if past is None else (past.run["cut"][0], past.run["cut"][1]),
         )
-        self._foretold_mib = mib(max(highest_bytes(), fitted.memory.total))
+        self._foretold_mib = mib(fitted.memory.total)
         if past is None:
             cut = [fitted.plan.height_px, fitted.plan.width_px]
             journal = self._folder.begin({"inputs": self._inputs, "batch": self._batch, "cut": cut})

@@ -151,7 +151,8 @@ def print_card(card: DeviceCard, console: Console) -> None:
 
 
 def _print_runtime(runtime: RuntimeFigures, console: Console) -> None:
-    keys = ("op_overhead_us", "fixed_overhead_ms", "memory_mib", "weight_copies", "startup_ms", "startup_read_mb")
+    memory = ("memory_mib", "weight_copies", "further_weight_copies", "activation_copies", "block_mib", "call_mib")
+    keys = ("op_overhead_us", "fixed_overhead_ms", *memory, "startup_ms", "startup_read_mb")
     figures: list[tuple[str, Figure | None]] = [
         (f"{precision} {op_class}", share)
         for precision, shares in runtime.efficiency.items()

@@ -12,6 +12,7 @@ from edgeslim.durations import Scene, SceneTime
 from edgeslim.estimate import Estimate
 from edgeslim.plan import Plan, Step
 from edgeslim.report.tables import grid, number, titled_table
+from edgeslim.run_memory import USUAL_SCENE_PX
 
 _BASES = {
     MEASURED: "measured on this board",
@@ -122,6 +123,7 @@ def _print_chosen(plan: Plan, console: Console) -> None:
 def chosen_facts(plan: Plan) -> dict[str, str]:
     """What the chosen width costs: names and what they are."""
     chosen, memory = plan.chosen, plan.chosen.memory
+    on = "" if plan.scene is not None else f" on {USUAL_SCENE_PX[0]} x {USUAL_SCENE_PX[1]} px"
     widest = plan.steps[0].estimate
     facts: dict[str, str] = {}
     facts["inner sizes"] = (
@@ -135,8 +137,8 @@ def chosen_facts(plan: Plan) -> dict[str, str]:
         f"{number(chosen.parameters / 1e6)} M ({chosen.parameters / widest.parameters:.0%} of full; exact)"
     )
     facts["memory"] = (
-        f"{number(memory.total_mib)} MiB: weights {number(memory.weights_mib)}, activations "
-        f"{number(memory.activations_mib)}, buffers {number(memory.buffers_mib)}, "
+        f"{number(memory.total_mib)} MiB at the peak of `classify`{on}: weights {number(memory.weights_mib)}, "
+        f"activations {number(memory.activations_mib)}{_at_once(memory.calls)}, buffers {number(memory.buffers_mib)}, "
         f"runtime {number(memory.runtime_mib)}"
     )
     held = "; the upper end is held against the budget" if plan.budget.latency_ms else ""
@@ -205,6 +207,10 @@ def _artifact(plan: Plan, artifact_mb: float) -> str:
     if plan.chosen.uplink_days is None or plan.uplink_kb_day is None:
         return text
     return f"{text}; {number(plan.chosen.uplink_days)} days to uplink it at {number(plan.uplink_kb_day)} kB a day"
+
+
+def _at_once(calls: int) -> str:
+    return f" of {calls} calls at once" if calls > 1 else ""
 
 
 def _alignment(estimate: Estimate, multiples: tuple[int, ...]) -> str:

@@ -106,8 +106,8 @@ def typed(*arguments: str) -> str:
         ("plan-batch", ["--device", "rpi5", "--encoder", "small", "--batch", "8", "--latency-ms", "60"]),
         ("plan-score", ["--device", "rpi4", "--encoder", "scored", "--objective", "score", "--min-score", "0.9"]),
         ("plan-vit-l-16-raspberry-pi-4b", ["--device", "raspberry-pi-4b-4gb", "--encoder", "vit-l-16"]),
-        ("plan-unaligned", ["--device", "rpi4", "--encoder", "small", "--gflop", "0.05", "--memory-mib", "200"]),
-        ("plan-7w", ["--device", "jetson-orin", "--encoder", "small", "--power-mode", "7W", "--memory-mib", "120"]),
+        ("plan-unaligned", ["--device", "rpi4", "--encoder", "small", "--gflop", "0.05", "--memory-mib", "220"]),
+        ("plan-7w", ["--device", "jetson-orin", "--encoder", "small", "--power-mode", "7W", "--memory-mib", "208"]),
     ],
 )
 def test_printed_text(here: Path, name: str, arguments: list[str]) -> None:

@@ -14,12 +14,11 @@ from typing import Any
 import numpy as np
 from rasterio.enums import Interleaving
 
-from edgeslim.onboard.reading.gdal import CACHE_BYTES, MIB
+from edgeslim.onboard.reading.gdal import CACHE_BYTES
 from edgeslim.onboard.reading.header import Header
+from edgeslim.scene_buffers import GDAL_FILE_BYTES
 
 _NO_CACHE_BYTES = 1 << 16
-_SPARE_BYTES = 5 * MIB
-"""GDAL's and libtiff's small change for an open file."""
 _COPYING_CODECS = ("lerc", "webp", "jxl", "jpeg2000")
 """Codecs that decode into a block of their own first."""
 
@@ -83,7 +82,7 @@ def decoding_of(
     decoded = whole if header is None or sequential else max(whole, header.block_bytes)
     packed = max([h.packed_bytes for h in (header, *sources) if h is not None] or [0]) or decoded
     copies = int(interleaved or bool(sources)) + sum(name in codec for name in _COPYING_CODECS)
-    working = _SPARE_BYTES * (1 + bool(masks)) + copies * decoded
+    working = GDAL_FILE_BYTES * (1 + bool(masks)) + copies * decoded
     if codec or virtual:  # uncompressed blocks go straight to where they are wanted
         working += packed
     handles = len(bands) if sequential and not interleaved else 1

@@ -15,8 +15,10 @@ from rasterio._err import CPLE_BaseError
 from rasterio.env import set_gdal_config
 from rasterio.errors import NodataShadowWarning, NotGeoreferencedWarning, RasterioError
 
+from edgeslim.scene_buffers import GDAL_CACHE_BYTES
+
 MIB = 1 << 20
-CACHE_BYTES = MIB
+CACHE_BYTES = GDAL_CACHE_BYTES
 """GDAL's block cache while reads are aligned to blocks: nothing is read twice, so nothing needs keeping."""
 GDAL_ERRORS = (RasterioError, CPLE_BaseError, OSError)
 """What rasterio raises; its own tree does not cover GDAL's."""

@@ -51,6 +51,9 @@ class OpenVino:
             raise InputError(f"{path}: OpenVINO cannot load it ({one_line(error)}); export it again") from None
         found_in = [port.get_any_name() for port in self._compiled.inputs]
         found_out = [port.get_any_name() for port in self._compiled.outputs]
+        # Its table of NumPy types is made at the first call, without regard to the interpreter's lock: two first calls
+        # at the same time may wait for each other for ever (2026.4.1). Here nobody else calls.
+        openvino.Tensor(np.zeros((1, 1), np.float32), shared_memory=True).element_type.to_dtype()
         tiles, logits, features = names
         if found_in != [tiles] or not {logits, features or logits} <= set(found_out):
             raise InputError(

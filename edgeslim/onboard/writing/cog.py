@@ -37,15 +37,12 @@ from edgeslim.onboard.writing.tiff import (
     long_tag,
     pack_directory,
 )
+from edgeslim.scene_buffers import RESULT_BLOCK, halved_rows, level_sizes
 
 U8 = NDArray[np.uint8]
-BLOCK = 256
-"""Side of a block, px. 512 would double the rows that wait in memory, for files no smaller."""
 _LEVEL = 1
 """Of zlib. Level 6 costs three to five times the time of level 1 for a quarter to a half of the size."""
 _LEADER = _TRAILER = 4
-_HALVING = 4
-"""Bytes of intermediate arrays a pixel, of `overview.py` where nodata is among the pixels."""
 _STRUCTURE = (
     b"LAYOUT=IFDS_BEFORE_DATA\nBLOCK_ORDER=ROW_MAJOR\nBLOCK_LEADER=SIZE_AS_UINT4\n"
     b"BLOCK_TRAILER=LAST_4_BYTES_REPEATED\nKNOWN_INCOMPATIBLE_EDITION=NO\n "
@@ -69,46 +66,17 @@ class _Level:
 
     def __init__(self, bands: int, height: int, width: int) -> None:
         self.height, self.width = height, width
-        shape = (bands, min(BLOCK, height), width)
+        shape = (bands, min(RESULT_BLOCK, height), width)
         # Mapped, because the allocator would keep for itself what is given back before the page is drawn.
         self.waiting: U8 = np.frombuffer(mmap.mmap(-1, math.prod(shape)), np.uint8).reshape(shape)
         self.count = 0
         """Rows that wait."""
-        self.down, self.across = -(-height // BLOCK), -(-width // BLOCK)
+        self.down, self.across = -(-height // RESULT_BLOCK), -(-width // RESULT_BLOCK)
         self.done = 0
         """Rows of blocks that are finished."""
         self.places = np.zeros((bands, self.down, self.across), np.uint64)
         """Of the compressed blocks, in the nameless file."""
         self.sizes = np.zeros((bands, self.down, self.across), np.uint32)
-
-
-def level_sizes(height: int, width: int) -> list[tuple[int, int]]:
-    """(height, width) of the raster and its overviews, halved until one block holds it all.
-
-    A raster one pixel wide has none: readers tell the factor of an overview by its width.
-    """
-    sizes = [(height, width)]
-    while max(height, width) > BLOCK and width > 1:
-        height, width = -(-height // 2), -(-width // 2)
-        sizes.append((height, width))
-    return sizes
-
-
-def halved_rows(bands: int) -> int:
-    """Rows that are halved at once: few, because that takes many small arrays; an even number."""
-    return max(2, 8 // bands * 2)
-
-
-def cog_bytes(bands: int, height: int, width: int) -> int:
-    """Memory that a `CogWriter` holds while rows come, bytes: rows that wait, and places of finished blocks."""
-    sizes = level_sizes(height, width)
-    waiting = sum(min(BLOCK, h) * w for h, w in sizes)
-    return bands * (waiting + 12 * sum(-(-h // BLOCK) * -(-w // BLOCK) for h, w in sizes))
-
-
-def halving_bytes(bands: int, width: int) -> int:
-    """Peak of the arrays that halve one piece of rows, bytes."""
-    return _HALVING * bands * halved_rows(bands) * width
 
 
 class CogWriter:
@@ -118,7 +86,7 @@ class CogWriter:
         """Nothing named appears before `finish`. Raises InputError if the folder cannot be written."""
         self._path, self._encoding = path, encoding
         self._levels = [_Level(bands, *size) for size in level_sizes(height, width)]
-        self._tile = np.empty((BLOCK, BLOCK), np.uint8)
+        self._tile = np.empty((RESULT_BLOCK, RESULT_BLOCK), np.uint8)
         self._row = self._spooled = 0
         try:
             self._spool = open_spool(path.parent)
@@ -140,7 +108,7 @@ class CogWriter:
             take = min(level.waiting.shape[1] - level.count, rows.shape[1] - at)
             level.waiting[:, level.count : level.count + take] = rows[:, at : at + take]
             level.count, at = level.count + take, at + take
-            if level.count == BLOCK or level.done * BLOCK + level.count == level.height:
+            if level.count == RESULT_BLOCK or level.done * RESULT_BLOCK + level.count == level.height:
                 self._flush(number)
 
     def _flush(self, number: int) -> None:
@@ -149,7 +117,7 @@ class CogWriter:
         ready = level.waiting[:, : level.count]
         for band, plane in enumerate(ready):
             for column in range(level.across):
-                packed = self._compress(plane[:, column * BLOCK : (column + 1) * BLOCK])
+                packed = self._compress(plane[:, column * RESULT_BLOCK : (column + 1) * RESULT_BLOCK])
                 level.places[band, level.done, column] = self._spooled
                 level.sizes[band, level.done, column] = len(packed)
                 self._spool.write(packed)

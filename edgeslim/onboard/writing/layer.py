@@ -14,12 +14,13 @@ from rasterio.io import MemoryFile
 from rasterio.transform import Affine
 
 from edgeslim import __version__
-from edgeslim.onboard.writing.cog import BLOCK, CogWriter, Encoding
+from edgeslim.onboard.writing.cog import CogWriter, Encoding
 from edgeslim.onboard.writing.maps import NODATA, PROBABILITY_ONE, MapPlan
 from edgeslim.onboard.writing.overview import mean_known, most_frequent
 from edgeslim.onboard.writing.style import rgb_of
 from edgeslim.onboard.writing.tiff import Directory, read_directory
 from edgeslim.onboard.writing.wgs84 import uses_gcps
+from edgeslim.scene_buffers import RESULT_BLOCK
 
 
 def class_layer(path: Path, plan: MapPlan) -> Layer:
@@ -107,8 +108,8 @@ class Layer:
             "compress": "deflate",
             "predictor": 2 if self._encoding.differences else 1,
             "tiled": True,
-            "blockxsize": BLOCK,
-            "blockysize": BLOCK,
+            "blockxsize": RESULT_BLOCK,
+            "blockysize": RESULT_BLOCK,
             "interleave": "band",
             "sparse_ok": True,
             "bigtiff": "no",

@@ -17,8 +17,9 @@ from edgeslim.errors import InputError
 from edgeslim.onboard.writing.font import GLYPH_ROWS, text_mask
 from edgeslim.onboard.writing.style import rgb_of
 from edgeslim.onboard.writing.summary import Summary
-from edgeslim.onboard.writing.thumbnail import EMPTY_RGB, GAP_PX, Thumbnail
+from edgeslim.onboard.writing.thumbnail import EMPTY_RGB, Thumbnail
 from edgeslim.profile import ClassLabel
+from edgeslim.scene_buffers import PANEL_GAP_PX
 
 U8 = NDArray[np.uint8]
 _MARGIN, _LINE, _SWATCH = 24, 26, 16
@@ -82,29 +83,29 @@ def compose(
 ) -> U8:
     """The whole page, (height, width, 3). The legend is ordered by share; `last` closes it."""
     height, width = thumbnail.panel
-    across = width if thumbnail.stacked else 2 * width + GAP_PX
+    across = width if thumbnail.stacked else 2 * width + PANEL_GAP_PX
     inner = max(across, 640)
     left = _MARGIN + (inner - across) // 2
     top = _MARGIN + 2 * _LINE + 10
-    panels_bottom = top + _LINE + height + (GAP_PX + _LINE + height if thumbnail.stacked else 0)
+    panels_bottom = top + _LINE + height + (PANEL_GAP_PX + _LINE + height if thumbnail.stacked else 0)
     columns = 2
     shown = [*sorted(legend, key=lambda r: -r.share), *last]
     lines = -(-len(shown) // columns)
-    canvas = _Canvas(panels_bottom + GAP_PX + lines * _LINE + _MARGIN, inner + 2 * _MARGIN)
+    canvas = _Canvas(panels_bottom + PANEL_GAP_PX + lines * _LINE + _MARGIN, inner + 2 * _MARGIN)
     canvas.label(_MARGIN, _MARGIN, title, _INK, inner + _MARGIN)
     canvas.label(_MARGIN + _LINE, _MARGIN, subtitle, _FAINT, inner + _MARGIN)
-    second = (top + _LINE + height + GAP_PX, left) if thumbnail.stacked else (top, left + width + GAP_PX)
+    second = (top + _LINE + height + PANEL_GAP_PX, left) if thumbnail.stacked else (top, left + width + PANEL_GAP_PX)
     panels = (thumbnail.scene_panel(), thumbnail.map_panel(classes))
     for (row, column), caption, image in zip(((top, left), second), ("Scene", "Classes"), panels, strict=True):
         canvas.text(row, column, caption, _FAINT)
         canvas.paste(row + _LINE, column, image)
-    column_width = (inner - GAP_PX) // columns
+    column_width = (inner - PANEL_GAP_PX) // columns
     for index, entry in enumerate(shown):
         column, row = divmod(index, lines)
         _legend_line(
             canvas,
-            panels_bottom + GAP_PX + row * _LINE,
-            _MARGIN + column * (column_width + GAP_PX),
+            panels_bottom + PANEL_GAP_PX + row * _LINE,
+            _MARGIN + column * (column_width + PANEL_GAP_PX),
             column_width,
             entry,
         )

@@ -10,16 +10,16 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
+from edgeslim import scene_buffers
 from edgeslim.errors import InputError
 from edgeslim.onboard.writing.cells import CellWriter, GeoJsonWriter
-from edgeslim.onboard.writing.cog import cog_bytes, halving_bytes
 from edgeslim.onboard.writing.layer import Layer, class_layer, confidence_layer, probability_layer
 from edgeslim.onboard.writing.maps import PROBABILITY_ONE, CellRow, MapPlan, MapRows, OutputOptions
 from edgeslim.onboard.writing.quicklook import draw, write_png
 from edgeslim.onboard.writing.stac import stac_item
 from edgeslim.onboard.writing.style import cell_style, class_style, ramp_style
 from edgeslim.onboard.writing.summary import Summary, json_text
-from edgeslim.onboard.writing.thumbnail import Thumbnail, panel_size
+from edgeslim.onboard.writing.thumbnail import Thumbnail
 from edgeslim.onboard.writing.vector import VectorWriter, require_vector
 from edgeslim.onboard.writing.wgs84 import placing_crs
 
@@ -169,16 +169,6 @@ class Results:
             self._cells.abandon()
 
 
-_FIXED_BYTES = 6 << 19
-"""zlib's tables, a block before and after it, buffers of files, GDAL's first tags."""
-_CELL_BYTES = 2000
-"""Text and coordinates of a cell of the row being written."""
-_PAGE_BYTES = (10 << 19, 45)
-"""What the quicklook takes: code of GDAL's PNG driver and the like; bytes a pixel of a panel."""
-_VECTOR_BYTES = {"geoparquet": 100 << 20, "flatgeobuf": 130 << 20}
-"""The libraries of the extra `vector`: pyarrow 26, pyogrio 0.13."""
-
-
 def results_bytes(plan: MapPlan, options: OutputOptions) -> int:
     """Peak memory of `Results`, bytes, beyond the rows that it is given; it does not grow with their number.
 
@@ -190,16 +180,15 @@ def results_bytes(plan: MapPlan, options: OutputOptions) -> int:
 
 def appending_bytes(plan: MapPlan, options: OutputOptions) -> int:
     """The same while rows come."""
-    layers = [1, 1, *([len(plan.classes)] if options.probabilities else [])]
-    rows = sum(cog_bytes(bands, plan.height, plan.width) for bands in layers) + halving_bytes(layers[-1], plan.width)
-    cells = _CELL_BYTES * plan.cells_across if options.vector != "none" else 0
-    return rows + cells + _FIXED_BYTES + _VECTOR_BYTES.get(options.vector or "", 0)
+    size_px = plan.height, plan.width
+    return scene_buffers.appending_bytes(
+        size_px, plan.cells_across, len(plan.classes), options.probabilities, options.vector
+    )
 
 
 def finishing_bytes(plan: MapPlan, options: OutputOptions) -> int:
     """The same while the page is drawn, when the buffers of the rows are gone."""
-    height, width = panel_size(plan.scene_height, plan.scene_width)
-    return _PAGE_BYTES[0] + _PAGE_BYTES[1] * height * width + _VECTOR_BYTES.get(options.vector or "", 0)
+    return scene_buffers.finishing_bytes((plan.scene_height, plan.scene_width), options.vector)
 
 
 __all__ = [

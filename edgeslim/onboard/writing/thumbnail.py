@@ -12,24 +12,11 @@ from edgeslim.onboard.chunks import Chunk
 from edgeslim.onboard.writing.maps import NODATA
 from edgeslim.onboard.writing.style import rgb_of
 from edgeslim.profile import Band, ClassLabel
+from edgeslim.scene_buffers import STACKED_FROM, panel_size, panel_step
 
 U8 = NDArray[np.uint8]
-GAP_PX = 24
-"""Between two panels of a page."""
 EMPTY_RGB = (228, 230, 232)
 """Where nothing is known."""
-_PANEL_SIDE, _PANEL_TALL = 444, 560
-_SAMPLES = 2
-"""Pixels a box looks at each way, where it has that many."""
-_STACK_FROM = 2.0
-"""Scenes wider than this many times their height stand above their map instead of beside it."""
-
-
-def panel_size(height: int, width: int) -> tuple[int, int]:
-    """(height, width) of the panels of a scene of `height` x `width` pixels."""
-    limit = (_PANEL_SIDE, 2 * _PANEL_SIDE + GAP_PX) if width > _STACK_FROM * height else (_PANEL_TALL, _PANEL_SIDE)
-    factor = min(limit[0] / height, limit[1] / width)
-    return max(8, round(height * factor)), max(8, round(width * factor))
 
 
 class Thumbnail:
@@ -38,14 +25,14 @@ class Thumbnail:
     def __init__(self, size: tuple[int, int], map_size: tuple[int, int], bands: Sequence[Band]) -> None:
         """`size` and `map_size` are (height, width) of the scene and of the class raster."""
         height, width = size
-        self.stacked = width > _STACK_FROM * height
+        self.stacked = width > STACKED_FROM * height
         self.panel = panel_size(height, width)
         names = [b.common_name for b in bands]
         colour = all(c in names for c in ("red", "green", "blue"))
         self._channels = [names.index(c) for c in ("red", "green", "blue")] if colour else [0]
         self._size = size
         self._small = (min(self.panel[0], height), min(self.panel[1], width))
-        self._step = max(1, min(s // b for s, b in zip(size, self._small, strict=True)) // _SAMPLES)
+        self._step = panel_step(height, width)
         self._sum = np.zeros((len(self._channels), *self._small), np.float64)
         self._count = np.zeros(self._small, np.int64)
         small_map = tuple(min(p, m) for p, m in zip(self.panel, map_size, strict=True))

@@ -7,6 +7,7 @@ from pathlib import Path
 from types import ModuleType, SimpleNamespace
 from typing import Any
 
+import numpy as np
 import pytest
 
 from edgeslim.onboard.runtimes.openvino import OpenVino
@@ -31,6 +32,8 @@ def asked(monkeypatch: pytest.MonkeyPatch) -> dict[str, Any]:
             return SimpleNamespace(inputs=[port(NAMES[0])], outputs=[port(NAMES[2]), port(NAMES[1])])
 
     module = ModuleType("openvino")
+    tensor = SimpleNamespace(element_type=SimpleNamespace(to_dtype=lambda: np.dtype(np.float32)))
+    module.Tensor = lambda *values, **options: tensor  # type: ignore[attr-defined]
     module.Core, module.__version__ = Core, "0.0-stand-in"  # type: ignore[attr-defined]
     monkeypatch.setitem(sys.modules, "openvino", module)
     return settings

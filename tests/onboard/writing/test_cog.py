@@ -14,10 +14,11 @@ from edgeslim.errors import InputError
 from edgeslim.onboard.reading.georeference import Georeference
 from edgeslim.onboard.reading.scene import gdal_environment
 from edgeslim.onboard.writing import cog
-from edgeslim.onboard.writing.cog import BLOCK, CogWriter, Encoding, level_sizes
+from edgeslim.onboard.writing.cog import CogWriter, Encoding
 from edgeslim.onboard.writing.layer import Layer, class_layer, confidence_layer, probability_layer
 from edgeslim.onboard.writing.maps import NODATA
 from edgeslim.onboard.writing.overview import mean_known, most_frequent
+from edgeslim.scene_buffers import RESULT_BLOCK, level_sizes
 from tests.onboard.places import PLACES, plan
 
 MAKERS = {"class": class_layer, "confidence": confidence_layer, "probability": probability_layer}
@@ -154,6 +155,6 @@ def test_a_folder_that_is_not_there_is_told_in_one_line(tmp_path: Path) -> None:
 
 
 def test_blocks_are_what_readers_of_cogs_like() -> None:
-    assert BLOCK % 16 == 0
+    assert RESULT_BLOCK % 16 == 0
     assert level_sizes(10980, 10980)[-1] == (172, 172)
     assert level_sizes(1, 3000) == [(1, 3000), (1, 1500), (1, 750), (1, 375), (1, 188)]
