@@ -46,7 +46,7 @@ SUBJECTS: dict[str, tuple[str, list[str], bool]] = {
     "alias": ("plan --device rk3588 (an alias: cards are read until it is found)", [*PLAN, "--device", "rk3588"], True),
     "boards": ("plan (every board)", PLAN, True),
     "scene": (f"plan {' '.join(SCENE)}", [*PLAN, *SCENE], True),
-    "hard": (f"plan {' '.join(HARD)} (few boards hold it: every width is tried on the others)", [*PLAN, *HARD], True),
+    "hard": (f"plan {' '.join(HARD)} (too short: every width is tried on every board)", [*PLAN, *HARD], True),
     "list": ("devices list", ["-m", "edgeslim", "devices", "list"], False),
 }
 """Name -> what it is, arguments of the interpreter, whether the limit is for it."""
@@ -81,7 +81,7 @@ def main() -> None:
         for turn in range(arguments.repeats + 1):
             for (which, name), kept in runs.items():
                 run = measure([sys.executable, *SUBJECTS[name][1]], environments[which])
-                if run.code:
+                if run.code not in (0, 3):  # 3: nothing fits
                     raise SystemExit(f"{name}: exit code {run.code}: {run.text}")
                 if turn:  # the first compiles
                     kept.append(run)

@@ -14,6 +14,7 @@ as the wide blocks that they are fused into. Of a ConvNeXt V2, with S² values i
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Iterator
 from dataclasses import dataclass
 from functools import lru_cache, partial
@@ -98,6 +99,20 @@ def ops(
     if isinstance(arch, Architecture):
         return tuple(_vit_ops(arch, classes, batch, value_bytes, fused_attention))
     return tuple(_convnext_ops(arch, classes, batch, value_bytes))
+
+
+@lru_cache(_REMEMBERED)
+def merged_ops(
+    arch: AnyArchitecture, classes: int = 0, batch: int = 1, value_bytes: int = 4, *, fused_attention: bool = False
+) -> tuple[tuple[Op, ...], int]:
+    """The same, those alike as one with the sums of their FLOP and bytes; and how many there are.
+
+    On a roofline they take as long together as one after the other: what bounds one of them bounds all.
+    """
+    every = ops(arch, classes, batch, value_bytes, fused_attention=fused_attention)
+    alike = Counter((op.op_class, op.flop, op.moved_bytes) for op in every)
+    merged = (Op(kind, kind, flops * n, moved * n) for (kind, flops, moved), n in alike.items())
+    return tuple(merged), len(every)
 
 
 def flop(arch: AnyArchitecture, classes: int = 0, batch: int = 1) -> int:

@@ -294,12 +294,13 @@ def call_seconds(
     arithmetic = ARITHMETIC[precision]
     efficiency = runtime.efficiency[arithmetic]
     peak = device.peak_gflop_s(runtime, arithmetic).value * GIGA * compute_share
+    ops, count = cost.merged_ops(arch, classes, batch, VALUE_BYTES[arithmetic], fused_attention=runtime.fused_attention)
     return roofline(
-        cost.ops(arch, classes, batch, VALUE_BYTES[arithmetic], fused_attention=runtime.fused_attention),
+        ops,
         {op_class: peak * share.value for op_class, share in efficiency.items()},
         device.memory.bandwidth_gb_s.value * device.memory.sustained_fraction.value * GIGA * bandwidth_share,
-        op_overhead_s=runtime.op_overhead_us.value / 1e6,
-        fixed_s=runtime.fixed_overhead_ms.value / 1e3,
+        op_overhead_s=0.0,
+        fixed_s=runtime.fixed_overhead_ms.value / 1e3 + count * runtime.op_overhead_us.value / 1e6,
     )
 
 

@@ -110,3 +110,19 @@ def test_fused_attention_is_what_the_card_says() -> None:
     with_scores = replace(runtime, fused_attention=False)
     times = [sum(call_seconds(arch, 0, 1, board, r, "fp16").values()) for r in (runtime, with_scores)]
     assert times[0] < times[1]
+
+
+@pytest.mark.parametrize("encoder", ["eurosat-rgb", "vit-s-16"])
+@pytest.mark.parametrize("width", [1.0, 0.25])
+@pytest.mark.parametrize("fused", [False, True])
+def test_products_alike_take_as_long_together(encoder: str, width: float, fused: bool) -> None:
+    arch = take_profile(encoder).architecture.at(width)
+    every = cost.ops(arch, 10, 2, 4, fused_attention=fused)
+    merged, count = cost.merged_ops(arch, 10, 2, 4, fused_attention=fused)
+    assert count == len(every) > len(merged)
+    assert sum(op.flop for op in merged) == sum(op.flop for op in every)
+    for bytes_s in (1e8, 1e10, 1e13):
+        flop_s = {"gemm": 3e10, "attention": 1e10, "conv": 2e10}
+        one_by_one = roofline(every, flop_s, bytes_s, op_overhead_s=1e-5, fixed_s=1e-3)
+        together = roofline(merged, flop_s, bytes_s, op_overhead_s=0, fixed_s=1e-3 + count * 1e-5)
+        assert together == pytest.approx(one_by_one)
