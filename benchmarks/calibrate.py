@@ -11,6 +11,7 @@ often as the three. Weights of a ViT-S/16 are random: they change no time.
     uncalibrated  the same for an encoder that the card was not calibrated with
     promised      plans for a latency, from the fastest width's time to the slowest's, that say a width fits whose
                   measured median does not
+    narrower      than the widest width of which 95 of 100 calls fit: the planner holds that end against a budget
     behind        how much slower the chosen width runs as planned than in the fastest way measured for it
 """
 
@@ -19,6 +20,7 @@ from __future__ import annotations
 import argparse
 import json
 import statistics
+from dataclasses import asdict
 from itertools import chain
 from pathlib import Path
 from typing import Any
@@ -26,12 +28,14 @@ from typing import Any
 import numpy as np
 import onboard_process
 import onboard_subjects
+import tomllib
 import torch
 
 from edgeslim import cost
 from edgeslim.budget import Ask
 from edgeslim.choose import make_plan
 from edgeslim.device import Device, take_device
+from edgeslim.device_text import device_text
 from edgeslim.durations import timed_call
 from edgeslim.errors import EdgeslimError, NothingFits
 from edgeslim.ground.capture import Proving, Request, Source
@@ -42,6 +46,7 @@ from edgeslim.ground.golden import synthetic_tiles
 from edgeslim.measurement import Measurement
 from edgeslim.onboard.calibrating.calibrate import calibrate
 from edgeslim.profile import Profile, take_profile
+from edgeslim.shelf import read_record
 from edgeslim.target import take_target
 
 RESULT = Path(__file__).parent / "results" / "calibrate"
@@ -52,6 +57,8 @@ OTHERS = {
     "eurosat-rgb": (0.9375, 0.75, 0.625, 0.4375, 0.375, 0.28125, 0.125, 0.0625),
     "vit-s-16": (0.875, 0.75, 0.625, 0.375, 0.125),
 }
+TIMINGS = SCRATCH / "timings.json"
+"""What was timed last."""
 BUDGETS = 60
 """Latencies asked for, evenly spaced in their logarithm."""
 
@@ -92,10 +99,10 @@ def off(profile: Profile, device: Device, rows: list[Measurement]) -> list[float
 
 
 def plans(
-    profile: Profile, device: Device, targets: list[str], truth: dict[tuple[str, float], float]
+    profile: Profile, device: Device, targets: list[str], truth: dict[tuple[str, float], Measurement]
 ) -> dict[str, Any]:
-    """Plans for many latencies, held against the measured medians of (runtime, width) at batch 1 on all cores."""
-    times = sorted(truth.values())
+    """Plans for many latencies, held against what was measured of (runtime, width) at batch 1 on all cores."""
+    times = sorted(row.p50_ms for row in truth.values())
     asked = np.geomspace(times[0] * 0.9, times[-1] * 1.1, BUDGETS)
     known = {width for _, width in truth}
     found: dict[str, Any] = {"plans": 0, "unknown": 0, "broken": [], "behind": [], "narrower": []}
@@ -108,11 +115,12 @@ def plans(
             found["unknown"] += 1
             continue
         found["plans"] += 1
-        measured = truth[plan.runtime, plan.width_multiplier]
+        measured = truth[plan.runtime, plan.width_multiplier].p50_ms
         if measured > latency_ms:
             found["broken"].append([latency_ms, plan.runtime, plan.width_multiplier, measured])
-        found["behind"].append(measured / min(t for (_, w), t in truth.items() if w == plan.width_multiplier) - 1)
-        widest = max(w for (_, w), t in truth.items() if t <= latency_ms or w == plan.width_multiplier)
+        fastest = min(row.p50_ms for (_, w), row in truth.items() if w == plan.width_multiplier)
+        found["behind"].append(measured / fastest - 1)
+        widest = max(w for (_, w), row in truth.items() if row.p95_ms <= latency_ms or w == plan.width_multiplier)
         found["narrower"].append(widest - plan.width_multiplier)
     return found
 
@@ -124,6 +132,7 @@ def main() -> None:
     parser.add_argument("--targets", default="onnx,openvino,tflite")
     parser.add_argument("--make-only", action="store_true")
     parser.add_argument("--seconds", type=float, default=1.2)
+    parser.add_argument("--again", action="store_true", help="the table anew from what was timed before")
     args = parser.parse_args()
     encoders, targets = args.encoders.split(","), args.targets.split(",")
     folders = {
@@ -142,11 +151,22 @@ def main() -> None:
     }
     devices: dict[str, Device] = {}
     rows: dict[str, list[Measurement]] = {}
-    for encoder in encoders:
+    for encoder in [] if args.again else encoders:
         three = [folders[encoder, width, target] for target in targets for width in TIMED]
         devices[encoder] = calibrate(three, base, cards, "here", seconds=args.seconds).device
         others = [folders[encoder, width, target] for width in OTHERS[encoder] for target in targets]
         rows[encoder] = list(calibrate(others, base, cards, "here", seconds=args.seconds).rows)
+    if args.again:
+        kept = json.loads(TIMINGS.read_text(encoding="utf-8"))
+        record |= {name: kept[name] for name in ("machine", "versions")}
+        for encoder in encoders:
+            devices[encoder] = read_record(Device, kept[encoder]["card"], encoder)
+            rows[encoder] = [read_record(Measurement, row, encoder) for row in kept[encoder]["rows"]]
+    else:
+        timings = {
+            e: {"card": tomllib.loads(device_text(devices[e])), "rows": list(map(asdict, rows[e]))} for e in encoders
+        }
+        TIMINGS.write_text(json.dumps({**record, **timings}), encoding="utf-8")
     for encoder in encoders:
         profile, found = subject(encoder)[0], []
         after, before = off(profile, devices[encoder], rows[encoder]), off(profile, base, rows[encoder])
@@ -160,7 +180,7 @@ def main() -> None:
                 }
             )  # fmt: skip
         timed = chain(devices[encoder].measurement, rows[encoder])
-        truth = {(r.runtime, r.width_multiplier): r.p50_ms for r in timed if r.batch == 1 and r.workers == 1}
+        truth = {(r.runtime, r.width_multiplier): r for r in timed if r.batch == 1 and r.workers == 1}
         record["encoders"][encoder] = {"rows": found, "plans": plans(profile, devices[encoder], targets, truth)}
     RESULT.with_suffix(".json").write_text(json.dumps(record, indent=1) + "\n", encoding="utf-8")
     RESULT.with_suffix(".md").write_text(page(record, vars(args)), encoding="utf-8")

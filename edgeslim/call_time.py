@@ -1,16 +1,17 @@
 """CallTime: how long a call takes, as measured on the board, or as computed and set right by what was measured there.
 
-A model of a call is off by a factor that changes slowly with the work in a tile. Between two measured widths that
-factor is taken from both, linear in the logarithms of factor and computed time; beyond the outermost it stays what it
-is there. So a width that was timed has its measurement, and one between two timed ones lies between their times.
+Both what is computed and what is measured grow with the FLOP of a tile along a line, or nearly: between two measured
+widths the time is taken from the line through both, over the computed time; beyond the outermost two, from theirs, but
+not further off than by a factor of two from what is in proportion to the computed time. So a width that was timed has
+its measurement, one between two timed ones lies between their times, and more work never takes less time.
 """
 
 from __future__ import annotations
 
-import math
 from bisect import bisect_left
 from collections.abc import Sequence
 from dataclasses import dataclass
+from statistics import median
 
 MEASURED, RESCALED, ESTIMATED = "measured", "rescaled", "estimated"
 """Bases of a time: timed itself; computed, and set right by other widths that were timed; computed."""
@@ -19,6 +20,8 @@ INSIDE_BAND = 0.05
 benchmarks/calibrate.py holds it."""
 OUTSIDE_BAND = 0.25
 """The same beyond them, or in batches of another size."""
+_FURTHEST = 2.0
+"""Beyond what was timed a time is at most this factor from what is in proportion to the computed one."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -32,7 +35,7 @@ class Timed:
     p95_s: float
     """Measured, of a tile."""
     alike: bool
-    """Whether in batches of the size, and as many at a time, as what is to be known."""
+    """Whether in batches of about the size, and as many at a time, as what is to be known."""
     same: bool = False
     """Whether it is exactly what is to be known."""
 
@@ -64,26 +67,25 @@ def call_time(modelled_s: float, batch: int, band: float, timed: Sequence[Timed]
         return CallTime(modelled_s, modelled_s / (1 + band), modelled_s * (1 + band), ESTIMATED)
     if (exact := next((row for row in timed if row.same), None)) is not None:
         return CallTime(exact.p50_s * batch, exact.p50_s * batch, exact.p95_s * batch, MEASURED)
-    alike = [row for row in timed if row.alike]
-    used = sorted(alike if len(alike) > 1 else timed, key=lambda row: row.modelled_s)
+    used = sorted(timed, key=lambda row: row.modelled_s)
     tile_s = modelled_s / batch
-    seconds = tile_s * _factor(tile_s, used) * batch
-    inside = len(alike) > 1 and used[0].modelled_s <= tile_s <= used[-1].modelled_s
-    spread = max(row.p95_s / row.p50_s for row in used)
+    seconds = _along(tile_s, used) * batch
+    inside = all(row.alike for row in used) and used[0].modelled_s <= tile_s <= used[-1].modelled_s
+    spread = median(row.p95_s / row.p50_s for row in used)
     high = spread * (1 + (INSIDE_BAND if inside else OUTSIDE_BAND))
     return CallTime(seconds, seconds / high, seconds * high, RESCALED)
 
 
-def _factor(tile_s: float, used: Sequence[Timed]) -> float:
-    """Measured / computed at a computed time, from rows in its order."""
-    at = [math.log(row.modelled_s) for row in used]
-    logs = [math.log(row.p50_s / row.modelled_s) for row in used]
-    x = math.log(tile_s)
-    right = bisect_left(at, x)
-    if right == 0:
-        return math.exp(logs[0])
-    if right == len(at):
-        return math.exp(logs[-1])
-    span = at[right] - at[right - 1]
-    share = (x - at[right - 1]) / span if span else 1.0
-    return math.exp(logs[right - 1] + share * (logs[right] - logs[right - 1]))
+def _along(tile_s: float, used: Sequence[Timed]) -> float:
+    """Time of a tile that is computed to take `tile_s`, from rows in the order of what was computed of them."""
+    right = min(max(bisect_left([row.modelled_s for row in used], tile_s), 1), len(used) - 1)
+    a, b = used[right - 1] if right else used[0], used[right]
+    outer = a if tile_s < a.modelled_s else b
+    proportion = outer.p50_s * tile_s / outer.modelled_s
+    if a.modelled_s == b.modelled_s:
+        return proportion
+    line = a.p50_s + (b.p50_s - a.p50_s) * (tile_s - a.modelled_s) / (b.modelled_s - a.modelled_s)
+    if a.modelled_s <= tile_s <= b.modelled_s:
+        return line
+    near = min(max(line, proportion / _FURTHEST), proportion * _FURTHEST)
+    return min(near, outer.p50_s) if outer is a else max(near, outer.p50_s)

@@ -35,6 +35,7 @@ from edgeslim.call_time import ESTIMATED, CallTime, Timed, call_time
 from edgeslim.cost import Op
 from edgeslim.device import Device
 from edgeslim.errors import InputError, UsageError
+from edgeslim.measurement import Measurement
 from edgeslim.profile import Profile
 from edgeslim.runtime_figures import RuntimeFigures
 from edgeslim.units import ARITHMETIC, GIGA, MEGA, VALUE_BYTES, gflop
@@ -46,6 +47,8 @@ _WARM_UPS = 2
 """Batches that every worker runs before the first one of the scene."""
 _SAME_WORK = 1e-3
 """How far the FLOP of a measurement may be from those of the encoder's card: six digits are written."""
+_ALIKE = 2
+"""Batches whose sizes differ by this factor at most take about as long a tile."""
 _LARGEST_PX = 1 << 31
 """Of a side of a scene: no raster has more."""
 
@@ -249,12 +252,18 @@ def _timed(
     precision: str,
     workers: int,
 ) -> list[Timed]:
-    """What was timed of an encoder in a runtime and precision: in as many calls at a time, or else in any."""
+    """What was timed of an encoder in a runtime and precision: in as many calls at a time, or else in any.
+
+    Of each width the row in batches of the nearest size.
+    """
     what = (profile.id, runtime.id, precision)
     rows = [r for r in device.measurement if (r.encoder, r.runtime, r.precision) == what]
     rows = [r for r in rows if r.workers == workers] or rows
+    nearest: dict[float, Measurement] = {}
+    for row in sorted(rows, key=lambda row: abs(math.log(row.batch / batch))):
+        nearest.setdefault(row.width_multiplier, row)
     found = []
-    for row in rows:
+    for row in nearest.values():
         width, classes = profile.architecture.at(row.width_multiplier), profile.num_classes
         expected = gflop(cost.flop(width, classes))
         if abs(row.gflop / expected - 1) > _SAME_WORK:
@@ -266,14 +275,14 @@ def _timed(
         seconds = call_seconds(
             width, classes, row.batch, device, runtime, precision, compute_share=share, bandwidth_share=share
         )
-        alike = row.batch == batch and row.workers == workers
+        same = (row.batch, row.workers, width) == (batch, workers, arch)
         found.append(
             Timed(
                 modelled_s=sum(seconds.values()) / row.batch,
                 p50_s=row.p50_ms / 1e3,
                 p95_s=row.p95_ms / 1e3,
-                alike=alike,
-                same=alike and width == arch,
+                alike=row.workers == workers and batch / _ALIKE <= row.batch <= batch * _ALIKE,
+                same=same,
             )
         )
     return found

@@ -2,6 +2,7 @@
 
 import math
 from itertools import pairwise
+from statistics import median
 
 import pytest
 from hypothesis import given
@@ -60,7 +61,7 @@ def test_more_work_never_takes_less_time(rows: list[Timed], a: float, b: float) 
 def test_its_band_holds_it_and_is_wider_beyond_what_was_timed(rows: list[Timed], seconds: float) -> None:
     found = call_time(seconds, 1, 1.0, rows)
     assert found.low_s <= found.seconds <= found.high_s
-    spread = max(row.p95_s / row.p50_s for row in rows)
+    spread = median(row.p95_s / row.p50_s for row in rows)
     inside = rows[0].modelled_s <= seconds <= rows[-1].modelled_s
     assert found.high_s / found.seconds == pytest.approx(spread * (1 + (INSIDE_BAND if inside else OUTSIDE_BAND)))
 
@@ -70,5 +71,16 @@ def test_rows_of_other_batches_count_where_there_are_none_of_the_same() -> None:
     found = call_time(3.0, 1, 1.0, [other])
     assert (found.seconds, found.basis) == (pytest.approx(6.0), RESCALED)
     assert found.high_s == pytest.approx(6.0 * (1 + OUTSIDE_BAND))
-    alike = [Timed(1.0, 5.0, 5.0, alike=True), Timed(4.0, 20.0, 20.0, alike=True)]
-    assert call_time(3.0, 1, 1.0, [other, *alike]).seconds == pytest.approx(15.0)
+
+
+def test_beyond_what_was_timed_it_stays_on_the_line_within_a_factor_of_two() -> None:
+    rows = [Timed(1.0, 2.0, 2.0, alike=True), Timed(2.0, 3.0, 3.0, alike=True)]
+    assert call_time(0.5, 1, 1.0, rows).seconds == pytest.approx(1.5)
+    assert call_time(4.0, 1, 1.0, rows).seconds == pytest.approx(5.0)
+    steep = [Timed(1.0, 1.0, 1.0, alike=True), Timed(2.0, 9.0, 9.0, alike=True)]
+    assert call_time(0.5, 1, 1.0, steep).seconds == pytest.approx(0.25)  # the line is below nothing there
+    assert call_time(8.0, 1, 1.0, steep).seconds == pytest.approx(57.0)
+    assert call_time(100.0, 1, 1.0, steep).seconds == pytest.approx(793.0)
+    flat = [Timed(1.0, 2.0, 2.0, alike=True), Timed(2.0, 2.0, 2.0, alike=True)]
+    assert call_time(8.0, 1, 1.0, flat).seconds == pytest.approx(4.0)
+    assert call_time(0.1, 1, 1.0, flat).seconds == pytest.approx(0.4)

@@ -82,9 +82,9 @@ def test_what_was_timed_replaces_the_estimate_and_sets_the_rest_right() -> None:
     assert basis == RESCALED
     assert 4.0 < between < 10.0
     assert high == pytest.approx(between * 1.1 * 1.05)
-    # Below the narrowest that was timed the factor stays what it is there.
     below = step(plan, 0.25)
-    assert below[0] == pytest.approx(step(plain, 0.25)[0] * 4.0 / step(plain, 0.5)[0])
+    assert below[0] < 4.0
+    assert below[1] > below[0] * 1.25
     assert below[2] == RESCALED
     assert step(plain, 0.25)[2] == ESTIMATED
 
@@ -96,6 +96,7 @@ def test_a_width_keeps_its_time_in_its_own_batches_only() -> None:
         (4, CORES, 0.012, MEASURED),
         (4, 1, None, RESCALED),
         (2, CORES, None, RESCALED),
+        (16, CORES, None, RESCALED),
     ):
         found = timed_call(EMBEDDED, arch, batch, device, RUNTIME, "fp32", workers=workers)
         assert found.basis == basis
