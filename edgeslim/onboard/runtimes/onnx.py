@@ -52,7 +52,7 @@ class OnnxRuntime:
             f"ORT_{'DISABLE_ALL' if level == 'disabled' else 'ENABLE_' + level.upper()}",
         )
         self._path = path
-        self._planned: int | None = None
+        self._before: int | None = None
         self._shrink = onnxruntime.RunOptions()
         self._shrink.add_run_config_entry("memory.enable_memory_arena_shrinkage", "cpu:0")
         self._largest = None if providers is None else providers.largest_batch
@@ -78,11 +78,16 @@ class OnnxRuntime:
             self.version += f" on {', '.join(f'{name} ({count} nodes)' for name, count in self.placement.items())}"
 
     def _options(self, batch: int) -> Any:
-        """The first run of a batch size plans its memory and leaves behind what it took; so does any odd size."""
-        if batch == self._planned or self.placement:  # other providers keep their own memory
+        """A run of another batch size than the one before plans its memory anew, and gives back what that took.
+
+        The size that streams is there again and again, and keeps its memory; golden tiles and what is left of a chunk
+        come between.
+        """
+        if self.placement:  # other providers keep their own memory
             return None
-        if self._planned is None or batch > self._planned:
-            self._planned = batch
+        before, self._before = self._before, batch
+        if batch == before:
+            return None
         return self._shrink
 
     def run(self, tiles: NDArray[np.generic]) -> F32:
