@@ -28,7 +28,11 @@ pytest.importorskip("torch", reason="the artifact is exported here; the formula 
 @LINUX
 @pytest.mark.parametrize("name", ["onnx", "openvino", "tflite"])
 def test_classify_takes_what_plan_foretells(name: str, tmp_path: Path) -> None:
-    """Never more; at most 15 % less. Six runs took 163 to 171 MiB in ONNX Runtime, 204 to 205 in OpenVINO."""
+    """Never more; at most 15 % less. Six runs took 163 to 171 MiB in ONNX Runtime.
+
+    OpenVINO took 199 to 205 MiB in one environment and 235 in another of the same versions, where the page cache held
+    its libraries in larger pieces: at most 25 % less.
+    """
     target, profile = take_target(name), take_profile("eurosat-rgb")
     if importlib.util.find_spec(target.module) is None:
         pytest.skip(f"{target.module} is not installed")
@@ -50,4 +54,7 @@ def test_classify_takes_what_plan_foretells(name: str, tmp_path: Path) -> None:
     conditions = Conditions(scene=Scene(2048, 2048, 64), batch=1)
     foretold = memory_of(profile, 1.0, device, runtime, "fp32", target, conditions).total_mib
     assert peak_mib <= foretold, f"an underestimate: {foretold:.1f} MiB foretold, {peak_mib:.1f} taken"
-    assert foretold <= 1.15 * peak_mib, f"more than 15 % over: {foretold:.1f} MiB foretold, {peak_mib:.1f} taken"
+    most = 1.25 if name == "openvino" else 1.15
+    assert foretold <= most * peak_mib, (
+        f"more than {most - 1:.0%} over: {foretold:.1f} MiB foretold, {peak_mib:.1f} taken"
+    )

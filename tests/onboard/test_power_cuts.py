@@ -19,8 +19,8 @@ from pathlib import Path
 
 import pytest
 
+from edgeslim import scene_buffers
 from edgeslim.errors import InputError
-from edgeslim.onboard import memory
 from edgeslim.onboard.classify import ClassifyOptions, classify_scene
 from edgeslim.onboard.disk import Disk
 from edgeslim.onboard.unfinished import Unfinished
@@ -103,7 +103,9 @@ class Stop:
 @pytest.fixture(scope="module")
 def page(tmp_path_factory: pytest.TempPathFactory, artifact: Path) -> Iterator[Page]:
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(memory, "_CHUNK_BYTES", 16 * 32 * 6)  # two chunks a band, so that more than one waits for a sync
+        patch.setattr(
+            scene_buffers, "_CHUNK_BYTES", 16 * 32 * 6
+        )  # two chunks a band, so that more than one waits for a sync
         yield Page(tmp_path_factory.mktemp("power"), artifact)
 
 
