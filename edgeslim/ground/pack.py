@@ -84,11 +84,12 @@ def pack(captured: Captured, request: Request, written: Written, certificate: Ce
 def _tolerance(captured: Captured, request: Request, draft: Manifest, certificate: Certificate, made: Path) -> float:
     """Largest difference of a golden logit that the device may show.
 
-    Of int8, whose logits are apart from torch's by design: twice what it was here, as other processors round otherwise.
+    Of int8, whose logits are apart from torch's by design: three times what it was here, as other processors and other
+    versions of a runtime round otherwise (ONNX Runtime 1.23 was twice as far off as 1.31 on one and the same).
     """
     golden, limit = captured.reference.golden, certificate.ceiling.relative
     if limit is not None:
         return limit * max(captured.reference.logits_range, float(np.ptp(golden.logits)))
     found = run_all(load_runtime(made, draft, threads=1), golden.tiles.tiles, 1)[0]
     apart = [float(np.abs(found - golden.logits).max()), *(p.max_abs for p in certificate.batches.values())]
-    return 2 * max(apart)
+    return 3 * max(apart)
