@@ -10,14 +10,14 @@ from __future__ import annotations
 
 from bisect import bisect_left
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from statistics import median
 
 MEASURED, RESCALED, ESTIMATED = "measured", "rescaled", "estimated"
 """Bases of a time: timed itself; computed, and set right by other widths that were timed; computed."""
 INSIDE_BAND = 0.05
 """How far, beside the spread of the measurements, a width between two timed ones may be off: a share of its time.
-benchmarks/calibrate.py holds it."""
+benchmarks/results/calibrate.md shows how far they were."""
 OUTSIDE_BAND = 0.25
 """The same beyond them, or in batches of another size."""
 _FURTHEST = 2.0
@@ -52,10 +52,12 @@ class CallTime:
     """Upper end of its band."""
     basis: str
     """One of MEASURED, RESCALED, ESTIMATED."""
+    bound: str = ""
+    """What takes most of it, as computed: "compute", "bandwidth" or "overhead"; empty: not asked."""
 
     def times(self, factor: float) -> CallTime:
         """So many calls."""
-        return CallTime(self.seconds * factor, self.low_s * factor, self.high_s * factor, self.basis)
+        return replace(self, seconds=self.seconds * factor, low_s=self.low_s * factor, high_s=self.high_s * factor)
 
 
 def call_time(modelled_s: float, batch: int, band: float, timed: Sequence[Timed] = ()) -> CallTime:
@@ -79,7 +81,7 @@ def call_time(modelled_s: float, batch: int, band: float, timed: Sequence[Timed]
 def _along(tile_s: float, used: Sequence[Timed]) -> float:
     """Time of a tile that is computed to take `tile_s`, from rows in the order of what was computed of them."""
     right = min(max(bisect_left([row.modelled_s for row in used], tile_s), 1), len(used) - 1)
-    a, b = used[right - 1] if right else used[0], used[right]
+    a, b = used[max(right - 1, 0)], used[right]
     outer = a if tile_s < a.modelled_s else b
     proportion = outer.p50_s * tile_s / outer.modelled_s
     if a.modelled_s == b.modelled_s:

@@ -26,7 +26,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Iterable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import partial
 
 from edgeslim import cost, size
@@ -240,7 +240,8 @@ def timed_call(
         bandwidth_share=1 / (beside or workers),
     )
     timed = _timed(profile, arch, batch, device, runtime, precision, workers)
-    return call_time(sum(modelled.values()), batch, runtime.error_band.value, timed)
+    found = call_time(sum(modelled.values()), batch, runtime.error_band.value, timed)
+    return replace(found, bound=bound_of(modelled))
 
 
 def _timed(
@@ -271,14 +272,10 @@ def _timed(
                 f"device card {device.id}: measurement of {profile.id} at {row.width_multiplier:g}: found "
                 f"{row.gflop:g} GFLOP, expected {expected:.6g}: another encoder of that name was timed; calibrate again"
             )
-        share = 1 / row.workers
-        seconds = call_seconds(
-            width, classes, row.batch, device, runtime, precision, compute_share=share, bandwidth_share=share
-        )
         same = (row.batch, row.workers, width) == (batch, workers, arch)
         found.append(
             Timed(
-                modelled_s=sum(seconds.values()) / row.batch,
+                modelled_s=modelled_tile_s(row, width, classes, device, runtime),
                 p50_s=row.p50_ms / 1e3,
                 p95_s=row.p95_ms / 1e3,
                 alike=row.workers == workers and batch / _ALIKE <= row.batch <= batch * _ALIKE,
@@ -286,6 +283,17 @@ def _timed(
             )
         )
     return found
+
+
+def modelled_tile_s(
+    row: Measurement, arch: Architecture, classes: int, device: Device, runtime: RuntimeFigures
+) -> float:
+    """What is computed of a tile, called as it was timed; `arch` is at the row's width."""
+    share = 1 / row.workers
+    seconds = call_seconds(
+        arch, classes, row.batch, device, runtime, row.precision, compute_share=share, bandwidth_share=share
+    )
+    return sum(seconds.values()) / row.batch
 
 
 def call_seconds(

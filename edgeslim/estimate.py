@@ -11,7 +11,7 @@ from dataclasses import dataclass
 from edgeslim import cost, size
 from edgeslim.call_time import ESTIMATED
 from edgeslim.device import Device
-from edgeslim.durations import Scene, SceneTime, Startup, bound_of, call_seconds, scene_time, startup_of, timed_call
+from edgeslim.durations import Scene, SceneTime, Startup, scene_time, startup_of, timed_call
 from edgeslim.profile import Profile
 from edgeslim.run_memory import SLACK_BYTES, USUAL_SCENE_PX, planned_memory, process_memory, usual_call
 from edgeslim.runtime_figures import RuntimeFigures
@@ -148,7 +148,6 @@ def estimate(
     batch = conditions.batch or BATCH
     artifact_mb = None if target is None else size.artifact_mb(arch, classes, target, precision, batch)
     rate, arithmetic = conditions.uplink_kb_day, ARITHMETIC[precision]
-    seconds = call_seconds(arch, classes, batch, device, runtime, precision)
     tile = timed_call(profile, arch, batch, device, runtime, precision).times(1 / batch)
     multiples = device.multiples
     startup = startup_of(profile, arch, device, runtime, precision, conditions.batch)
@@ -166,7 +165,7 @@ def estimate(
         latency_ms=tile.seconds * 1e3,
         latency_low_ms=tile.low_s * 1e3,
         latency_high_ms=tile.high_s * 1e3,
-        bound=bound_of(seconds),
+        bound=tile.bound,
         score=None if score is None else score.value,
         score_basis=None if score is None else score.basis,
         startup=startup,

@@ -155,14 +155,14 @@ def _embedded(folder: Path, stderr: Console) -> list[Path]:
 def _write(found: Calibration, out: Path) -> None:
     """The card, whole or not at all."""
     from edgeslim.device_text import device_text
+    from edgeslim.whole import Kind, write_whole
 
     try:
         out.parent.mkdir(parents=True, exist_ok=True)
-        part = out.with_name(f".{out.name}.part")
-        part.write_text(device_text(found.device), encoding="utf-8")
-        part.replace(out)
     except OSError as error:
-        raise InputError(f"-o {out}: cannot be written ({error.strerror}); give another name") from None
+        raise InputError(f"-o {out}: its folder cannot be made ({error.strerror}); give another name") from None
+    # What stood there was refused before anything was timed, unless it may be replaced.
+    write_whole(out, device_text(found.device), Kind("device card", "-o", lambda _: False), overwrite=True)
 
 
 def _record(found: Calibration) -> dict[str, Any]:

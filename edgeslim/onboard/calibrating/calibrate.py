@@ -36,8 +36,6 @@ class Calibration:
 
     device: Device
     """The card, at all power modes."""
-    benches: tuple[Bench, ...]
-    """One an artifact."""
     rows: tuple[Measurement, ...]
     """The new ones of the card."""
     before: tuple[float | None, ...]
@@ -101,7 +99,6 @@ def calibrate(
     device, before = card_of(base, name, this_host(), mode.id, cores, hardware, measured)
     return Calibration(
         device=device,
-        benches=tuple(benches),
         rows=tuple(row for one in measured for row in one.rows),
         before=before,
         hardware=hardware,

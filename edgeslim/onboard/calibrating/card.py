@@ -9,7 +9,7 @@ from edgeslim import __version__
 from edgeslim.architecture import Architecture
 from edgeslim.device import Device
 from edgeslim.device_card import Unit
-from edgeslim.durations import call_seconds
+from edgeslim.durations import modelled_tile_s
 from edgeslim.figure import Figure
 from edgeslim.measurement import Measurement
 from edgeslim.onboard.calibrating.fit import Fitted, fit
@@ -71,18 +71,7 @@ def _estimated(base: Device, power_mode: str, one: Calibrated, row: Measurement)
     runtime = next((r for r in device.runtime if r.id == one.runtime), None)
     if runtime is None or ARITHMETIC[row.precision] not in runtime.precisions:
         return None
-    share = 1 / row.workers
-    seconds = call_seconds(
-        one.architecture,
-        one.classes,
-        row.batch,
-        device,
-        runtime,
-        row.precision,
-        compute_share=share,
-        bandwidth_share=share,
-    )
-    return sum(seconds.values()) / row.batch * 1e3
+    return modelled_tile_s(row, one.architecture, one.classes, device, runtime) * 1e3
 
 
 def _of_machine(base: Device, name: str, host: Host, cores: int, hardware: Hardware) -> Device:

@@ -19,6 +19,9 @@ from pathlib import Path
 import numpy as np
 
 from edgeslim.errors import InputError
+from edgeslim.onboard.doctor.groups import groups_of
+from edgeslim.onboard.doctor.system import memory_of
+from edgeslim.onboard.doctor.tree import Tree
 from edgeslim.onboard.runtime import one_line
 from edgeslim.onboard.watching.scene_process import child_environment
 from edgeslim.shelf import read_record
@@ -111,19 +114,11 @@ def _least_s(call: Callable[[], object]) -> float:
 
 
 def memory_mib(root: Path = Path("/")) -> tuple[float | None, float | None]:
-    """Memory that this machine, or the cgroup of this process, grants, and what of it could be had now, MiB."""
-    found: dict[str, float] = {}
-    for line in _text(root / "proc/meminfo").splitlines():
-        name, _, rest = line.partition(":")
-        if rest.split()[:1] and rest.split()[0].isdigit():
-            found[name] = int(rest.split()[0]) / 1024
-    total, available = found.get("MemTotal"), found.get("MemAvailable")
-    limits = [_text(root / "sys/fs/cgroup" / name).strip() for name in ("memory.max", "memory/memory.limit_in_bytes")]
-    granted = [int(limit) / MIB for limit in limits if limit.isdigit()]
-    if total is not None and granted and min(granted) < total:
-        limit = min(granted)
-        return limit, None if available is None else min(available, limit)
-    return total, available
+    """Memory that this machine, or the control group of this process, grants, and what of it could be had now, MiB."""
+    tree = Tree(root)
+    memory = memory_of(tree, groups_of(tree))
+    known = [value for value in (memory.available_mib, memory.limit_mib) if value is not None]
+    return memory.usable_mib, None if memory.available_mib is None else min(known)
 
 
 def storage_mb_s(library: str) -> float | None:
@@ -144,13 +139,6 @@ def storage_mb_s(library: str) -> float | None:
     except OSError:
         return None
     return rate if count >= _LEAST_READ_BYTES and rate < _CACHED_MB_S else None
-
-
-def _text(path: Path) -> str:
-    try:
-        return path.read_text(encoding="utf-8", errors="replace")
-    except OSError:
-        return ""
 
 
 def main() -> None:

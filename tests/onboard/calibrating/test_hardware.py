@@ -4,6 +4,7 @@ from pathlib import Path
 
 import pytest
 
+from edgeslim.onboard.calibrating import hardware
 from edgeslim.onboard.calibrating.hardware import copy_gb_s, gemm_gflop_s, memory_mib, storage_mb_s
 
 MEMINFO = "MemTotal:        8388608 kB\nMemFree:  1 kB\nMemAvailable:    6291456 kB\nnonsense\n"
@@ -44,8 +45,31 @@ def test_processor_and_memory_give_something() -> None:
     assert copy_gb_s(1) > 0.05
 
 
-def test_storage_is_not_known_where_there_is_no_large_file() -> None:
+@pytest.fixture
+def library(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> str:
+    """A module with a large file beside it."""
+    name = "module_with_a_library"
+    (tmp_path / name).mkdir()
+    (tmp_path / name / "__init__.py").touch()
+    (tmp_path / name / "large.so").write_bytes(bytes(8 << 20))
+    monkeypatch.syspath_prepend(tmp_path)
+    return name
+
+
+def test_storage_is_read_by_the_largest_library(library: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(hardware, "_CACHED_MB_S", float("inf"))
+    rate = storage_mb_s(library)
+    assert rate is not None
+    assert rate > 0.1
+
+
+def test_what_only_the_page_cache_can_give_is_not_believed(library: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(hardware, "_CACHED_MB_S", 1e-9)
+    assert storage_mb_s(library) is None
+
+
+def test_storage_is_not_known_where_there_is_no_large_file(library: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(hardware, "_LEAST_READ_BYTES", 9 << 20)
+    assert storage_mb_s(library) is None
     assert storage_mb_s("json") is None
     assert storage_mb_s("no_such_module_anywhere") is None
-    found = storage_mb_s("numpy")
-    assert found is None or found > 0
