@@ -5,8 +5,8 @@
 Fresh processes, the commands interleaved: each round runs every one of them once, and a ratio is of two runs of one
 round. Files are in the page cache, byte code is compiled as pip leaves it. The measure is a bare
 `python -c "import numpy, typer, rich"`; `plan` may take twice as long. Beside it what the interpreter takes, and what
-typer takes to run an empty verb with as many flags as `plan` has: since 0.29 that imports pydantic. With a folder that
-holds an older one (`pip install --target FOLDER --no-deps typer==0.28.0`) the rows come once more with that.
+typer takes to run an empty verb with as many flags as `plan` has. With a folder that holds another one
+(`pip install --target FOLDER --no-deps typer==0.29.2`, which imports pydantic there) the rows come once more with that.
 """
 
 from __future__ import annotations
@@ -46,7 +46,7 @@ SUBJECTS: dict[str, tuple[str, list[str], bool]] = {
     "alias": ("plan --device rk3588 (an alias: cards are read until it is found)", [*PLAN, "--device", "rk3588"], True),
     "boards": ("plan (every board)", PLAN, True),
     "scene": (f"plan {' '.join(SCENE)}", [*PLAN, *SCENE], True),
-    "hard": (f"plan {' '.join(HARD)} (too short: every width is tried on every board)", [*PLAN, *HARD], True),
+    "hard": (f"plan {' '.join(HARD)} (too short for every board)", [*PLAN, *HARD], True),
     "list": ("devices list", ["-m", "edgeslim", "devices", "list"], False),
 }
 """Name -> what it is, arguments of the interpreter, whether the limit is for it."""

@@ -10,8 +10,7 @@ from __future__ import annotations
 
 from bisect import bisect_left
 from collections.abc import Sequence
-from dataclasses import dataclass, replace
-from statistics import median
+from dataclasses import dataclass
 
 MEASURED, RESCALED, ESTIMATED = "measured", "rescaled", "estimated"
 """Bases of a time: timed itself; computed, and set right by other widths that were timed; computed."""
@@ -57,25 +56,27 @@ class CallTime:
 
     def times(self, factor: float) -> CallTime:
         """So many calls."""
-        return replace(self, seconds=self.seconds * factor, low_s=self.low_s * factor, high_s=self.high_s * factor)
+        return CallTime(self.seconds * factor, self.low_s * factor, self.high_s * factor, self.basis, self.bound)
 
 
-def call_time(modelled_s: float, batch: int, band: float, timed: Sequence[Timed] = ()) -> CallTime:
+def call_time(modelled_s: float, batch: int, band: float, timed: Sequence[Timed] = (), bound: str = "") -> CallTime:
     """Time of a call of `batch` tiles that is computed to take `modelled_s`, with what was `timed` of its encoder.
 
     `band` is the runtime's own, for where nothing was: seconds / (1 + band) to seconds * (1 + band).
     """
     if not timed:
-        return CallTime(modelled_s, modelled_s / (1 + band), modelled_s * (1 + band), ESTIMATED)
+        return CallTime(modelled_s, modelled_s / (1 + band), modelled_s * (1 + band), ESTIMATED, bound)
     if (exact := next((row for row in timed if row.same), None)) is not None:
-        return CallTime(exact.p50_s * batch, exact.p50_s * batch, exact.p95_s * batch, MEASURED)
+        return CallTime(exact.p50_s * batch, exact.p50_s * batch, exact.p95_s * batch, MEASURED, bound)
     used = sorted(timed, key=lambda row: row.modelled_s)
     tile_s = modelled_s / batch
     seconds = _along(tile_s, used) * batch
     inside = all(row.alike for row in used) and used[0].modelled_s <= tile_s <= used[-1].modelled_s
+    from statistics import median  # slow to import, and most boards have no measurement
+
     spread = median(row.p95_s / row.p50_s for row in used)
     high = spread * (1 + (INSIDE_BAND if inside else OUTSIDE_BAND))
-    return CallTime(seconds, seconds / high, seconds * high, RESCALED)
+    return CallTime(seconds, seconds / high, seconds * high, RESCALED, bound)
 
 
 def _along(tile_s: float, used: Sequence[Timed]) -> float:

@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Iterable, Sequence
+from bisect import bisect_left
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, replace
+from functools import cache
 
 from edgeslim.budget import KINDS, NOTHING_ASKED, Ask, Budget, Miss, budget_of, miss_text, short_text
 from edgeslim.call_time import ESTIMATED
@@ -120,30 +122,63 @@ def make_plan(
     return plan
 
 
+_Pair = tuple[Estimate, tuple[Miss, ...]]
+
+
 def _try(profile: Profile, device: Device, mode: PowerMode, ways: list[Way], ask: Ask, narrower: bool) -> list[_Held]:
     """Hold every width in every way against the budget; nothing is better than all of the encoder in an earlier way.
 
-    Without `narrower` a way ends where it could only choose narrower than the widest aligned width that fits so far.
+    Without `narrower` only the widths that matter, and of a way none that is narrower than the widest aligned one that
+    fits in an earlier way.
     """
     conditions = replace(ask.conditions, power_w=None if mode.power_w is None else mode.power_w.value)
     widths = sorted(profile.architecture.width_steps(), reverse=True)
     timed = any(row.encoder == profile.id for row in device.measurement)
+    widest_asked = ask.objective == "widest"
     tried, enough = [], 0.0
     for way in ways:
-        budget, steps = budget_of(ask, device, way.runtime, way.precision), []
-        for width in widths:
-            if width < enough:
-                break
+        budget = budget_of(ask, device, way.runtime, way.precision)
+
+        @cache
+        def held(width: float, way: Way = way, budget: Budget = budget) -> _Pair:
             found = estimate(profile, width, device, way.runtime, way.precision, way.target, conditions)
-            steps.append((found, budget.missed_by(found)))
-            if not narrower and ask.objective == "widest" and found.aligned and not steps[-1][1]:
-                enough = width
+            return found, budget.missed_by(found)
+
+        every = narrower or timed  # of rows that were timed, a narrower one may have been slower
+        steps = [held(width) for width in widths] if every else _that_matter(widths, held, enough, widest_asked)
         tried.append(_Held(way, budget, tuple(steps)))
-        widest, misses = steps[0]
+        whole = [f.width_multiplier for f, misses in steps if widest_asked and f.aligned and not misses]
+        enough = max([enough, *whole])
         # Where rows were timed another way may be faster.
-        if ask.objective == "widest" and widest.aligned and not misses and not timed:
+        if widths[0] in whole and not timed:
             break
     return tried
+
+
+def _that_matter(
+    widths: Sequence[float], held: Callable[[float], _Pair], enough: float, widest_asked: bool
+) -> list[_Pair]:
+    """Of `widths`, widest first, those among which the chosen one and the nearest miss are.
+
+    A narrower width is never estimated to need more (tests/test_plan.py): it is only the score that it may lack.
+    """
+
+    def too_wide(width: float) -> bool:
+        return any(miss.budget != "min_score" for miss in held(width)[1])
+
+    narrowest = held(widths[-1])
+    if too_wide(widths[-1]) and all(miss.budget != "min_score" for miss in narrowest[1]):
+        return [narrowest]
+    steps = []
+    for width in widths[bisect_left(widths, True, key=lambda width: not too_wide(width)) :]:
+        if width < enough:
+            break
+        steps.append(held(width))
+        if widest_asked and steps[-1][0].aligned and not steps[-1][1]:
+            break
+    if all(misses for _, misses in steps):
+        return [held(width) for width in widths if width >= enough]
+    return steps
 
 
 def _unknown(device: Device, way: Way, ask: Ask) -> tuple[str, CardLacks] | None:

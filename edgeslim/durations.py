@@ -26,7 +26,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Iterable, Mapping
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from functools import partial
 
 from edgeslim import cost, size
@@ -240,8 +240,7 @@ def timed_call(
         bandwidth_share=1 / (beside or workers),
     )
     timed = _timed(profile, arch, batch, device, runtime, precision, workers)
-    found = call_time(sum(modelled.values()), batch, runtime.error_band.value, timed)
-    return replace(found, bound=bound_of(modelled))
+    return call_time(sum(modelled.values()), batch, runtime.error_band.value, timed, bound_of(modelled))
 
 
 def _timed(

@@ -19,7 +19,6 @@ A message says what was found, what was expected and how to mend it, in one line
 
 from __future__ import annotations
 
-import difflib
 import math
 from collections.abc import Iterable
 
@@ -68,6 +67,8 @@ class UnknownName(InputError):
 
     def __init__(self, kind: str, name: str, known: Iterable[str]) -> None:
         names = sorted(known)
+        import difflib  # slow to import, and few need it
+
         near = difflib.get_close_matches(name, names, n=3, cutoff=0.4) or names
         super().__init__(f"unknown {kind} {name!r}: expected one of {', '.join(near)}")
 

@@ -9,8 +9,8 @@ core, in the batches that `classify` takes. All else is the same formula for bot
 
 from __future__ import annotations
 
-from dataclasses import dataclass
-from functools import cache
+from dataclasses import dataclass, replace
+from functools import lru_cache
 
 from edgeslim import cost, scene_buffers, size
 from edgeslim.architecture import Architecture
@@ -25,6 +25,8 @@ USUAL_SCENE_PX = (10980, 10980)
 """Height and width of the scene that a plan assumes unless one is asked: a Sentinel-2 tile at 10 m."""
 _SCORES_HELD = 3
 """Of attention: measured where they are the largest, in ONNX Runtime; the other runtimes hold fewer of everything."""
+_REMEMBERED = 1024
+"""Results kept of what does not depend on the device: a plan over all boards asks for each on every one of them."""
 REPLAYED_TILES = 4
 """Of the golden tiles, replayed before a flight and kept for replays during it."""
 
@@ -194,20 +196,34 @@ def planned_memory(
 
     `batch` are the tiles a call of which most are cut at once.
     """
-    pixel_bytes = arch.bands * form.value_bytes
-    chunk_px = next(iter(scene_buffers.chunk_sizes(size_px, form.block_px, pixel_bytes, arch.tile_px)))
-    kept = [Windows(side, arch.tile_px, stride_px).kept_px(step) for side, step in zip(size_px, chunk_px, strict=True)]
+    without = _streamed(arch.bands, arch.tile_px, classes, size_px, stride_px, batch, calls, form)
+    return replace(without, starting=process.starting, process=process.total)
+
+
+@lru_cache(_REMEMBERED)
+def _streamed(
+    bands: int,
+    tile_px: int,
+    classes: int,
+    size_px: tuple[int, int],
+    stride_px: int,
+    batch: int,
+    calls: int,
+    form: SceneForm,
+) -> RunMemory:
+    """What `planned_memory` says of a scene, without the process."""
+    chunk_px = next(iter(scene_buffers.chunk_sizes(size_px, form.block_px, bands * form.value_bytes, tile_px)))
+    kept = [Windows(side, tile_px, stride_px).kept_px(step) for side, step in zip(size_px, chunk_px, strict=True)]
     return run_memory(
-        starting=process.starting,
-        process=process.total,
-        reading=scene_buffers.block_reading_bytes(form, arch.bands, chunk_px),
+        process=0,
+        reading=scene_buffers.block_reading_bytes(form, bands, chunk_px),
         writing=scene_buffers.appending_bytes(size_px, -(-size_px[1] // stride_px), classes),
         finishing=scene_buffers.finishing_bytes(size_px),
-        bands=arch.bands,
+        bands=bands,
         value_bytes=form.value_bytes,
         masked=form.masked,
         in_place=True,
-        tile_px=arch.tile_px,
+        tile_px=tile_px,
         stride_px=stride_px,
         classes=classes,
         size_px=size_px,
@@ -219,7 +235,7 @@ def planned_memory(
     )
 
 
-@cache
+@lru_cache(_REMEMBERED)
 def _steps(full: Architecture) -> tuple[tuple[float, int, int], ...]:
     """Of each width: the multiplier, the batch that `classify` takes, and the activations of a call, bytes."""
     steps = []
@@ -230,6 +246,7 @@ def _steps(full: Architecture) -> tuple[tuple[float, int, int], ...]:
     return tuple(steps)
 
 
+@lru_cache(_REMEMBERED)
 def usual_call(full: Architecture, width_multiplier: float) -> tuple[int, int]:
     """Activations of a call, bytes, and the batch of which most tiles are cut at once, in the batches of `classify`.
 

@@ -182,13 +182,35 @@ def read_record(kind: type[AnyRecord], data: Any, where: str) -> AnyRecord:
     for name in required:
         if name not in data:
             problems.append(f"{where}: missing key {name!r}, expected some of {', '.join(names)}")
-    known = {key: (hints[key], value, f"{where}: {key}") for key, value in data.items() if key in hints}
-    values = _read_all(known, problems)
+    plain, others = {}, {}
+    for key, value in data.items():
+        if key in hints and _is_plain(hints[key], value):
+            plain[key] = value
+        elif key in hints:
+            others[key] = (hints[key], value, f"{where}: {key}")
+    values = plain | _read_all(others, problems)
     _raise(problems)
     try:
         return kind(**values)
     except InputError as error:
         raise InputError(*(f"{where}: {problem}" for problem in error.problems)) from None
+
+
+def _is_plain(hint: Any, value: Any) -> bool:
+    """Whether a value is of its type as it stands. Most are, and need no slower look."""
+    kind = type(value)
+    return (
+        kind in _EXPECTED
+        and (kind is hint or _optional(hint) is kind)
+        and (kind in (str, bool) or -(2**63) < value < 2**63)
+    )
+
+
+@cache
+def _optional(hint: Any) -> Any:
+    """X of `X | None`; None of any other type."""
+    arguments = get_args(hint)
+    return arguments[0] if get_origin(hint) in (Union, UnionType) and arguments[1:] == (NoneType,) else None
 
 
 def _read_all(items: dict[Any, tuple[Any, Any, str]], problems: list[str]) -> dict[Any, Any]:

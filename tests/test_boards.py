@@ -3,26 +3,30 @@
 from __future__ import annotations
 
 import json
+from contextlib import suppress
 from dataclasses import replace
+from itertools import pairwise
 
 import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from edgeslim.boards import ALL_MODES, VERDICTS, Board, plan_boards, require_one, to_dict
-from edgeslim.budget import Ask
+from edgeslim.budget import KINDS, Ask
 from edgeslim.choose import make_plan
 from edgeslim.device import Device, complete
 from edgeslim.device_card import all_cards, take_card
-from edgeslim.durations import Scene
+from edgeslim.durations import Scene, startup_lacks
 from edgeslim.errors import InputError, NothingFits, UsageError
+from edgeslim.estimate import estimate
 from edgeslim.plan import Plan
-from edgeslim.profile import take_profile
+from edgeslim.profile import Profile, take_profile
 from edgeslim.target import Target, take_target
+from edgeslim.ways import ways_on
 
 EMBEDDED, VIT_S = take_profile("eurosat-rgb"), take_profile("vit-s-16")
 CARDS = {card.id: card for card in all_cards()}
-TARGETS = [take_target("onnx"), take_target("tensorrt")]
+TARGETS = [take_target(name) for name in ("onnx", "openvino", "tflite", "tensorrt")]
 laws = settings(max_examples=25, deadline=None, suppress_health_check=[HealthCheck.too_slow])
 
 
@@ -161,3 +165,35 @@ def test_nothing_that_qualifies_names_the_nearest() -> None:
     require_one("eurosat-rgb", boards_of(Ask()))
     with pytest.raises(NothingFits, match="no board of 1 flies"):
         require_one("eurosat-rgb", boards_of(Ask(), ["hailo-8"]))
+
+
+@pytest.mark.parametrize("profile", [EMBEDDED, VIT_S], ids=lambda p: p.id)
+@pytest.mark.parametrize("scene", [None, Scene(3000, 5000)], ids=["no scene", "scene"])
+def test_a_narrower_width_is_never_estimated_to_need_more_on_any_board(profile: Profile, scene: Scene | None) -> None:
+    ask = Ask(scene=scene, uplink_kb_day=10)
+    ways = [
+        (device, way)
+        for device in _plannable()
+        for way in ways_on(device, targets_of(device), ask)
+        if scene is None or not startup_lacks(device, way.runtime)
+    ]
+    assert len({device.id for device, _ in ways}) >= 20
+    needs = [name for name, kind in KINDS.items() if not kind.least and name not in ("max_w", "energy_j")]
+    for device, way in ways:
+        steps = [
+            estimate(profile, width, device, way.runtime, way.precision, way.target, ask.conditions)
+            for width in profile.architecture.width_steps()
+        ]
+        for narrow, wide in pairwise(steps):
+            for name in needs:
+                less, more = narrow.found(name), wide.found(name)
+                assert (less is None) == (more is None)
+                assert less is None or more is None or less <= more, (device.id, way.precision, name)
+
+
+def _plannable() -> list[Device]:
+    found = []
+    for card in CARDS.values():
+        with suppress(InputError):  # CardLacks, too
+            found.append(complete(card, allow_unverified=True))
+    return found

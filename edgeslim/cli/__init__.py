@@ -17,7 +17,7 @@ from rich.markup import escape
 from edgeslim import __version__
 from edgeslim.errors import EdgeslimError, shown
 
-# typer has click inside (0.29) or beside it (before): its own exceptions lead to the right classes.
+# typer has click inside, or, before 0.26, beside it: its own exceptions lead to the right classes.
 _usage_error: type[Exception] = typer.BadParameter.__bases__[0]
 _click_exception: type[Exception] = _usage_error.__bases__[0]
 
