@@ -33,7 +33,7 @@ from typing import Any
 
 import onboard_subjects
 import plan_memory_subjects as subjects
-from onboard_process import keep_to_cores, machine, markdown, measure
+from onboard_process import as_installed, keep_to_cores, machine, markdown, measure
 
 from edgeslim.device import Device, take_device
 from edgeslim.durations import Scene
@@ -225,6 +225,7 @@ def main() -> None:
     parser.add_argument("-o", "--out", type=Path, default=RESULT, help="OUT.json and OUT.md")
     arguments = parser.parse_args()
     keep_to_cores(2)
+    as_installed()
     host = take_device("x86-64-host")
     if arguments.foretell_only:
         record = json.loads(arguments.out.with_suffix(".json").read_text())

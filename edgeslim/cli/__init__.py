@@ -6,8 +6,7 @@ import gc
 import os
 import signal
 import sys
-from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Sequence
 from importlib import import_module
 
 import typer
@@ -26,7 +25,9 @@ VERBS = (
     *("check", "bench", "calibrate", "diff", "apply", "train", "demo"),
 )
 """In the order of a mission. Each is a function, or an app of several, in the module of its name."""
-_SHORT = ("devices", "plan")
+_COLLECT_AFTER = 20_000
+"""New objects after which garbage is looked for. Imports make many that stay; Python's own 700 would look through them
+a hundred times before the first tile."""
 _ON_BOARD = ("doctor", "build", "classify", "watch", "check", "bench", "calibrate", "apply")
 
 
@@ -69,31 +70,20 @@ def app_for(argv: Sequence[str]) -> typer.Typer:
     return app
 
 
-@contextmanager
-def _without_collecting() -> Iterator[None]:
-    """A short verb makes little garbage; looking for it among all that is imported takes a tenth of its time."""
-    before = gc.isenabled()
-    gc.disable()
-    try:
-        yield
-    finally:
-        if before:
-            gc.enable()
-
-
 def run(argv: Sequence[str] | None = None) -> int:
     """Run the command line and let its errors rise."""
     words = list(sys.argv[1:] if argv is None else argv)
-    if next((word for word in words if not word.startswith("-")), None) in _SHORT:
-        with _without_collecting():
-            result = app_for(words)(args=words, standalone_mode=False)
-    else:
-        result = app_for(words)(args=words, standalone_mode=False)
+    result = app_for(words)(args=words, standalone_mode=False)
     return result if isinstance(result, int) else 0
 
 
 def main(argv: Sequence[str] | None = None) -> int:
-    """Run the command line; every deliberate error is one line on stderr. Returns the exit code."""
+    """Run the command line; every deliberate error is one line on stderr. Returns the exit code.
+
+    Without `argv` it is the process's own, and the process is about to end.
+    """
+    if argv is None:
+        gc.set_threshold(_COLLECT_AFTER)
     # A service manager stops a process by SIGTERM: what is half-written goes, as after Ctrl-C.
     before = signal.signal(signal.SIGTERM, signal.default_int_handler)
     try:
@@ -113,6 +103,8 @@ def main(argv: Sequence[str] | None = None) -> int:
         return 130
     finally:
         signal.signal(signal.SIGTERM, before)
+        if argv is None:
+            gc.freeze()  # the interpreter would look through everything once more before it ends
 
 
 def _complain(message: str) -> None:
