@@ -82,6 +82,8 @@ class Architecture:
     branches: int = 1
     """Parallel attentions, and parallel feed-forward networks, that are fused into each block (arXiv 2304.05215):
     attention_heads and ffn_hidden are those of all together, with unit j of each branch side by side."""
+    norm_eps: float = 1e-6
+    """Added to the variance in every LayerNorm."""
 
     def __post_init__(self) -> None:
         for field, largest in _LARGEST.items():
@@ -101,6 +103,8 @@ class Architecture:
                 f"architecture.branches: found {self.branches}, expected 1 to 64 that share out {self.attention_heads} "
                 f"attention_heads and {self.ffn_hidden} ffn_hidden evenly"
             )
+        if not 0 < self.norm_eps < 0.1:
+            raise InputError(f"architecture.norm_eps: found {self.norm_eps:g}, expected more than 0, less than 0.1")
         if self.tile_px % self.patch_size:
             raise InputError(
                 f"architecture.tile_px: found {self.tile_px}, expected a multiple of patch_size {self.patch_size}"

@@ -10,7 +10,7 @@ from typing import Any
 
 from edgeslim.architecture import Architecture
 from edgeslim.errors import InputError
-from edgeslim.shelf import check_keys, read_toml, read_value, shown, take
+from edgeslim.shelf import card_paths, check_keys, read_toml, read_value, shown, take
 
 DEFAULT_ENCODER = "eurosat-rgb"
 """The embedded encoder."""
@@ -211,6 +211,8 @@ class Profile:
     """Hex SHA-256 that the weights must have."""
     scores: tuple[Score, ...]
     """Measured scores, ascending by width."""
+    weights_tried: str | None = None
+    """How real weights were tried, where they do not ship; None: they never were."""
 
     @property
     def num_classes(self) -> int:
@@ -247,6 +249,7 @@ _KEYS = (
     "checkpoint",
     "checkpoint_sha256",
     "score",
+    "weights_tried",
 )
 
 
@@ -291,6 +294,7 @@ def load_profile(path: Path) -> Profile:
         checkpoint=path.parent / checkpoint if checkpoint else None,
         checkpoint_sha256=optional(str, "checkpoint_sha256"),
         scores=tuple(sorted(scores, key=lambda s: s.width_multiplier)),
+        weights_tried=optional(str, "weights_tried"),
     )
 
 
@@ -303,3 +307,11 @@ def _gsd(gsd_m: float | None, where: str) -> float | None:
 def take_profile(name: str, cards: Path | None = None) -> Profile:
     """The encoder card called `name`. Raises UnknownName with the nearest names."""
     return take("profiles", "encoder", name, load_profile, cards)
+
+
+def all_profiles(cards: Path | None = None) -> list[Profile]:
+    """Every encoder card, by id; one of the user's own hides edgeslim's of the same id."""
+    known: dict[str, Path] = {}
+    for path in card_paths("profiles", cards):
+        known.setdefault(path.stem, path)
+    return sorted(map(load_profile, known.values()), key=lambda profile: profile.id)

@@ -82,7 +82,7 @@ def export(
     requests = requests_of(target, precision, made, cards)
     if bundle is not None and len(requests) > 1:
         raise UsageError(f"--bundle {bundle}: found {len(requests)} artifacts, expected one target and one precision")
-    full, digest = full_checkpoint(profile, checkpoint)
+    full, digest = full_checkpoint(profile, checkpoint, cards)
     golden = golden_tiles(profile, tiles, accept_gsd)
     proof, calibration = (None, None) if tiles is None else proof_tiles(profile, tiles, accept_gsd)
     flown = int(made.get("batch", 0)) or cost.default_batch(profile.architecture.at(width))

@@ -36,20 +36,21 @@ def chosen_width(
 
     Raises UsageError where both or neither are given, or where the plan's architecture is no longer the card's.
     """
+    from edgeslim.cli.encoder import encoder_of
     from edgeslim.plan import read_plan
-    from edgeslim.profile import DEFAULT_ENCODER, take_profile
+    from edgeslim.profile import DEFAULT_ENCODER
 
     if width_multiplier is not None:
         if plan is not None:
             raise UsageError(f"found both {plan} and --width-multiplier: give one of them")
-        profile = take_profile(encoder or DEFAULT_ENCODER, cards)
+        profile = encoder_of(encoder or DEFAULT_ENCODER, cards)
         profile.architecture.at(width_multiplier)
         return profile, width_multiplier, {}
     if encoder is not None:
         raise UsageError(f"--encoder {encoder} needs --width-multiplier, or leave both out and give a plan")
     path = plan or Path("plan.json")
     made = read_plan(path)
-    profile = take_profile(made.encoder, cards)
+    profile = encoder_of(made.encoder, cards)
     if profile.architecture != made.architecture:
         raise UsageError(f"{path}: was made for another {made.encoder} than the card here; run `edgeslim plan` again")
     return profile, made.width_multiplier, made.summary()
@@ -84,12 +85,12 @@ def requests_of(
     return [Request(target, name) for target in chosen for name in wanted if name in target.precisions]
 
 
-def full_checkpoint(profile: Profile, path: Path | None) -> tuple[Checkpoint, str]:
+def full_checkpoint(profile: Profile, path: Path | None, cards: Path | None = None) -> tuple[Checkpoint, str]:
     """The full-width weights and their SHA-256: `path`, or those that ship beside the card."""
     from edgeslim.ground.checkpoint import read_checkpoint
     from edgeslim.ground.flight import profile_checkpoint
     from edgeslim.manifest import sha256_of
 
     if path is not None:
-        return read_checkpoint(path, profile.architecture), sha256_of(path)
-    return profile_checkpoint(profile)
+        return read_checkpoint(path, profile.architecture, cards), sha256_of(path)
+    return profile_checkpoint(profile, cards)

@@ -14,13 +14,14 @@ from rich.console import Console
 
 from edgeslim.budget import Ask
 from edgeslim.choose import NoWidthFits, make_plan
+from edgeslim.cli.encoder import encoder_of
 from edgeslim.cli.schema import schema_flag
 from edgeslim.device import Device, take_device
 from edgeslim.device_card import all_cards
 from edgeslim.durations import Scene
 from edgeslim.errors import UsageError
 from edgeslim.plan import Plan
-from edgeslim.profile import DEFAULT_ENCODER, Profile, take_profile
+from edgeslim.profile import DEFAULT_ENCODER, Profile
 from edgeslim.report.plan import print_plan
 from edgeslim.runtime_figures import RuntimeFigures
 from edgeslim.shelf import shown
@@ -145,7 +146,7 @@ def plan(
                 f"{given}: found without --device, expected both: a plan is of one device, and without one none is "
                 "written"
             )
-        _plan_boards(take_profile(encoder, cards), ask, target, cards, allow_unverified, as_json)
+        _plan_boards(encoder_of(encoder, cards), ask, target, cards, allow_unverified, as_json)
         return
     board = take_device(device, cards, allow_unverified)
     out = out or Path("plan.json")
@@ -157,7 +158,7 @@ def plan(
             raise UsageError(f"--html: found {shown(str(html))}, which -o is, too; expected another name")
         require_free(html, PAGE_FILE, overwrite=overwrite)
     try:
-        made = make_plan(take_profile(encoder, cards), board, _targets(target, board.runtime, cards)(board), ask)
+        made = make_plan(encoder_of(encoder, cards), board, _targets(target, board.runtime, cards)(board), ask)
     except NoWidthFits as refusal:
         _write_page(refusal.plan, html, board, overwrite)
         raise

@@ -38,7 +38,7 @@ def slim(
         raise InputError(f"-o {out}: exists already; choose another name or add --overwrite")
     if out.suffix != ".safetensors":
         raise InputError(f"-o {out}: found suffix {out.suffix!r}, expected .safetensors")
-    full, digest = full_checkpoint(profile, checkpoint)
+    full, digest = full_checkpoint(profile, checkpoint, cards)
     slimmed = slimmed_checkpoint(full, width)
     write_checkpoint(
         slimmed,

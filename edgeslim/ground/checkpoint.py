@@ -15,6 +15,8 @@ from torch import Tensor
 
 from edgeslim.architecture import Architecture
 from edgeslim.errors import InputError
+from edgeslim.family import all_families, recognise
+from edgeslim.ground.convert import canonical_state
 from edgeslim.ground.vit import Vit
 
 
@@ -65,43 +67,39 @@ def _tensors(path: Path) -> dict[str, Tensor]:
     return {str(key): value for key, value in loaded.items()}
 
 
-def read_checkpoint(path: Path, arch: Architecture) -> Checkpoint:
-    """Read a checkpoint of the architecture `arch`: edgeslim's own (encoder.*, heads.*), or plain timm ViT keys.
+def read_checkpoint(path: Path, arch: Architecture, cards: Path | None = None) -> Checkpoint:
+    """Read a checkpoint of the architecture `arch`: edgeslim's own (encoder.*, heads.*), or one of any known family.
 
-    A classifier under `head.` in a timm file becomes the head of the full width. Raises InputError naming the first
-    key that is missing, left over, or of another shape.
+    A linear classifier under `head.` becomes the head of the full width. Raises InputError where no family's key map
+    understands it, or naming the first tensor that is missing, left over, or of another shape.
     """
     if not path.is_file():
         raise InputError(f"{path}: found no such file, expected a checkpoint (.safetensors or a plain .pth)")
-    tensors = {key: value.float() for key, value in _tensors(path).items()}
-    if any(key.startswith("encoder.") for key in tensors):
-        encoder = {k.removeprefix("encoder."): v for k, v in tensors.items() if k.startswith("encoder.")}
-        rest = {k: v for k, v in tensors.items() if not k.startswith("encoder.")}
-    else:
-        encoder = {k: v for k, v in tensors.items() if not k.startswith("head.")}
-        rest = {k.replace("head.", f"heads.{arch.head_dim}."): v for k, v in tensors.items() if k.startswith("head.")}
-    with torch.device("meta"):
-        expected = {key: tuple(value.shape) for key, value in Vit(arch).state_dict().items()}
-    for key, shape in expected.items():
-        if key not in encoder:
-            raise InputError(
-                f"{path}: {key} is missing, expected this encoder's {len(expected)}; is it another family?"
-            )
-        if (found := tuple(encoder[key].shape)) != shape:
-            raise InputError(f"{path}: {key} has shape {found}, expected {shape}; wrong encoder card?")
-    if left := sorted(set(encoder) - set(expected)):
-        raise InputError(f"{path}: {left[0]} and {len(left) - 1} more are not of this encoder; wrong encoder card?")
+    tensors = _tensors(path)
+    own = {key: tensors.pop(key).float() for key in list(tensors) if key.startswith("heads.")}
+    if {"head.weight", "head.bias"} <= tensors.keys() and tensors["head.weight"].ndim == 2:
+        own |= {f"heads.{arch.head_dim}.{kind}": tensors.pop(f"head.{kind}").float() for kind in ("weight", "bias")}
+    reading = recognise({key: tuple(value.shape) for key, value in tensors.items()}, all_families(cards), str(path))
+    return Checkpoint(arch, canonical_state(reading, tensors, arch, str(path)), _heads(own, arch, path))
+
+
+def shapes_of(path: Path) -> dict[str, tuple[int, ...]]:
+    """Names and shapes of a checkpoint's tensors, none of which is read. Raises InputError as `read_checkpoint`."""
+    return {key: tuple(value.shape) for key, value in _tensors(path).items()}
+
+
+def _heads(tensors: Mapping[str, Tensor], arch: Architecture, path: Path) -> dict[int, tuple[Tensor, Tensor]]:
     heads: dict[int, tuple[Tensor, Tensor]] = {}
-    for key in rest:
-        kind, size, name = (*key.split("."), "", "")[:3]
-        if kind != "heads" or not size.isdigit() or name not in ("weight", "bias"):
-            raise InputError(f"{path}: {key}: expected encoder.* or heads.DIM.weight / heads.DIM.bias")
+    for key in tensors:
+        _, size, name = (*key.split("."), "", "")[:3]
+        if not size.isdigit() or name not in ("weight", "bias"):
+            raise InputError(f"{path}: {key}: expected heads.DIM.weight / heads.DIM.bias")
         if name == "weight":
-            weight, bias = rest[key], rest.get(f"heads.{size}.bias")
+            weight, bias = tensors[key], tensors.get(f"heads.{size}.bias")
             if bias is None or weight.ndim != 2 or weight.shape[1] != arch.dim or bias.shape != weight.shape[:1]:
                 raise InputError(f"{path}: {key}: found {tuple(weight.shape)}, expected (n, {arch.dim}) and a bias")
             heads[int(size)] = (weight, bias)
-    return Checkpoint(arch, encoder, heads)
+    return heads
 
 
 def write_checkpoint(checkpoint: Checkpoint, path: Path, metadata: Mapping[str, str], dtype: torch.dtype) -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import copy
+from pathlib import Path
 
 import torch
 from torch import Tensor, nn
@@ -79,7 +80,7 @@ def folded_model(model: FlightModel) -> FlightModel:
     return folded
 
 
-def profile_checkpoint(profile: Profile) -> tuple[Checkpoint, str]:
+def profile_checkpoint(profile: Profile, cards: Path | None = None) -> tuple[Checkpoint, str]:
     """The full-width weights that ship beside the encoder's card, and their SHA-256.
 
     Raises InputError where none do, or where they are not the ones that the card was written with.
@@ -88,7 +89,7 @@ def profile_checkpoint(profile: Profile) -> tuple[Checkpoint, str]:
         raise InputError(
             f"encoder {profile.id!r}: its card ships no weights, expected --checkpoint FILE (a plan needs none)"
         )
-    checkpoint = read_checkpoint(profile.checkpoint, profile.architecture)
+    checkpoint = read_checkpoint(profile.checkpoint, profile.architecture, cards)
     digest = sha256_of(profile.checkpoint)
     if profile.checkpoint_sha256 not in (None, digest):
         raise InputError(f"{profile.checkpoint}: its SHA-256 is not the card's; reinstall edgeslim or mend the card")

@@ -109,10 +109,10 @@ class Block(nn.Module):
 
     def __init__(self, arch: Architecture) -> None:
         super().__init__()
-        self.norm1 = nn.LayerNorm(arch.dim, eps=1e-6)
+        self.norm1 = nn.LayerNorm(arch.dim, eps=arch.norm_eps)
         self.attn = Attention(arch)
         self.ls1 = LayerScale(arch.dim) if arch.layer_scale else nn.Identity()
-        self.norm2 = nn.LayerNorm(arch.dim, eps=1e-6)
+        self.norm2 = nn.LayerNorm(arch.dim, eps=arch.norm_eps)
         self.mlp = Mlp(arch) if arch.ffn == "mlp" else SwiGlu(arch)
         self.ls2 = LayerScale(arch.dim) if arch.layer_scale else nn.Identity()
 
@@ -160,7 +160,7 @@ class Vit(nn.Module):
         self.reg_token = nn.Parameter(torch.zeros(1, registers, arch.dim)) if registers else None
         self.pos_embed = nn.Parameter(torch.zeros(1, arch.patches + int(arch.class_token), arch.dim))
         self.blocks = nn.ModuleList(Block(arch) for _ in range(arch.depth))
-        self.norm = nn.LayerNorm(arch.dim, eps=1e-6)
+        self.norm = nn.LayerNorm(arch.dim, eps=arch.norm_eps)
 
     def embed(self, tiles: Tensor) -> Tensor:
         """(B, C, H, W) normalised tiles -> (B, N, d) tokens with positions."""

@@ -1,0 +1,76 @@
+"""Checkpoint file: an encoder known by nothing but its weights. Names and shapes only, no torch.
+
+Of safetensors the header says both (https://huggingface.co/docs/safetensors: eight bytes of its length, then JSON).
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping
+from pathlib import Path
+
+from edgeslim.architecture import Architecture
+from edgeslim.errors import InputError
+from edgeslim.family import Shape, all_families, recognise
+from edgeslim.profile import Profile
+
+_LONGEST = 100_000_000
+"""Bytes of a header, as safetensors itself allows."""
+
+
+def read_header(path: Path) -> tuple[dict[str, Shape], dict[str, str]]:
+    """(shapes by name, metadata) of a safetensors file. Raises InputError where it is none."""
+    try:
+        with path.open("rb") as file:
+            length = int.from_bytes(file.read(8), "little")
+            text = file.read(length) if length <= _LONGEST else b""
+        header = json.loads(text)
+        metadata = header.pop("__metadata__", {})
+        shapes = {str(name): tuple(int(size) for size in entry["shape"]) for name, entry in header.items()}
+    except OSError as error:
+        raise InputError(f"{path}: cannot be read ({error.strerror}); expected a checkpoint") from None
+    except (ValueError, KeyError, TypeError, AttributeError, RecursionError):
+        raise InputError(f"{path}: not a whole safetensors file; copy it again") from None
+    return shapes, {str(key): str(value) for key, value in metadata.items()} if isinstance(metadata, dict) else {}
+
+
+def profile_of(
+    path: Path, shapes: Mapping[str, Shape], metadata: Mapping[str, str], cards: Path | None = None
+) -> tuple[Profile, str]:
+    """An encoder card for a checkpoint that has none, and one line that says what it was taken for.
+
+    Its shape is what the tensors' shapes say; how many dimensions a head has they do not, and the family's card says.
+    A file of edgeslim's own says all of it. Raises InputError where no family's key map understands the names.
+    """
+    inside = {name: shape for name, shape in shapes.items() if not name.startswith("heads.")}
+    reading = recognise(inside, all_families(cards), str(path))
+    if "architecture" in metadata:
+        try:
+            found = json.loads(metadata["architecture"])
+        except ValueError:
+            raise InputError(f"{path}: its own architecture is not JSON; write it again by `edgeslim slim`") from None
+        architecture, said = Architecture.from_dict(found, str(path)), "edgeslim's own, as it says itself"
+    else:
+        architecture = reading.architecture()
+        heads, size = architecture.attention_heads, architecture.head_dim
+        said = (
+            f"{reading.family.name} ({reading.family.id}), {len(inside)} tensors; {heads} heads of {size} are taken for "
+            "granted, which shapes do not tell: a card of your own can say otherwise"
+        )
+    profile = Profile(
+        id=str(path),
+        aliases=(),
+        name=f"{reading.family.name}: {path.name}",
+        licence="unknown",
+        source=str(path),
+        architecture=architecture,
+        gsd_m=None,
+        bands=(),
+        radiometry=None,
+        classes=(),
+        land_share_source=None,
+        checkpoint=path,
+        checkpoint_sha256=None,
+        scores=(),
+    )
+    return profile, f"{path}: {said}"

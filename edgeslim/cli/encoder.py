@@ -1,0 +1,42 @@
+"""Which encoder `--encoder` names: a card, or a checkpoint that has none."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from rich.console import Console
+from rich.markup import escape
+
+from edgeslim.errors import InputError, shown
+from edgeslim.profile import Profile, take_profile
+
+
+SUFFIXES = (".safetensors", ".pth", ".pt", ".ckpt", ".bin")
+"""What makes the name of an encoder that of a file."""
+
+
+def encoder_of(name: str, cards: Path | None = None) -> Profile:
+    """The card called `name`, or one made for the checkpoint at that path; what that was taken for goes to stderr.
+
+    Raises UnknownName with the nearest cards, InputError for a file that no family's key map understands, MissingExtra
+    where the ground would be needed to read one that is no safetensors.
+    """
+    if not name.endswith(SUFFIXES):
+        return take_profile(name, cards)
+    from edgeslim.checkpoint_file import profile_of, read_header
+
+    path = Path(name)
+    if not path.is_file():
+        raise InputError(f"--encoder {name}: found no such file, expected a checkpoint, or the name of a card")
+    if path.suffix == ".safetensors":
+        shapes, metadata = read_header(path)
+    else:
+        from edgeslim.cli.ground import need_ground
+
+        need_ground()
+        from edgeslim.ground.checkpoint import shapes_of
+
+        shapes, metadata = shapes_of(path), {}
+    profile, said = profile_of(path, shapes, metadata, cards)
+    Console(stderr=True, highlight=False, soft_wrap=True).print(escape(shown(said)))
+    return profile

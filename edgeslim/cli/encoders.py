@@ -1,0 +1,68 @@
+"""`edgeslim encoders`: the encoders that edgeslim has cards of, and the families whose checkpoints it reads."""
+
+from __future__ import annotations
+
+import json
+from dataclasses import asdict
+from pathlib import Path
+from typing import Annotated
+
+import typer
+from rich.console import Console
+
+from edgeslim.cli.encoder import encoder_of
+from edgeslim.cli.schema import schema_flag
+from edgeslim.family import all_families
+from edgeslim.profile import all_profiles
+from edgeslim.report.encoders import (
+    KnownEncoders,
+    KnownFamilies,
+    known_encoder,
+    print_encoder,
+    print_encoders,
+    print_families,
+)
+
+Cards = Annotated[Path | None, typer.Option("--cards", help="Folder with your own profiles/, families/; they come first.")]
+AsJson = Annotated[bool, typer.Option("--json", help="Print JSON instead of tables.")]
+
+encoders = typer.Typer(help="Encoders that edgeslim has cards of, and families that it reads.", no_args_is_help=True)
+
+
+@encoders.command("list")
+def list_(
+    cards: Cards = None, as_json: AsJson = False, json_schema: Annotated[bool, schema_flag("encoders")] = False
+) -> None:
+    """List every encoder: bands, tile, size, licence, what is known at each width, whether weights were ever tried."""
+    found = tuple(known_encoder(profile) for profile in all_profiles(cards))
+    if as_json:
+        typer.echo(json.dumps({"schema": 1, **asdict(KnownEncoders(found))}, indent=2, allow_nan=False))
+    else:
+        print_encoders(found, Console(highlight=False, emoji=False))
+
+
+@encoders.command()
+def show(
+    encoder: Annotated[str, typer.Argument(help="Encoder card, or the path of a checkpoint.")],
+    cards: Cards = None,
+    as_json: AsJson = False,
+    json_schema: Annotated[bool, schema_flag("encoder")] = False,
+) -> None:
+    """Show what a card says, or what a checkpoint is taken for."""
+    found = known_encoder(encoder_of(encoder, cards))
+    if as_json:
+        typer.echo(json.dumps({"schema": 1, **asdict(found)}, indent=2, allow_nan=False))
+    else:
+        print_encoder(found, Console(highlight=False, emoji=False))
+
+
+@encoders.command()
+def families(
+    cards: Cards = None, as_json: AsJson = False, json_schema: Annotated[bool, schema_flag("families")] = False
+) -> None:
+    """List the families whose checkpoints are read, and what confirms that."""
+    found = tuple(all_families(cards))
+    if as_json:
+        typer.echo(json.dumps({"schema": 1, **asdict(KnownFamilies(found))}, indent=2, allow_nan=False))
+    else:
+        print_families(found, Console(highlight=False, emoji=False))

@@ -1,0 +1,155 @@
+"""Encoder cards and families, for people and for machines."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+
+from rich.console import Console
+from rich.table import Table
+from rich.text import Text
+
+from edgeslim import cost
+from edgeslim.architecture import Architecture
+from edgeslim.family import Family
+from edgeslim.profile import Profile, Score
+from edgeslim.report.tables import grid, number, titled_table
+from edgeslim.units import gflop
+
+SHIPS = "ship with edgeslim"
+NEVER = "never tried"
+
+
+@dataclass(frozen=True, slots=True)
+class KnownEncoder:
+    """An encoder's card, in short."""
+
+    id: str
+    """Of the card."""
+    name: str
+    """For people."""
+    licence: str
+    """SPDX id of the weights, or what is known."""
+    source: str
+    """Where architecture and weights come from."""
+    weights: str
+    """Whether real weights were ever tried: they ship, how they were tried, or that they never were."""
+    architecture: Architecture
+    """At width 1."""
+    gsd_m: float | None
+    """Ground sample distance, metres a pixel; null: not tied to one."""
+    parameters: int
+    """Encoder without a head."""
+    gflop: float
+    """A tile, encoder without a head, 1 MAC = 2 FLOP."""
+    scores: tuple[Score, ...]
+    """What was measured at each width, ascending."""
+
+
+@dataclass(frozen=True, slots=True)
+class KnownEncoders:
+    """What `edgeslim encoders list` says."""
+
+    encoders: tuple[KnownEncoder, ...]
+    """By id."""
+
+
+@dataclass(frozen=True, slots=True)
+class KnownFamilies:
+    """What `edgeslim encoders families` says."""
+
+    families: tuple[Family, ...]
+    """One's own first."""
+
+
+def known_encoder(profile: Profile) -> KnownEncoder:
+    """A card, in short."""
+    arch = profile.architecture
+    return KnownEncoder(
+        id=profile.id,
+        name=profile.name,
+        licence=profile.licence,
+        source=profile.source,
+        weights=profile.weights_tried or (SHIPS if profile.checkpoint is not None else NEVER),
+        architecture=arch,
+        gsd_m=profile.gsd_m,
+        parameters=cost.parameters(arch),
+        gflop=gflop(cost.flop(arch)),
+        scores=profile.scores,
+    )
+
+
+def print_encoders(encoders: Sequence[KnownEncoder], console: Console) -> None:
+    """A line a card."""
+    table = Table(box=None, pad_edge=False, padding=(0, 2, 0, 0))
+    table.add_column("encoder", no_wrap=True)
+    for name in ("bands", "tile px", "M param.", "GFLOP"):
+        table.add_column(name, justify="right", no_wrap=True)
+    table.add_column("licence", no_wrap=True)
+    table.add_column("scored widths", overflow="fold")
+    table.add_column("real weights", overflow="fold")
+    for one in encoders:
+        table.add_row(
+            one.id,
+            str(one.architecture.bands),
+            str(one.architecture.tile_px),
+            number(one.parameters / 1e6),
+            number(one.gflop),
+            Text(one.licence),
+            Text(_scored(one.scores)),
+            Text(one.weights),
+        )
+    console.print(table)
+
+
+def _scored(scores: Iterable[Score]) -> str:
+    widths: dict[str, int] = {}
+    for score in scores:
+        widths[score.dataset] = widths.get(score.dataset, 0) + 1
+    if not widths:
+        return "not measured"
+    return f"{max(widths.values())} on {len(widths)} data set{'s' * (len(widths) > 1)}"
+
+
+def print_encoder(one: KnownEncoder, console: Console) -> None:
+    """All of a card that matters to who plans with it."""
+    arch, facts = one.architecture, grid()
+    facts.add_row("encoder", Text(one.name, style="bold"))
+    facts.add_row("called", Text(one.id))
+    facts.add_row("licence", Text(one.licence))
+    facts.add_row("source", Text(one.source))
+    facts.add_row("weights", Text(one.weights))
+    facts.add_row("takes", f"{arch.bands} bands of {arch.tile_px} px{f' at {one.gsd_m:g} m' if one.gsd_m else ''}")
+    facts.add_row(
+        "shape",
+        f"{arch.depth} blocks, dim {arch.dim}, {arch.attention_heads} heads of {arch.head_dim}, "
+        f"{arch.ffn.upper()} {arch.ffn_hidden}, patches of {arch.patch_size} px, {arch.tokens} tokens, pool {arch.pool}",
+    )
+    facts.add_row("costs", f"{number(one.parameters / 1e6)} M parameters, {number(one.gflop)} GFLOP a tile")
+    console.print(facts)
+    if not one.scores:
+        return
+    table = titled_table("What it keeps")
+    for name, justify in (("width", "right"), ("score", "right"), ("interval", "right"), ("of", "left")):
+        table.add_column(name, justify=justify, overflow="fold")  # type: ignore[arg-type]
+    for score in one.scores:
+        interval = "" if score.interval is None else f"{score.interval[0]:.3f} to {score.interval[1]:.3f}"
+        what = ", ".join(filter(None, (score.metric, score.dataset, score.probe)))
+        table.add_row(f"{score.width_multiplier:.4g}", f"{score.value:.3f}", interval, Text(what))
+    console.print()
+    console.print(table)
+    for source in dict.fromkeys(score.source for score in one.scores):
+        console.print(Text(source), soft_wrap=True)
+
+
+def print_families(families: Sequence[Family], console: Console) -> None:
+    """What each is, and what holds it against the original."""
+    for number_, family in enumerate(families):
+        if number_:
+            console.print()
+        facts = grid()
+        facts.add_row("family", Text(f"{family.id}: {family.name}", style="bold"))
+        facts.add_row("original", Text(family.original))
+        facts.add_row("confirmed", Text(family.confirmed or "no: nothing holds it against the original yet"))
+        facts.add_row("map", f"{len(family.key)} rules; heads of {family.head_dim} unless a card says otherwise")
+        console.print(facts)

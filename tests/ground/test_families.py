@@ -1,0 +1,314 @@
+"""Checkpoints of families: recognised by their names, converted, and held against the libraries that define them."""
+
+from __future__ import annotations
+
+import json
+import re
+from collections.abc import Callable
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+from safetensors.torch import save_file
+from torch import Tensor, nn
+
+from edgeslim.architecture import Architecture
+from edgeslim.checkpoint_file import profile_of, read_header
+from edgeslim.cli import main
+from edgeslim.errors import InputError
+from edgeslim.family import all_families, load_family, recognise, take_family
+from edgeslim.ground.checkpoint import read_checkpoint, shapes_of
+from edgeslim.ground.slim import slim
+from tests.ground.conftest import random_vit
+
+NEAR = 1e-5
+"""Of the features' range: what issue and cards call equal."""
+DIM, HEADS, DEPTH, TILE, BANDS = 48, 3, 3, 32, 5
+
+
+def randomised(module: nn.Module) -> nn.Module:
+    """Every parameter random, so that none is an identity that hides a wrong name."""
+    generator = torch.Generator().manual_seed(7)
+    with torch.no_grad():
+        for name, value in module.named_parameters():
+            value.normal_(std=0.3 if value.ndim > 1 else 0.5, generator=generator)
+            if "norm" in name and name.endswith("weight"):
+                value.add_(1.0)
+    return module.eval()
+
+
+def timm_vit(**options: Any) -> tuple[nn.Module, Callable[[Tensor], Tensor]]:
+    timm = pytest.importorskip("timm", reason="timm is not installed: no checkpoint was held against it")
+    sizes = {"img_size": TILE, "patch_size": 8, "in_chans": BANDS, "embed_dim": DIM, "depth": DEPTH, "num_heads": HEADS}
+    made = randomised(timm.models.VisionTransformer(**sizes, num_classes=0, **options))
+    return made, lambda tiles: made.forward_features(tiles)[:, 0]  # type: ignore[operator]
+
+
+def hugging(kind: str, **options: Any) -> tuple[nn.Module, Callable[[Tensor], Tensor]]:
+    hub = pytest.importorskip("transformers", reason="transformers is not installed: no checkpoint was held against it")
+    sizes = {"image_size": TILE, "patch_size": 8, "num_channels": BANDS, "hidden_size": DIM}
+    sizes |= {"num_hidden_layers": DEPTH, "num_attention_heads": HEADS}
+    config = getattr(hub, f"{kind}Config")(**sizes, **options)
+    more = {"add_pooling_layer": False} if kind == "ViT" else {}
+    made = randomised(getattr(hub, f"{kind}Model")(config, **more))
+    return made, lambda tiles: made(tiles).last_hidden_state[:, 0]
+
+
+def as_meta_writes(state: dict[str, Tensor]) -> dict[str, Tensor]:
+    """timm's DINOv2 with registers under the names of Meta's repository, blocks in chunks of two."""
+    found = {}
+    for name, value in state.items():
+        if name == "pos_embed":  # theirs has a place for the class token
+            value = torch.cat([torch.zeros(1, 1, DIM), value], dim=1)
+        renamed = re.sub(r"^blocks\.(\d+)\.", lambda m: f"blocks.{int(m[1]) // 2}.{m[1]}.", name)
+        found[renamed.replace("reg_token", "register_tokens")] = value
+    return found | {"mask_token": torch.zeros(1, DIM)}
+
+
+Made = tuple[str, dict[str, Tensor], Callable[[Tensor], Tensor]]
+CASES: dict[str, Callable[[], Made]] = {}
+FAMILIES: set[str] = set()
+"""Those of the cases."""
+
+
+def case(family: str, prefix: str = "", rename: Callable[[Any], Any] = dict) -> Callable[[Any], Any]:
+    def add(make: Callable[[], Any]) -> Callable[[], Any]:
+        def made() -> Any:
+            module, features = make()
+            state = {key: value.detach().clone() for key, value in rename(module.state_dict()).items()}
+            return family, {prefix + key: value for key, value in state.items()}, features
+
+        CASES[make.__name__] = made
+        FAMILIES.add(family)
+        return made
+
+    return add
+
+
+@case("timm")
+def plain() -> Any:
+    return timm_vit()
+
+
+@case("timm", prefix="module.base_encoder.")
+def moco_without_qkv_bias() -> Any:
+    return timm_vit(qkv_bias=False)
+
+
+@case("timm")
+def registers_without_positions_of_their_own() -> Any:
+    return timm_vit(reg_tokens=4, no_embed_class=True)
+
+
+@case("dinov2", prefix="teacher.backbone.", rename=as_meta_writes)
+def dinov2_in_chunks() -> Any:
+    return timm_vit(reg_tokens=4, no_embed_class=True, init_values=0.1)
+
+
+@case("hf-vit")
+def transformers_vit() -> Any:
+    return hugging("ViT", intermediate_size=96)
+
+
+@case("hf-dinov2")
+def transformers_dinov2() -> Any:
+    return hugging("Dinov2", mlp_ratio=2)
+
+
+@case("hf-dinov2")
+def transformers_dinov2_with_registers() -> Any:
+    return hugging("Dinov2WithRegisters", mlp_ratio=2)
+
+
+@pytest.mark.parametrize("name", CASES)
+def test_features_are_those_of_the_original(name: str, tmp_path: Path) -> None:
+    family, state, original = CASES[name]()
+    path = tmp_path / "a.safetensors"
+    save_file({key: value.contiguous() for key, value in state.items()}, path)
+    shapes, _ = read_header(path)
+    assert shapes == shapes_of(path)
+    reading = recognise(shapes, all_families(), name)
+    assert reading.family.id == family
+    arch = reading.architecture(DIM // HEADS)
+    assert (arch.depth, arch.dim, arch.attention_heads, arch.bands, arch.tile_px) == (DEPTH, DIM, HEADS, BANDS, TILE)
+    tiles = torch.randn(4, BANDS, TILE, TILE, generator=torch.Generator().manual_seed(1))
+    encoder = read_checkpoint(path, arch).build()
+    with torch.no_grad():
+        expected, found = original(tiles), encoder(tiles)
+        narrow = slim(encoder, 0.5)(tiles)
+    extent = float(expected.max() - expected.min())
+    assert float((found - expected).abs().max()) <= NEAR * extent
+    # The features are no constant that anything would reproduce.
+    assert float(expected.std(0).mean()) > 0.01 * extent
+    assert narrow.shape == found.shape
+
+
+def test_every_confirmed_family_is_confirmed_here() -> None:
+    assert {family.id for family in all_families() if family.confirmed} == FAMILIES
+
+
+class OverFrames(nn.Module):
+    """The embedding of Prithvi for one frame, written from its description: a convolution over frames, then rows."""
+
+    def __init__(self, state: dict[str, Tensor]) -> None:
+        super().__init__()
+        self.state = state
+
+    def forward(self, tiles: Tensor) -> Tensor:
+        weight, bias = self.state["encoder.patch_embed.proj.weight"], self.state["encoder.patch_embed.proj.bias"]
+        patches = nn.functional.conv3d(tiles[:, :, None], weight, bias, stride=(1, 8, 8)).flatten(2).transpose(1, 2)
+        first = self.state["encoder.cls_token"].expand(len(tiles), -1, -1)
+        return torch.cat([first, patches], dim=1) + self.state["encoder.pos_embed"][:, : patches.shape[1] + 1]
+
+
+def test_one_frame_of_prithvi(tmp_path: Path) -> None:
+    arch = Architecture(2, DIM, HEADS, 16, 96, 8, TILE, 6, pool="mean")
+    vit = random_vit(arch)
+    state = {f"encoder.{key}": value.detach().clone() for key, value in vit.state_dict().items()}
+    state["encoder.patch_embed.proj.weight"] = state["encoder.patch_embed.proj.weight"][:, :, None].contiguous()
+    frames = torch.randn(1, 1 + 3 * arch.patches, DIM, generator=torch.Generator().manual_seed(3))
+    state["encoder.pos_embed"] = frames
+    state |= {"decoder.mask_token": torch.zeros(1, 1, 8), "decoder.decoder_embed.weight": torch.zeros(8, DIM)}
+    torch.save({"model": state}, tmp_path / "a.pth")
+    reading = recognise(shapes_of(tmp_path / "a.pth"), all_families(), "a.pth")
+    assert reading.family.id == "prithvi"
+    tiles = torch.randn(2, 6, TILE, TILE, generator=torch.Generator().manual_seed(1))
+    found = read_checkpoint(tmp_path / "a.pth", arch).build()
+    with torch.no_grad():
+        assert torch.allclose(found.embed(tiles), OverFrames(state)(tiles), atol=1e-6)
+
+
+def test_positions_for_another_tile_are_timms(tmp_path: Path) -> None:
+    layers = pytest.importorskip("timm.layers", reason="timm is not installed: no positions were held against it")
+    arch = Architecture(1, DIM, HEADS, 16, 96, 8, TILE, 3)
+    state = {key: value.detach().clone().contiguous() for key, value in random_vit(arch).state_dict().items()}
+    save_file(state, tmp_path / "a.safetensors")
+    found = read_checkpoint(tmp_path / "a.safetensors", replace(arch, tile_px=56)).encoder["pos_embed"]
+    expected = layers.resample_abs_pos_embed(state["pos_embed"], [7, 7], num_prefix_tokens=1)
+    assert torch.allclose(found, expected, atol=1e-6)
+
+
+CARD = """schema = 1
+id = "mine"
+name = "A family of one's own"
+original = "a test"
+head_dim = 16
+patch_size = 8
+
+[[key]]
+original = 'class_code'
+canonical = 'cls_token'
+
+[[key]]
+original = 'position_code'
+canonical = 'pos_embed'
+
+[[key]]
+original = 'patches\\.weight'
+canonical = 'patch_embed.proj.weight'
+make = "convolution"
+
+[[key]]
+original = 'patches\\.bias'
+canonical = 'patch_embed.proj.bias'
+
+[[key]]
+original = 'layer_(\\d+)\\.(norm1|norm2|attn\\.qkv|attn\\.proj|mlp\\.fc1|mlp\\.fc2)\\.(weight|bias)'
+canonical = 'blocks.{1}.{2}.{3}'
+
+[[key]]
+original = 'last\\.(weight|bias)'
+canonical = 'norm.{1}'
+"""
+
+
+def mine(state: dict[str, Tensor]) -> dict[str, Tensor]:
+    """A canonical state dict under the names of that card, its patches embedded by a linear layer."""
+    names = {"cls_token": "class_code", "pos_embed": "position_code", "patch_embed.proj.bias": "patches.bias"}
+    names |= {"norm.weight": "last.weight", "norm.bias": "last.bias"}
+    found = {}
+    for key, value in state.items():
+        if key == "patch_embed.proj.weight":
+            found["patches.weight"] = value.permute(0, 2, 3, 1).flatten(1).clone()
+        else:
+            found[names.get(key) or re.sub(r"^blocks\.(\d+)", r"layer_\1", key)] = value.clone()
+    return found
+
+
+def own_cards(folder: Path) -> Path:
+    (folder / "families").mkdir(parents=True)
+    (folder / "families" / "mine.toml").write_text(CARD, encoding="utf-8")
+    return folder
+
+
+def test_a_family_is_added_by_a_card_alone(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    arch = Architecture(2, DIM, HEADS, 16, 96, 8, TILE, 3)
+    vit, cards = random_vit(arch), own_cards(tmp_path / "cards")
+    monkeypatch.chdir(tmp_path)
+    save_file(mine(vit.state_dict()), "weights.safetensors")
+    words = ["--encoder", "weights.safetensors", "--cards", str(cards)]
+    assert main(["plan", *words, "--device", "rpi5", "--target", "onnx", "--gflop", "0.002"]) == 0
+    assert "A family of one's own (mine), 29 tensors; 3 heads of 16 are taken for granted" in capsys.readouterr().err
+    plan = json.loads((tmp_path / "plan.json").read_text())
+    assert plan["architecture"] == arch.to_dict()
+    assert main(["slim", "--cards", str(cards)]) == 0
+    width = plan["chosen"]["width_multiplier"]
+    slimmed = read_checkpoint(tmp_path / "slimmed.safetensors", arch.at(width))
+    assert all(torch.equal(value, slimmed.encoder[key]) for key, value in slim(vit, width).state_dict().items())
+    # edgeslim's own file says its shape itself.
+    profile, said = profile_of(Path("slimmed.safetensors"), *read_header(Path("slimmed.safetensors")))
+    assert profile.architecture == arch.at(width)
+    assert "as it says itself" in said
+
+
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        ({"blocks.0.attn.rel_pos": (4, 4)}, r"of no family; the nearest is timm: blocks.0.attn.rel_pos: not known; "),
+        ({"norm.weight": None}, r"the nearest is timm: norm.weight: found none; expected one of `edgeslim encoders"),
+    ],
+)
+def test_what_no_family_understands_is_said(change: dict[str, Any], message: str, tmp_path: Path) -> None:
+    shapes = shapes_of_plain(tmp_path)
+    for key, shape in change.items():
+        shapes = {k: v for k, v in shapes.items() if k != key} | ({key: shape} if shape else {})
+    with pytest.raises(InputError, match=message):
+        recognise(shapes, [take_family("timm")], "a.safetensors")
+
+
+def shapes_of_plain(folder: Path) -> dict[str, tuple[int, ...]]:
+    arch = Architecture(1, DIM, HEADS, 16, 96, 8, TILE, 3)
+    state = {key: value.detach().clone() for key, value in random_vit(arch).state_dict().items()}
+    save_file(state, folder / "plain.safetensors")
+    return read_header(folder / "plain.safetensors")[0]
+
+
+@pytest.mark.parametrize(
+    ("line", "changed", "message"),
+    [
+        ("schema = 1", "schema = 2", "schema: found 2, expected 1"),
+        ("head_dim = 16", 'pool = "max"', "pool: found 'max', expected one of class, mean"),
+        ("canonical = 'norm.{1}'", "canonical = 'norm.{1}'\nmake = 'twice'", "key 6: make: found 'twice', expected"),
+        ("canonical = 'norm.{1}'", "canonical = 'norm.{1}'\npart = 'o'", "part: found 'o', expected one of q, k, v"),
+        (r"'last\.(weight|bias)'", "'last('", r"original: found 'last\(', expected a regular expression"),
+        ("head_dim = 16", "heads = 16", "unknown key 'heads'"),
+    ],
+)
+def test_a_card_says_what_is_wrong_with_it(line: str, changed: str, message: str, tmp_path: Path) -> None:
+    assert line in CARD
+    (tmp_path / "mine.toml").write_text(CARD.replace(line, changed), encoding="utf-8")
+    with pytest.raises(InputError, match=message):
+        load_family(tmp_path / "mine.toml")
+
+
+def test_files_that_are_no_checkpoints(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    for name, content in (("a.safetensors", b"\x10"), ("b.safetensors", b"\x05\0\0\0\0\0\0\0[1,2]"), ("c.pth", b"text")):
+        (tmp_path / name).write_bytes(content)
+        assert main(["plan", "--device", "rpi5", "--encoder", str(tmp_path / name)]) == 1
+        assert capsys.readouterr().err.count("\n") == 1
+    assert main(["plan", "--device", "rpi5", "--encoder", str(tmp_path / "none.safetensors")]) == 1
+    assert "found no such file, expected a checkpoint, or the name of a card" in capsys.readouterr().err
