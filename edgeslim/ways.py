@@ -32,7 +32,7 @@ class Way:
 def ways_on(device: Device, targets: Sequence[Target], ask: Ask) -> list[Way]:
     """All ways that `ask` allows on a device: fp32 before fp16 before int8, within each in the order of `targets`.
 
-    int8 is tried unasked only where the figures of a runtime are measured, on this board with ViTs: it is no promise.
+    int8 is tried unasked only where it was timed in a runtime on this board: it is no promise.
     Raises UsageError for a precision that no target has, CardLacks if the device's card has no figures for any way.
     """
     known = list(dict.fromkeys(precision for target in targets for precision in target.precisions))
@@ -45,7 +45,7 @@ def ways_on(device: Device, targets: Sequence[Target], ask: Ask) -> list[Way]:
         for precision in wanted
         for target in targets
         if precision in target.precisions and (runtime := _runtime(device, target, precision)) is not None
-        if ask.precision is not None or ARITHMETIC[precision] != "int8" or runtime.basis == "measured"
+        if ask.precision is not None or ARITHMETIC[precision] != "int8" or _timed(device, runtime, precision)
     ]
     if not ways:
         found = ", ".join(f"{r.id} ({'/'.join(r.precisions)})" for r in device.runtime) or "none"
@@ -63,3 +63,8 @@ def _runtime(device: Device, target: Target, precision: str) -> RuntimeFigures |
     """The first runtime of a target that the device's card has figures of, in a precision."""
     known = (runtime for name in target.runtimes for runtime in device.runtime if runtime.id == name)
     return next((runtime for runtime in known if ARITHMETIC[precision] in runtime.precisions), None)
+
+
+def _timed(device: Device, runtime: RuntimeFigures, precision: str) -> bool:
+    """Whether any encoder was timed in that precision."""
+    return any((row.runtime, row.precision) == (runtime.id, precision) for row in device.measurement)

@@ -13,6 +13,7 @@ from edgeslim.durations import Scene
 from edgeslim.errors import InputError, NothingFits, UsageError
 from edgeslim.figure import Figure
 from edgeslim.grid import plan_axis
+from edgeslim.measurement import Measurement
 from edgeslim.plan import Plan
 from edgeslim.profile import Profile, Score, take_profile
 from edgeslim.target import Target, take_target, targets_on
@@ -229,15 +230,19 @@ def test_asked_ways() -> None:
         make_plan(EMBEDDED, PI5, ONNX, Ask(precision="int4"))
 
 
-def test_int8_is_no_promise_unless_it_was_measured() -> None:
+def test_int8_is_no_promise_unless_it_was_timed() -> None:
     quick = {kind: Figure(0.9, "a test") for kind in ("gemm", "attention", "conv")}
     runtime = replace(PI4.runtime[0], efficiency={**PI4.runtime[0].efficiency, "int8": quick})
     unit = replace(PI4.unit[0], peak_gflop_s={**PI4.unit[0].peak_gflop_s, "int8": Figure(230, "a test")})
     device = replace(PI4, unit=(unit,), runtime=(runtime,))
     ask = Ask(latency_ms=12)
     assert make_plan(EMBEDDED, device, ONNX, ask).precision == "fp32"
-    measured = replace(device, runtime=(replace(runtime, basis="measured"),))
-    plan = make_plan(EMBEDDED, measured, ONNX, ask)
+    mode = device.default_power_mode
+    fp32 = Measurement("vit-s-16", 1.0, 9.2, runtime.id, "fp32", mode, 1, 1, 400.0, 440.0, "a test")
+    measured = replace(device, runtime=(replace(runtime, basis="measured"),), measurement=(fp32,))
+    assert make_plan(EMBEDDED, measured, ONNX, ask).precision == "fp32"
+    timed = replace(measured, measurement=(fp32, replace(fp32, precision="int8-dynamic", p50_ms=190.0, p95_ms=200.0)))
+    plan = make_plan(EMBEDDED, timed, ONNX, ask)
     assert (plan.precision, plan.width_multiplier) == ("int8-dynamic", 1.0)
     # The score that was measured is the fp32 network's.
     assert plan.chosen.score is None

@@ -1,4 +1,5 @@
-"""What the README shows of `plan` and `doctor` is what they print, and its exit codes are those of the errors."""
+"""What the README shows of `plan` and `doctor` is what they print, its commands are commands, its exit codes are those
+of the errors."""
 
 from __future__ import annotations
 
@@ -69,6 +70,18 @@ def test_flags_that_the_readme_names_are_flags(
     # What a command prints may name another verb's.
     typed = re.sub(r"^    (?!\$).*$", "", section(verb), flags=re.MULTILINE)
     assert set(re.findall(r"(?<![\w-])--[a-z][a-z-]*", typed)) <= known
+
+
+@pytest.mark.parametrize("command", shell(README))
+def test_shown_commands_have_flags_of_their_verb(
+    command: str, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setenv("COLUMNS", "200")
+    words = shlex.split(command, comments=True)
+    verb = words[: 2 if words[0] == "devices" else 1]
+    assert main([*verb, "--help"]) == 0
+    known = set(re.findall(r"(?<![\w-])--?[a-z][a-z-]*", capsys.readouterr().out))
+    assert {word for word in words if word.startswith("-")} <= known
 
 
 def names(text: str) -> list[str]:

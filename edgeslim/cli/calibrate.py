@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import json
 import tempfile
+from dataclasses import asdict
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 from rich.console import Console
@@ -14,6 +15,7 @@ from rich.markup import escape
 from rich.table import Table
 from rich.text import Text
 
+from edgeslim.cli.schema import schema_flag
 from edgeslim.cli.stopping import Stopping
 from edgeslim.errors import InputError, MissingExtra, UsageError, shown
 from edgeslim.report.tables import number
@@ -52,6 +54,7 @@ def calibrate(
     ] = Path("cards/devices/this-machine.toml"),
     overwrite: Annotated[bool, typer.Option("--overwrite", help="Replace a card that stands there.")] = False,
     as_json: Annotated[bool, typer.Option("--json", help="Print what was measured as JSON.")] = False,
+    json_schema: Annotated[bool, schema_flag("calibrate")] = False,
 ) -> None:
     """Time artifacts on this machine and write a device card from what that showed: `plan` believes it. No torch.
 
@@ -81,7 +84,7 @@ def calibrate(
         stderr.print(f"[bold yellow]warning:[/] {escape(shown(warning))}")
     _write(found, out)
     if as_json:
-        typer.echo(json.dumps(_record(found), indent=2))
+        typer.echo(json.dumps({"schema": 1, **asdict(found.record())}, indent=2))
         return
     print_calibration(found, Console(highlight=False, soft_wrap=True))
     shelf = out.parent.parent if out.parent.name == "devices" else None
@@ -163,20 +166,6 @@ def _write(found: Calibration, out: Path) -> None:
         raise InputError(f"-o {out}: its folder cannot be made ({error.strerror}); give another name") from None
     # What stood there was refused before anything was timed, unless it may be replaced.
     write_whole(out, device_text(found.device), Kind("device card", "-o", lambda _: False), overwrite=True)
-
-
-def _record(found: Calibration) -> dict[str, Any]:
-    from dataclasses import asdict
-
-    return {
-        "schema": 1,
-        "device": found.device.id,
-        "hardware": asdict(found.hardware),
-        "rows": [
-            {**asdict(row), "estimated_before_ms": before} for row, before in zip(found.rows, found.before, strict=True)
-        ],
-        "warnings": list(found.warnings),
-    }
 
 
 def print_calibration(found: Calibration, console: Console) -> None:

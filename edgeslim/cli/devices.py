@@ -3,17 +3,19 @@
 from __future__ import annotations
 
 import json
+from dataclasses import asdict
 from pathlib import Path
 from typing import Annotated
 
 import typer
 from rich.console import Console
 
+from edgeslim.cli.schema import schema_flag
 from edgeslim.device import complete
 from edgeslim.device_card import DeviceCard, all_cards, load_card, take_card
 from edgeslim.durations import startup_lacks
 from edgeslim.errors import InputError
-from edgeslim.report.devices import print_card, print_cards, to_dict
+from edgeslim.report.devices import ValidatedCard, ValidatedCards, print_card, print_cards, to_dict
 from edgeslim.target import targets_on
 
 Cards = Annotated[Path | None, typer.Option("--cards", help="Folder with your own devices/; they come first.")]
@@ -23,11 +25,15 @@ devices = typer.Typer(help="Boards that edgeslim has cards of: list, show, valid
 
 
 @devices.command("list")
-def list_(cards: Cards = None, as_json: AsJson = False) -> None:
+def list_(
+    cards: Cards = None,
+    as_json: AsJson = False,
+    json_schema: Annotated[bool, schema_flag("devices")] = False,
+) -> None:
     """List every board: memory, peaks, power modes, and what can be planned on it."""
     found = all_cards(cards)
     if as_json:
-        typer.echo(json.dumps([to_dict(card) for card in found], indent=2, allow_nan=False))
+        typer.echo(json.dumps({"schema": 1, "devices": [to_dict(card) for card in found]}, indent=2, allow_nan=False))
     else:
         print_cards(found, Console(highlight=False, emoji=False))
 
@@ -37,6 +43,7 @@ def show(
     device: Annotated[str, typer.Argument(help="Device card, or an alias of one.")],
     cards: Cards = None,
     as_json: AsJson = False,
+    json_schema: Annotated[bool, schema_flag("device")] = False,
 ) -> None:
     """Show all that the card of a board says, with the source of every figure."""
     card = take_card(device, cards)
@@ -50,23 +57,24 @@ def show(
 def validate(
     card: Annotated[list[Path], typer.Argument(help="Cards of your own, TOML.", metavar="CARD.toml...")],
     as_json: AsJson = False,
+    json_schema: Annotated[bool, schema_flag("validated")] = False,
 ) -> None:
     """Check device cards: OK, or a line for each problem naming file, key, what was found and what was expected."""
-    rows, bad = [], 0
+    found: list[ValidatedCard] = []
     for path in card:
         problems: tuple[str, ...] = ()
         warnings: list[str] = []
         try:
             warnings = _warnings(load_card(path))
         except InputError as error:
-            problems, bad = error.problems, bad + 1
-        rows.append({"file": str(path), "ok": not problems, "problems": [*problems], "warnings": warnings})
+            problems = error.problems
+        found.append(ValidatedCard(str(path), not problems, problems, tuple(warnings)))
         if not as_json:
             lines = problems or (f"{path}: OK", *(f"{path}: note: {warning}" for warning in warnings))
             Console(highlight=False, emoji=False, soft_wrap=True).print("\n".join(lines), markup=False)
     if as_json:
-        typer.echo(json.dumps(rows, indent=2))
-    if bad:
+        typer.echo(json.dumps({"schema": 1, **asdict(ValidatedCards(tuple(found)))}, indent=2))
+    if bad := sum(not one.ok for one in found):
         raise InputError(f"{bad} of {len(card)} cards cannot be used; mend what is listed")
 
 

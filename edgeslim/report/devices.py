@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
-from dataclasses import asdict
+from dataclasses import asdict, dataclass
 from typing import Any
 
 from rich.console import Console
@@ -19,20 +19,70 @@ UNKNOWN = "–"
 """Stands where nobody published a figure."""
 
 
-def plannable(card: DeviceCard) -> tuple[str, tuple[str, ...]]:
-    """What can be planned on a board, as a word ("plannable", "lacks", "refused") and its units, keys or reasons."""
+VERDICTS = ("plannable", "lacks", "refused")
+
+
+@dataclass(frozen=True, slots=True)
+class Plannable:
+    """What can be planned on a board."""
+
+    verdict: str
+    """One of VERDICTS."""
+    of: tuple[str, ...]
+    """Units that can be planned on, keys that the card lacks, or reasons why its units are refused."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class KnownDevice(DeviceCard):
+    """A card, and what can be planned on its board."""
+
+    plannable: Plannable
+    """Without --allow-unverified."""
+
+
+@dataclass(frozen=True, slots=True)
+class KnownDevices:
+    """What `edgeslim devices list` says."""
+
+    devices: tuple[KnownDevice, ...]
+    """By family and id."""
+
+
+@dataclass(frozen=True, slots=True)
+class ValidatedCard:
+    """A card of one's own."""
+
+    file: str
+    """As it was given."""
+    ok: bool
+    """Whether it can be used."""
+    problems: tuple[str, ...]
+    """What must be mended, a line each."""
+    warnings: tuple[str, ...]
+    """What it leaves out, or has in vain."""
+
+
+@dataclass(frozen=True, slots=True)
+class ValidatedCards:
+    """What `edgeslim devices validate` found."""
+
+    cards: tuple[ValidatedCard, ...]
+    """As they were given."""
+
+
+def plannable(card: DeviceCard) -> Plannable:
+    """What can be planned on a board."""
     if card.refused and len(card.refused) == len(card.unit):
-        return "refused", tuple(unit.refused.reason for unit in card.refused if unit.refused is not None)
+        return Plannable("refused", tuple(unit.refused.reason for unit in card.refused if unit.refused is not None))
     if lacks := card.lacks():
-        return "lacks", lacks
+        return Plannable("lacks", lacks)
     refused = {unit.id for unit in card.refused}
-    return "plannable", tuple(dict.fromkeys(r.unit for r in card.runtime if r.unit not in refused))
+    return Plannable("plannable", tuple(dict.fromkeys(r.unit for r in card.runtime if r.unit not in refused)))
 
 
 def to_dict(card: DeviceCard) -> dict[str, Any]:
-    """Plain types: the card as it is read, and what can be planned on it."""
-    word, what = plannable(card)
-    return {**asdict(card), "plannable": {"verdict": word, "of": list(what)}}
+    """Plain types: those of KnownDevice."""
+    return {**asdict(card), "plannable": asdict(plannable(card))}
 
 
 def print_cards(cards: Sequence[DeviceCard], console: Console) -> None:
@@ -60,7 +110,7 @@ def print_cards(cards: Sequence[DeviceCard], console: Console) -> None:
         )
     console.print(table)
     console.print()
-    counts = [plannable(card)[0] for card in cards]
+    counts = [plannable(card).verdict for card in cards]
     console.print(
         f"{len(cards)} boards: {counts.count('plannable')} to plan on, {counts.count('lacks')} lack figures that "
         f"nobody published, {counts.count('refused')} are refused; `edgeslim devices show BOARD` says why, and where "
@@ -88,7 +138,8 @@ def _modes(card: DeviceCard) -> str:
 
 
 def _short(card: DeviceCard) -> str:
-    word, what = plannable(card)
+    found = plannable(card)
+    word, what = found.verdict, found.of
     if word == "refused":
         return f"refused: {'; '.join(map(_first_words, what))}"
     if word == "lacks":
@@ -112,7 +163,8 @@ def _first_words(reason: str) -> str:
 
 def print_card(card: DeviceCard, console: Console) -> None:
     """Print all of a card: each figure with its source."""
-    word, what = plannable(card)
+    found = plannable(card)
+    word, what = found.verdict, found.of
     facts = grid()
     facts.add_row("board", Text(card.name, style="bold"))
     facts.add_row("called", Text(", ".join([card.id, *card.aliases])))

@@ -21,6 +21,7 @@ from edgeslim import boards
 from edgeslim.budget import KINDS, OBJECTIVES, Ask
 from edgeslim.call_time import ESTIMATED, MEASURED, RESCALED
 from edgeslim.plan import KEY, NOT_IN_SUMMARY, SCHEMA, Plan
+from edgeslim.report import devices
 from edgeslim.shelf import shelf_folder
 from edgeslim.units import ARITHMETIC
 
@@ -32,6 +33,7 @@ CHOICES: dict[tuple[str, str], dict[str, Any]] = {
     ("Ask", "objective"): {"enum": list(OBJECTIVES)},
     ("Board", "verdict"): {"enum": list(boards.VERDICTS)},
     ("Miss", "budget"): _BUDGETS,
+    ("Plannable", "verdict"): {"enum": list(devices.VERDICTS)},
     ("Plan", "objective"): {"enum": list(OBJECTIVES)},
     ("Plan", "precision"): {"enum": list(ARITHMETIC)},
     ("Tried", "precision"): {"enum": list(ARITHMETIC)},
@@ -81,6 +83,12 @@ def _check() -> type[Any]:
     return CheckReport
 
 
+def _calibration() -> type[Any]:
+    from edgeslim.onboard.calibrating.calibrate import CalibrationRecord
+
+    return CalibrationRecord
+
+
 def _doctor() -> type[Any]:
     from edgeslim.onboard.doctor.diagnosis import Diagnosis
 
@@ -90,6 +98,10 @@ def _doctor() -> type[Any]:
 DOCUMENTS = (
     Document("plan", "A plan of `edgeslim plan`", lambda: Plan, KEY, SCHEMA),
     Document("boards", "Which boards qualify, of `edgeslim plan` without --device", lambda: Boards, boards.KEY),
+    Document("devices", "The boards that `edgeslim devices list` knows", lambda: devices.KnownDevices),
+    Document("device", "A board, of `edgeslim devices show`", lambda: devices.KnownDevice),
+    Document("validated", "What `edgeslim devices validate` found", lambda: devices.ValidatedCards),
+    Document("calibrate", "What `edgeslim calibrate` measured", _calibration),
     Document("bench", "What `edgeslim bench` timed", _bench),
     Document("check", "What `edgeslim check` found", _check),
     Document("doctor", "What `edgeslim doctor` found", _doctor),
@@ -102,14 +114,15 @@ def schema_of(document: Document) -> dict[str, Any]:
     root = _record(document.record(), definitions)
     if document.record() is Boards:
         _summarise(definitions)
-    properties = {document.key: _version(document.version)}
+    key = document.key
+    properties = {key: _version(document.version)} | {k: v for k, v in root["properties"].items() if k != key}
     return {
         "$schema": DIALECT,
         "$id": f"urn:edgeslim:{document.verb}:{document.version}",
         "title": document.title,
         **root,
-        "properties": {**properties, **root["properties"]},
-        "required": [document.key, *root["required"]],
+        "properties": properties,
+        "required": [key, *(k for k in root["required"] if k != key)],
         "$defs": dict(sorted(definitions.items())),
     }
 
@@ -174,13 +187,14 @@ def _type(hint: Any, definitions: dict[str, Any]) -> dict[str, Any]:
 
 
 def _field_docs(kind: type[Any]) -> dict[str, str]:
-    """Field -> the docstring under it, which says unit and meaning."""
-    (tree,) = ast.parse(inspect.getsource(kind).strip()).body
-    assert isinstance(tree, ast.ClassDef)
+    """Field -> the docstring under it, which says unit and meaning; those of its bases, too."""
     found = {}
-    for field, after in zip(tree.body, tree.body[1:], strict=False):
-        if isinstance(field, ast.AnnAssign) and isinstance(field.target, ast.Name) and isinstance(after, ast.Expr):
-            found[field.target.id] = " ".join(str(ast.literal_eval(after.value)).split())
+    for one in (base for base in reversed(kind.__mro__) if is_dataclass(base)):
+        (tree,) = ast.parse(inspect.getsource(one).strip()).body
+        assert isinstance(tree, ast.ClassDef)
+        for field, after in zip(tree.body, tree.body[1:], strict=False):
+            if isinstance(field, ast.AnnAssign) and isinstance(field.target, ast.Name) and isinstance(after, ast.Expr):
+                found[field.target.id] = " ".join(str(ast.literal_eval(after.value)).split())
     return found
 
 

@@ -62,7 +62,7 @@ def test_nothing_runs_over_the_edge(
 
 
 def test_the_list_for_machines_says_what_can_be_planned(capsys: pytest.CaptureFixture[str]) -> None:
-    cards = {card["id"]: card for card in json.loads(typed("devices list --json", capsys)[0])}
+    cards = {card["id"]: card for card in json.loads(typed("devices list --json", capsys)[0])["devices"]}
     assert len(cards) >= 40
     assert cards["raspberry-pi-5-8gb"]["plannable"] == {"verdict": "plannable", "of": ["cpu"]}
     assert cards["jetson-orin-nano-8gb"]["plannable"]["of"] == ["cpu", "gpu"]
@@ -121,7 +121,7 @@ def test_validate_says_every_problem_in_a_line(here: Path, capsys: pytest.Captur
     assert lines[-2].startswith("bad.toml: unit 1: cores: value: found -4, expected a finite number")
     assert lines[-1].startswith("missing.toml: cannot be read")
     assert err == "error: 2 of 3 cards cannot be used; mend what is listed\n"
-    rows = json.loads(typed("devices validate bad.toml --json", capsys, 1)[0])
+    rows = json.loads(typed("devices validate bad.toml --json", capsys, 1)[0])["cards"]
     assert rows == [{"file": "bad.toml", "ok": False, "problems": lines[-3:-1], "warnings": []}]
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 import shutil
 import subprocess
 import sys
@@ -54,6 +55,18 @@ def test_plan_slim_export_check(here: Path, tiny_cards: Path, capsys: pytest.Cap
     assert main(["check"]) == 0
     assert "synthetic" in capsys.readouterr().out.lower()
     assert sorted(p.name for p in here.iterdir()) == ["artifact", "plan.json", "slimmed.safetensors"]
+
+
+def test_the_readme_shows_what_slim_prints_after_its_first_plan(here: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    readme = (Path(__file__).parents[2] / "README.md").read_text(encoding="utf-8")
+    first_plan = re.search(r"^    \$ edgeslim (plan .*)$", readme, re.MULTILINE)
+    slim = re.search(r"^    \$ edgeslim (slim)\n((?:    .*\n)*)", readme, re.MULTILINE)
+    assert first_plan is not None
+    assert slim is not None
+    assert main(first_plan[1].split()) == 0
+    capsys.readouterr()
+    assert main([slim[1]]) == 0
+    assert capsys.readouterr().out == "".join(line[4:] for line in slim[2].splitlines(keepends=True))
 
 
 def test_slim_writes_what_export_would_fly(here: Path, tiny_cards: Path) -> None:

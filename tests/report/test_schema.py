@@ -181,7 +181,14 @@ def test_what_the_verbs_print(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, c
         ("plan", ["plan", "--device", "rpi4", "--latency-ms", "20", "--json"]),
         ("boards", ["plan", "--scene", "4096x4096", "--deadline-s", "60", "--json"]),
         ("boards", ["plan", "--objective", "score", "--power-mode", "all", "--json"]),
+        ("devices", ["devices", "list", "--json"]),
+        ("device", ["devices", "show", "jetson-orin-nano-8gb", "--json"]),
+        ("validated", ["devices", "validate", str(card_paths("devices")[0]), "--json"]),
         ("doctor", ["doctor", "--json"]),
+        (
+            "calibrate",
+            ["calibrate", artifact, "--device", "x86-64-host", "--seconds", "0.01", "-o", "it.toml", "--json"],
+        ),
         ("check", ["check", artifact, "--json"]),
         ("bench", ["bench", artifact, "--json", "--threads", "1", "--batch", "1", "--seconds", "0.01"]),
         ("bench", ["bench", artifact, "--json", "--batch", "1", "--seconds", "0.01", "--sustained-s", "1"]),
@@ -191,11 +198,18 @@ def test_what_the_verbs_print(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, c
         hold(document, json.loads(capsys.readouterr().out))
 
 
-@pytest.mark.parametrize("verb", [verb for verb in BY_VERB if verb != "boards"])
+PRINTED_BY = {verb: [verb] for verb in BY_VERB if verb != "boards"} | {
+    "devices": ["devices", "list"],
+    "device": ["devices", "show"],
+    "validated": ["devices", "validate"],
+}
+
+
+@pytest.mark.parametrize("verb", PRINTED_BY)
 def test_every_verb_prints_its_schema_and_does_nothing_else(
     verb: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     monkeypatch.chdir(tmp_path)
-    assert main([verb, "--json-schema"]) == 0
+    assert main([*PRINTED_BY[verb], "--json-schema"]) == 0
     assert capsys.readouterr().out == schema_path(verb).read_text(encoding="utf-8")
     assert not list(tmp_path.iterdir())

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from pathlib import Path
 
 from edgeslim import __version__, cost
@@ -42,6 +42,36 @@ class Calibration:
     """What the card that it started from estimates of each, ms a tile; None: it has no figures for that runtime."""
     hardware: Hardware
     """Of this machine."""
+    warnings: tuple[str, ...]
+    """What a person should know."""
+
+    def record(self) -> CalibrationRecord:
+        """For machines."""
+        rows = (
+            CalibratedRow(**asdict(row), estimated_before_ms=before)
+            for row, before in zip(self.rows, self.before, strict=True)
+        )
+        return CalibrationRecord(self.device.id, self.hardware, tuple(rows), self.warnings)
+
+
+@dataclass(frozen=True, slots=True)
+class CalibratedRow(Measurement):
+    """A new row of the card, beside what was expected."""
+
+    estimated_before_ms: float | None = None
+    """Of a tile, by the card that it started from; null: that has no figures for the runtime."""
+
+
+@dataclass(frozen=True, slots=True)
+class CalibrationRecord:
+    """What `edgeslim calibrate` measured."""
+
+    device: str
+    """The card that it wrote."""
+    hardware: Hardware
+    """Of this machine."""
+    rows: tuple[CalibratedRow, ...]
+    """In the order in which they were timed."""
     warnings: tuple[str, ...]
     """What a person should know."""
 
