@@ -2,14 +2,13 @@
 
     python benchmarks/formats_subjects.py     makes the ViT-S/14's card, checkpoint and tiles, into build/benchmarks
 
-The ViT-S/14 is ../shared/data/weights/vit_s14_imgfocus_fp16.safetensors (its transformers-style keys are renamed and
-its positions resampled from 37 x 37 to 16 x 16), fed EuroSAT tiles enlarged from 64 to 224 px; a logistic head is
+The ViT-S/14 is ../shared/data/weights/vit_s14_imgfocus_fp16.safetensors (of the family hf-dinov2; its
+positions are resampled from 37 x 37 to 16 x 16), fed EuroSAT tiles enlarged from 64 to 224 px; a logistic head is
 fitted on frozen features of training tiles at each width. None of it is committed.
 """
 
 from __future__ import annotations
 
-import re
 import sys
 from dataclasses import dataclass
 from pathlib import Path
@@ -17,7 +16,6 @@ from pathlib import Path
 import numpy as np
 import torch
 from PIL import Image
-from safetensors.torch import load_file
 from torch.nn import functional as F
 
 from edgeslim.architecture import Architecture
@@ -90,40 +88,8 @@ def _test_tiles(side: int) -> Path:
     return folder
 
 
-def canonical(path: Path, arch: Architecture) -> dict[str, torch.Tensor]:
-    """The file's tensors under the canonical encoder's names."""
-    given = {key: value.float() for key, value in load_file(path).items()}
-    found = {
-        "cls_token": given["embeddings.cls_token"],
-        "patch_embed.proj.weight": given["embeddings.patch_embeddings.projection.weight"],
-        "patch_embed.proj.bias": given["embeddings.patch_embeddings.projection.bias"],
-        "norm.weight": given["layernorm.weight"],
-        "norm.bias": given["layernorm.bias"],
-    }
-    positions = given["embeddings.position_embeddings"]
-    side, grid = round((positions.shape[1] - 1) ** 0.5), arch.tile_px // arch.patch_size
-    patches = positions[:, 1:].reshape(1, side, side, arch.dim).permute(0, 3, 1, 2)
-    patches = F.interpolate(patches, (grid, grid), mode="bicubic", antialias=True, align_corners=False)
-    found["pos_embed"] = torch.cat([positions[:, :1], patches.flatten(2).transpose(1, 2)], dim=1)
-    names = {
-        "attention.output.dense": "attn.proj", "layer_scale1.lambda1": "ls1.gamma", "layer_scale2.lambda1": "ls2.gamma",
-        "mlp.fc1": "mlp.fc1", "mlp.fc2": "mlp.fc2", "norm1": "norm1", "norm2": "norm2",
-    }  # fmt: skip
-    for number in range(arch.depth):
-        here = f"encoder.layer.{number}."
-        for kind in ("weight", "bias"):
-            parts = [given[f"{here}attention.attention.{which}.{kind}"] for which in ("query", "key", "value")]
-            found[f"blocks.{number}.attn.qkv.{kind}"] = torch.cat(parts)
-        for key, value in given.items():
-            rest = key.removeprefix(here)
-            for old, new in names.items():
-                if key.startswith(here) and re.fullmatch(rf"{re.escape(old)}(\.(weight|bias))?", rest):
-                    found[f"blocks.{number}.{rest.replace(old, new)}"] = value
-    return found
-
-
 def _make(arch: Architecture, weights: Path) -> None:
-    full = Checkpoint(arch, canonical(WEIGHTS, arch), {})
+    full = read_checkpoint(WEIGHTS, arch)
     encoder = full.build()
     train = load_labelled(EUROSAT, 64, ("train",))["train"]
     chosen = np.linspace(0, len(train.labels) - 1, FITTED_ON).astype(int)

@@ -54,8 +54,8 @@ def profile_of(
         architecture = reading.architecture()
         heads, size = architecture.attention_heads, architecture.head_dim
         said = (
-            f"{reading.family.name} ({reading.family.id}), {len(inside)} tensors; {heads} heads of {size} are taken for "
-            "granted, which shapes do not tell: a card of your own can say otherwise"
+            f"{reading.family.name} ({reading.family.id}), {len(inside)} tensors; {heads} heads of {size} are taken "
+            "for granted, which shapes do not tell: a card of your own can say otherwise"
         )
     profile = Profile(
         id=str(path),
@@ -72,5 +72,6 @@ def profile_of(
         checkpoint=path,
         checkpoint_sha256=None,
         scores=(),
+        weights_tried="that file",
     )
     return profile, f"{path}: {said}"

@@ -1,8 +1,8 @@
 """Family: the card of a family of encoders: what its checkpoint calls each tensor of the canonical one. No torch.
 
-A card is a key map: rules that turn the names of a checkpoint into canonical ones (edgeslim/ground/vit.py), with the few
-changes of shape that families need. A rule's text is matched whole, in the order of the card; `(...)` groups are put
-in as {1}, {2}, ... So a family is added by a card, on edgeslim's shelf or on one's own, and no code.
+A card is a key map: rules that turn the names of a checkpoint into canonical ones (edgeslim/ground/vit.py), with the
+few changes of shape that families need. A rule's text is matched whole, in the order of the card; `(...)` groups are
+put in as {1}, {2}, ... So a family is added by a card, on edgeslim's shelf or on one's own, and no code.
 """
 
 from __future__ import annotations
@@ -22,9 +22,11 @@ SHELF = "families"
 SCHEMA = 1
 Shape = tuple[int, ...]
 MAKES = ("as it is", "convolution", "first frame", "first positions")
-"""What a rule makes of a tensor. "convolution": the weights of a linear layer over flattened patches, rows (row, column,
-band), as a convolution's; "first frame": of a convolution over frames, as for one frame; "first positions": of positions
-of several frames, those of the class token and the first frame."""
+"""What a rule makes of a tensor. "convolution": the weights of a linear layer over flattened patches (row, column,
+band), as a convolution's; "first frame": of a convolution over frames, as for one frame; "first positions": of
+positions of several frames, those of the class token and the first frame."""
+_AXES = {"convolution": 2, "first frame": 5, "first positions": 3}
+"""Of the tensors that a rule makes something of."""
 PARTS = ("q", "k", "v")
 """Tensors that are stacked into one, in this order."""
 _SQUARE = "patch_embed.proj.weight"
@@ -208,7 +210,9 @@ class Reading:
             return shape[1], shape[3]
         if len(shape) != 2 or side is None or shape[1] % side**2:
             known = "of unknown size" if side is None else f"of {side} x {side}"
-            raise InputError(f"{_SQUARE}: found shape {shape}, expected that of a convolution, or (d, bands x patch {known})")
+            raise InputError(
+                f"{_SQUARE}: found shape {shape}, expected that of a convolution, or (d, bands x patch {known})"
+            )
         return shape[1] // side**2, side
 
     def _need(self, name: str) -> Shape:
@@ -242,6 +246,9 @@ def _problems(pieces: Mapping[str, list[Source]], has: Iterable[str]) -> Iterabl
         parts = [source.part for source in sources]
         if parts != [None] and sorted(filter(None, parts)) != sorted(PARTS):
             yield f"{name}: found {', '.join(source.name for source in sources)}, expected one tensor, or q, k and v"
+        for source in sources:
+            if len(source.shape) != (axes := _AXES.get(source.make, len(source.shape))):
+                yield f"{source.name}: found shape {source.shape}, expected {axes} axes"
     needs = (_SQUARE, "pos_embed", "norm.weight", "blocks.0.attn.qkv.weight", "blocks.0.mlp.fc1.weight")
     for needed in (*needs, *has):
         if needed not in pieces:

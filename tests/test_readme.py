@@ -78,7 +78,7 @@ def test_shown_commands_have_flags_of_their_verb(
 ) -> None:
     monkeypatch.setenv("COLUMNS", "200")
     words = shlex.split(command, comments=True)
-    verb = words[: 2 if words[0] == "devices" else 1]
+    verb = words[: 2 if words[0] in ("devices", "encoders") else 1]
     assert main([*verb, "--help"]) == 0
     known = set(re.findall(r"(?<![\w-])--?[a-z][a-z-]*", capsys.readouterr().out))
     assert {word for word in words if word.startswith("-")} <= known

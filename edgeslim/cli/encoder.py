@@ -10,7 +10,6 @@ from rich.markup import escape
 from edgeslim.errors import InputError, shown
 from edgeslim.profile import Profile, take_profile
 
-
 SUFFIXES = (".safetensors", ".pth", ".pt", ".ckpt", ".bin")
 """What makes the name of an encoder that of a file."""
 

@@ -23,7 +23,7 @@ from edgeslim.report.encoders import (
     print_families,
 )
 
-Cards = Annotated[Path | None, typer.Option("--cards", help="Folder with your own profiles/, families/; they come first.")]
+Cards = Annotated[Path | None, typer.Option("--cards", help="Folder with your own profiles/ and families/.")]
 AsJson = Annotated[bool, typer.Option("--json", help="Print JSON instead of tables.")]
 
 encoders = typer.Typer(help="Encoders that edgeslim has cards of, and families that it reads.", no_args_is_help=True)

@@ -15,7 +15,9 @@ from edgeslim.family import PARTS, Reading
 from edgeslim.ground.vit import Vit
 
 
-def canonical_state(reading: Reading, tensors: Mapping[str, Tensor], arch: Architecture, where: str) -> dict[str, Tensor]:
+def canonical_state(
+    reading: Reading, tensors: Mapping[str, Tensor], arch: Architecture, where: str
+) -> dict[str, Tensor]:
     """The state dict of `Vit(arch)`, float32, of the tensors that `reading` read.
 
     Positions are resampled (bicubic, as timm does) where `arch` takes another tile than they were made for; a family

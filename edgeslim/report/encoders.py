@@ -83,32 +83,31 @@ def print_encoders(encoders: Sequence[KnownEncoder], console: Console) -> None:
     """A line a card."""
     table = Table(box=None, pad_edge=False, padding=(0, 2, 0, 0))
     table.add_column("encoder", no_wrap=True)
-    for name in ("bands", "tile px", "M param.", "GFLOP"):
+    for name in ("bands", "tile", "M", "GFLOP"):
         table.add_column(name, justify="right", no_wrap=True)
     table.add_column("licence", no_wrap=True)
-    table.add_column("scored widths", overflow="fold")
-    table.add_column("real weights", overflow="fold")
+    table.add_column("scored", no_wrap=True)
+    table.add_column("weights", no_wrap=True)
     for one in encoders:
-        table.add_row(
-            one.id,
-            str(one.architecture.bands),
-            str(one.architecture.tile_px),
-            number(one.parameters / 1e6),
-            number(one.gflop),
-            Text(one.licence),
-            Text(_scored(one.scores)),
-            Text(one.weights),
-        )
+        arch = one.architecture
+        counts = (str(arch.bands), str(arch.tile_px), number(one.parameters / 1e6), number(one.gflop))
+        weights = {SHIPS: "ship", NEVER: "untried"}.get(one.weights, "tried")
+        table.add_row(one.id, *counts, Text(one.licence.split(":")[0]), _scored(one.scores), weights)
     console.print(table)
+    console.print()
+    console.print(
+        "tile: px a side; M: million parameters; scored: widths x data sets; weights: ship with edgeslim, were tried, "
+        "or never were; `edgeslim encoders show ENCODER` says more",
+        markup=False,
+    )
 
 
 def _scored(scores: Iterable[Score]) -> str:
+    """Widths that were scored, times the data sets."""
     widths: dict[str, int] = {}
     for score in scores:
         widths[score.dataset] = widths.get(score.dataset, 0) + 1
-    if not widths:
-        return "not measured"
-    return f"{max(widths.values())} on {len(widths)} data set{'s' * (len(widths) > 1)}"
+    return f"{max(widths.values())} x {len(widths)}" if widths else "no"
 
 
 def print_encoder(one: KnownEncoder, console: Console) -> None:
@@ -123,7 +122,8 @@ def print_encoder(one: KnownEncoder, console: Console) -> None:
     facts.add_row(
         "shape",
         f"{arch.depth} blocks, dim {arch.dim}, {arch.attention_heads} heads of {arch.head_dim}, "
-        f"{arch.ffn.upper()} {arch.ffn_hidden}, patches of {arch.patch_size} px, {arch.tokens} tokens, pool {arch.pool}",
+        f"{arch.ffn.upper()} {arch.ffn_hidden}, "
+        f"patches of {arch.patch_size} px, {arch.tokens} tokens, pool {arch.pool}",
     )
     facts.add_row("costs", f"{number(one.parameters / 1e6)} M parameters, {number(one.gflop)} GFLOP a tile")
     console.print(facts)

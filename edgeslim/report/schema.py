@@ -21,7 +21,7 @@ from edgeslim import boards
 from edgeslim.budget import KINDS, OBJECTIVES, Ask
 from edgeslim.call_time import ESTIMATED, MEASURED, RESCALED
 from edgeslim.plan import KEY, NOT_IN_SUMMARY, SCHEMA, Plan
-from edgeslim.report import devices
+from edgeslim.report import devices, encoders
 from edgeslim.shelf import shelf_folder
 from edgeslim.units import ARITHMETIC
 
@@ -101,6 +101,9 @@ DOCUMENTS = (
     Document("devices", "The boards that `edgeslim devices list` knows", lambda: devices.KnownDevices),
     Document("device", "A board, of `edgeslim devices show`", lambda: devices.KnownDevice),
     Document("validated", "What `edgeslim devices validate` found", lambda: devices.ValidatedCards),
+    Document("encoders", "The encoders that `edgeslim encoders list` knows", lambda: encoders.KnownEncoders),
+    Document("encoder", "An encoder, of `edgeslim encoders show`", lambda: encoders.KnownEncoder),
+    Document("families", "The families of `edgeslim encoders families`", lambda: encoders.KnownFamilies),
     Document("calibrate", "What `edgeslim calibrate` measured", _calibration),
     Document("bench", "What `edgeslim bench` timed", _bench),
     Document("check", "What `edgeslim check` found", _check),

@@ -183,6 +183,9 @@ def test_what_the_verbs_print(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, c
         ("boards", ["plan", "--objective", "score", "--power-mode", "all", "--json"]),
         ("devices", ["devices", "list", "--json"]),
         ("device", ["devices", "show", "jetson-orin-nano-8gb", "--json"]),
+        ("encoders", ["encoders", "list", "--json"]),
+        ("encoder", ["encoders", "show", "dofa-b-16", "--json"]),
+        ("families", ["encoders", "families", "--json"]),
         ("validated", ["devices", "validate", str(card_paths("devices")[0]), "--json"]),
         ("doctor", ["doctor", "--json"]),
         (
@@ -202,6 +205,9 @@ PRINTED_BY = {verb: [verb] for verb in BY_VERB if verb != "boards"} | {
     "devices": ["devices", "list"],
     "device": ["devices", "show"],
     "validated": ["devices", "validate"],
+    "encoders": ["encoders", "list"],
+    "encoder": ["encoders", "show"],
+    "families": ["encoders", "families"],
 }
 
 

@@ -1,0 +1,109 @@
+"""`edgeslim encoders`, and encoders that are given by a file."""
+
+from __future__ import annotations
+
+import json
+import struct
+from pathlib import Path
+
+import pytest
+
+from edgeslim.architecture import Architecture
+from edgeslim.cli import main
+from edgeslim.shelf import card_paths
+
+
+def typed(line: str, capsys: pytest.CaptureFixture[str], code: int = 0) -> tuple[str, str]:
+    capsys.readouterr()
+    assert main(line.split()) == code
+    captured = capsys.readouterr()
+    return captured.out, captured.err
+
+
+@pytest.mark.parametrize("columns", [80, 140])
+def test_the_list_says_what_is_known_of_every_card(
+    columns: int, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("COLUMNS", str(columns))
+    text, _ = typed("encoders list", capsys)
+    assert all(path.stem in text for path in card_paths("profiles"))
+    assert all(len(line) <= columns for line in text.splitlines())
+    assert "…" not in text
+    found = {one["id"]: one for one in json.loads(typed("encoders list --json", capsys)[0])["encoders"]}
+    assert found["eurosat-rgb"]["weights"] == "ship with edgeslim"
+    assert found["vit-s-16"]["scores"] == []
+    assert found["vit-b-16"]["parameters"] == pytest.approx(86e6, rel=0.01)
+
+
+def test_a_card_is_shown_with_what_it_keeps(capsys: pytest.CaptureFixture[str]) -> None:
+    text, _ = typed("encoders show dofa-b-16", capsys)
+    assert "12 blocks, dim 768, 12 heads of 64, MLP 3072, patches of 16 px, 197 tokens, pool mean" in " ".join(
+        text.split()
+    )
+    assert "What it keeps" in text
+    out, err = typed("encoders show dofa-b-61", capsys, 2)
+    assert (out, "dofa-b-16" in err) == ("", True)
+
+
+def test_families_say_what_confirms_them(capsys: pytest.CaptureFixture[str]) -> None:
+    text = " ".join(typed("encoders families", capsys)[0].split())
+    assert "family timm: timm's VisionTransformer" in text
+    assert "confirmed no: nothing holds it against the original yet" in text
+
+
+def header(path: Path, shapes: dict[str, tuple[int, ...]]) -> str:
+    """A safetensors file that has nothing but its header: names and shapes are all that a plan reads."""
+    text = json.dumps({key: {"dtype": "F32", "shape": shape, "data_offsets": [0, 0]} for key, shape in shapes.items()})
+    path.write_bytes(struct.pack("<Q", len(text)) + text.encode())
+    return path.name
+
+
+def shapes_of(arch: Architecture) -> dict[str, tuple[int, ...]]:
+    d, a, h = arch.dim, arch.attention_dim, arch.ffn_hidden
+    found = {"cls_token": (1, 1, d), "pos_embed": (1, arch.patches + 1, d), "norm.weight": (d,), "norm.bias": (d,)}
+    found |= {
+        "patch_embed.proj.weight": (d, arch.bands, arch.patch_size, arch.patch_size),
+        "patch_embed.proj.bias": (d,),
+    }
+    for block in range(arch.depth):
+        layers = {"norm1": (d,), "norm2": (d,), "attn.qkv": (3 * a, d), "attn.proj": (d, a)}
+        layers |= {"mlp.fc1": (h, d), "mlp.fc2": (d, h)}
+        for name, shape in layers.items():
+            found |= {f"blocks.{block}.{name}.weight": shape, f"blocks.{block}.{name}.bias": shape[:1]}
+    return found
+
+
+def test_a_plan_of_a_checkpoint_without_a_card(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    arch = Architecture(12, 384, 6, 64, 1536, 16, 224, 13)
+    name = header(tmp_path / "moco.safetensors", {f"module.base_encoder.{k}": v for k, v in shapes_of(arch).items()})
+    out, err = typed(f"plan --device rpi5 --encoder {name} --json", capsys)
+    assert json.loads(out)["architecture"] == arch.to_dict()
+    assert err.startswith(
+        "moco.safetensors: timm's VisionTransformer (timm), 150 tensors; 6 heads of 64 are taken for "
+    )
+    assert "12 blocks, dim 384, 6 heads of 64" in " ".join(typed(f"encoders show {name}", capsys)[0].split())
+
+
+@pytest.mark.parametrize(
+    ("content", "message"),
+    [
+        (b"", "not a whole safetensors file"),
+        (struct.pack("<Q", 1 << 60), "not a whole safetensors file"),
+        (struct.pack("<Q", 9) + b'{"a": [1]', "not a whole safetensors file"),
+        (struct.pack("<Q", 2) + b"{}", "found 0 tensors of no family"),
+    ],
+)
+def test_a_file_that_is_no_checkpoint_is_one_line(
+    content: bytes, message: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "a.safetensors").write_bytes(content)
+    out, err = typed("plan --device rpi5 --encoder a.safetensors", capsys, 1)
+    assert out == ""
+    assert err.startswith("error: a.safetensors: ")
+    assert message in err
+    assert err.count("\n") == 1
+    assert [path.name for path in tmp_path.iterdir()] == ["a.safetensors"]
