@@ -143,7 +143,6 @@ def process_memory(
     batch: int | None,
     calls: int,
     static: bool,
-    form: SceneForm = USUAL_FORM,
 ) -> ProcessMemory:
     """Of an encoder (`full` at width 1) slimmed to a width, run by `calls` workers at the same time.
 
@@ -164,8 +163,7 @@ def process_memory(
     golden = size.golden_bytes(arch)
     replayed = calls * active if static else active_bytes(arch, REPLAYED_TILES)
     return ProcessMemory(
-        # A block of the scene was decoded to look at its values, and stays where it is.
-        runtime=round(own * MIB) + scene_buffers.block_bytes(form, arch.bands),
+        runtime=round(own * MIB),
         weights=_weights(arch, classes, runtime, precision, copies),
         activations=round(live * calls * active) + golden * REPLAYED_TILES // size.GOLDEN_TILES,
         replaying=round(live * replayed) + 2 * golden,
