@@ -168,7 +168,11 @@ def _that_matter(
 
     narrowest = held(widths[-1])
     if too_wide(widths[-1]) and all(miss.budget != "min_score" for miss in narrowest[1]):
-        return [narrowest]
+        # Of those that miss by as much, such as by the watts of the board, the widest is the nearest.
+        least = _furthest(narrowest[1])
+        if len(widths) < 2 or _furthest(held(widths[-2])[1]) > least:
+            return [narrowest]
+        return [held(widths[bisect_left(widths, True, key=lambda width: _furthest(held(width)[1]) <= least)])]
     steps = []
     for width in widths[bisect_left(widths, True, key=lambda width: not too_wide(width)) :]:
         if width < enough:
