@@ -44,6 +44,10 @@ _LARGEST = {
 """Far beyond any encoder: a damaged card or manifest must not make the planner count to a trillion."""
 
 
+USUAL_NORM_EPS = 1e-6
+"""As timm's ViTs have it."""
+
+
 @dataclass(frozen=True, slots=True)
 class Architecture:
     """Shape of a ViT. Every block has the same inner sizes; the residual dimension is never cut."""
@@ -82,7 +86,7 @@ class Architecture:
     branches: int = 1
     """Parallel attentions, and parallel feed-forward networks, that are fused into each block (arXiv 2304.05215):
     attention_heads and ffn_hidden are those of all together, with unit j of each branch side by side."""
-    norm_eps: float = 1e-6
+    norm_eps: float = USUAL_NORM_EPS
     """Added to the variance in every LayerNorm."""
 
     def __post_init__(self) -> None:

@@ -21,6 +21,9 @@ from edgeslim.shelf import shown
 from edgeslim.target import Target
 from edgeslim.ways import Way, ways_on
 
+_Pair = tuple[Estimate, tuple[Miss, ...]]
+"""A width, and what it misses."""
+
 
 @dataclass(frozen=True, slots=True)
 class _Held:
@@ -28,7 +31,7 @@ class _Held:
 
     way: Way
     budget: Budget
-    steps: tuple[tuple[Estimate, tuple[Miss, ...]], ...]
+    steps: tuple[_Pair, ...]
     """Widest first."""
 
     @property
@@ -122,9 +125,6 @@ def make_plan(
     return plan
 
 
-_Pair = tuple[Estimate, tuple[Miss, ...]]
-
-
 def _try(profile: Profile, device: Device, mode: PowerMode, ways: list[Way], ask: Ask, narrower: bool) -> list[_Held]:
     """Hold every width in every way against the budget; nothing is better than all of the encoder in an earlier way.
 
@@ -160,7 +160,7 @@ def _that_matter(
 ) -> list[_Pair]:
     """Of `widths`, widest first, those among which the chosen one and the nearest miss are.
 
-    A narrower width is never estimated to need more (tests/test_plan.py): it is only the score that it may lack.
+    A narrower width is never estimated to need more (tests/test_boards.py): it is only the score that it may lack.
     """
 
     def too_wide(width: float) -> bool:
@@ -288,7 +288,7 @@ def _verdict(estimate: Estimate, misses: tuple[Miss, ...], chosen: Estimate) -> 
     return "lower score" if estimate.score is not None else "score not measured"
 
 
-def _nearest(steps: Iterable[tuple[Estimate, tuple[Miss, ...]]]) -> tuple[Estimate, tuple[Miss, ...]]:
+def _nearest(steps: Iterable[_Pair]) -> _Pair:
     """The step whose largest miss is the smallest."""
     return min(steps, key=lambda pair: _furthest(pair[1]))
 

@@ -14,7 +14,7 @@ from edgeslim.errors import InputError
 from edgeslim.figure import Figure, must_be_known, must_be_positive, must_be_share, must_be_whole
 from edgeslim.measurement import Measurement
 from edgeslim.runtime_figures import RuntimeFigures
-from edgeslim.shelf import card_paths, read_record, read_toml, shown, take
+from edgeslim.shelf import distinct_card_paths, read_record, read_toml, shown, take
 from edgeslim.units import VALUE_BYTES
 
 SHELF = "devices"
@@ -275,7 +275,5 @@ def all_cards(cards: Path | None = None) -> list[DeviceCard]:
 
     Raises InputError for the first that does not load.
     """
-    known: dict[str, Path] = {}
-    for path in card_paths(SHELF, cards):
-        known.setdefault(path.stem, path)
-    return sorted(map(load_card, known.values()), key=lambda card: (not card.family, card.family, card.id))
+    found = map(load_card, distinct_card_paths(SHELF, cards))
+    return sorted(found, key=lambda card: (not card.family, card.family, card.id))

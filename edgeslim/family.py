@@ -13,10 +13,10 @@ from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from edgeslim.architecture import Architecture
-from edgeslim.errors import InputError, UnknownName
+from edgeslim.architecture import USUAL_NORM_EPS, Architecture
+from edgeslim.errors import InputError
 from edgeslim.figure import must_be_known
-from edgeslim.shelf import card_paths, read_record, read_toml, shown, take
+from edgeslim.shelf import distinct_card_paths, read_record, read_toml, shown
 
 SHELF = "families"
 SCHEMA = 1
@@ -29,7 +29,9 @@ _AXES = {"convolution": 2, "first frame": 5, "first positions": 3}
 """Of the tensors that a rule makes something of."""
 PARTS = ("q", "k", "v")
 """Tensors that are stacked into one, in this order."""
-_SQUARE = "patch_embed.proj.weight"
+_PATCHES = "patch_embed.proj.weight"
+_NEEDED = {"pos_embed": 3, "norm.weight": 1, "blocks.0.attn.qkv.weight": 2, "blocks.0.mlp.fc1.weight": 2}
+"""Canonical tensors that every encoder has, and how many axes."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -46,7 +48,14 @@ class Rule:
     """One of MAKES."""
 
     def __post_init__(self) -> None:
-        _compiled(self.original, "original")
+        groups = _compiled(self.original, "original").groups
+        try:
+            self.canonical.format("", *[""] * groups)
+        except (IndexError, KeyError, ValueError, AttributeError):
+            raise InputError(
+                f"canonical: found {shown(self.canonical)}, expected a name with groups up to {{{groups}}}, as "
+                "`original` has them"
+            ) from None
         must_be_known(self.make, MAKES, "make")
         if self.part is not None:
             must_be_known(self.part, PARTS, "part")
@@ -65,8 +74,6 @@ class Family:
     """Of the card."""
     id: str
     """File stem and name."""
-    aliases: tuple[str, ...] = ()
-    """Other names."""
     name: str
     """For people."""
     original: str
@@ -85,7 +92,7 @@ class Family:
     """Canonical names that tell the family from others whose names are the same otherwise."""
     head_dim: int = 64
     """Of an attention head: shapes do not tell it."""
-    norm_eps: float = 1e-6
+    norm_eps: float = USUAL_NORM_EPS
     """Of its LayerNorms."""
     patch_size: int | None = None
     """Side of a patch, px, where patches are embedded by a linear layer, whose shape does not tell it."""
@@ -95,6 +102,9 @@ class Family:
     def __post_init__(self) -> None:
         if self.schema != SCHEMA:
             raise InputError(f"schema: found {self.schema}, expected {SCHEMA}")
+        for key in ("head_dim", "patch_size"):
+            if (size := getattr(self, key)) is not None and size < 1:
+                raise InputError(f"{key}: found {size}, expected at least 1")
         for kind in ("dropped", "zeros"):
             for text in getattr(self, kind):
                 _compiled(text, kind)
@@ -178,12 +188,13 @@ class Reading:
         dim, inner = self._need("norm.weight")[0], qkv[0] // 3
         if inner % kept:
             raise InputError(f"head_dim: found {kept}, expected one that divides the {inner} dimensions of q; give it")
-        blocks = {int(name.split(".")[1]) for name in self.pieces if name.startswith("blocks.")}
+        blocks = {name.split(".")[1] for name in self.pieces if name.startswith("blocks.")}
         bands, patch_size = self._patches()
         positions, has_class = self._need("pos_embed")[-2], "cls_token" in self.pieces
-        side = math.isqrt(positions)
-        if side * side != positions:
-            side = math.isqrt(positions - int(has_class))
+        # Some families have a position for the class token, others none.
+        sides = [math.isqrt(n) for n in (positions, positions - int(has_class)) if n > 0 and math.isqrt(n) ** 2 == n]
+        if not sides:
+            raise InputError(f"pos_embed: found {positions} positions, expected those of a square of patches")
         registers = self.shape("reg_token")
         return Architecture(
             depth=len(blocks),
@@ -192,7 +203,7 @@ class Reading:
             head_dim=kept,
             ffn_hidden=fc1[0],
             patch_size=patch_size,
-            tile_px=side * patch_size,
+            tile_px=sides[0] * patch_size,
             bands=bands,
             ffn="swiglu" if "blocks.0.mlp.fc3.weight" in self.pieces else "mlp",
             qkv_bias="blocks.0.attn.qkv.bias" in self.pieces,
@@ -205,13 +216,13 @@ class Reading:
 
     def _patches(self) -> tuple[int, int]:
         """Bands, and the side of a patch, px."""
-        shape, side = self._need(_SQUARE), self.family.patch_size
+        shape, side = self._need(_PATCHES), self.family.patch_size
         if len(shape) == 4:
             return shape[1], shape[3]
         if len(shape) != 2 or side is None or shape[1] % side**2:
             known = "of unknown size" if side is None else f"of {side} x {side}"
             raise InputError(
-                f"{_SQUARE}: found shape {shape}, expected that of a convolution, or (d, bands x patch {known})"
+                f"{_PATCHES}: found shape {shape}, expected that of a convolution, or (d, bands x patch {known})"
             )
         return shape[1] // side**2, side
 
@@ -222,9 +233,9 @@ class Reading:
         return found
 
 
-def _compiled(text: str, key: str) -> None:
+def _compiled(text: str, key: str) -> re.Pattern[str]:
     try:
-        re.compile(text)
+        return re.compile(text)
     except re.error as error:
         raise InputError(f"{key}: found {shown(text)}, expected a regular expression ({error})") from None
 
@@ -249,10 +260,13 @@ def _problems(pieces: Mapping[str, list[Source]], has: Iterable[str]) -> Iterabl
         for source in sources:
             if len(source.shape) != (axes := _AXES.get(source.make, len(source.shape))):
                 yield f"{source.name}: found shape {source.shape}, expected {axes} axes"
-    needs = (_SQUARE, "pos_embed", "norm.weight", "blocks.0.attn.qkv.weight", "blocks.0.mlp.fc1.weight")
-    for needed in (*needs, *has):
+    for needed in (_PATCHES, *_NEEDED, *has):
         if needed not in pieces:
             yield f"{needed}: found none"
+    for name, axes in {**_NEEDED, "reg_token": 3}.items():
+        for source in pieces.get(name, ()):
+            if len(source.shape) != axes:
+                yield f"{source.name}: found shape {source.shape}, expected {axes} axes"
 
 
 def load_family(path: Path) -> Family:
@@ -263,17 +277,9 @@ def load_family(path: Path) -> Family:
     return read_record(Family, data, str(path))
 
 
-def take_family(name: str, cards: Path | None = None) -> Family:
-    """The family called `name`. Raises UnknownName with the nearest names."""
-    return take(SHELF, "family", name, load_family, cards)
-
-
 def all_families(cards: Path | None = None) -> list[Family]:
-    """Every family, one's own first."""
-    known: dict[str, Path] = {}
-    for path in card_paths(SHELF, cards):
-        known.setdefault(path.stem, path)
-    return [load_family(path) for path in known.values()]
+    """Every family, one's own first; one of these hides edgeslim's of the same id."""
+    return [load_family(path) for path in distinct_card_paths(SHELF, cards)]
 
 
 def recognise(shapes: Mapping[str, Shape], families: Iterable[Family], where: str) -> Reading:
@@ -283,8 +289,6 @@ def recognise(shapes: Mapping[str, Shape], families: Iterable[Family], where: st
     naming the nearest family and what it does not understand.
     """
     readings = [family.read(shapes) for family in families]
-    if not readings:
-        raise UnknownName("family", where, ())
     for reading in readings:
         if reading.fits:
             return reading

@@ -10,7 +10,7 @@ from typing import Any
 
 from edgeslim.architecture import Architecture
 from edgeslim.errors import InputError
-from edgeslim.shelf import card_paths, check_keys, read_toml, read_value, shown, take
+from edgeslim.shelf import check_keys, distinct_card_paths, read_toml, read_value, shown, take
 
 DEFAULT_ENCODER = "eurosat-rgb"
 """The embedded encoder."""
@@ -311,7 +311,4 @@ def take_profile(name: str, cards: Path | None = None) -> Profile:
 
 def all_profiles(cards: Path | None = None) -> list[Profile]:
     """Every encoder card, by id; one of the user's own hides edgeslim's of the same id."""
-    known: dict[str, Path] = {}
-    for path in card_paths("profiles", cards):
-        known.setdefault(path.stem, path)
-    return sorted(map(load_profile, known.values()), key=lambda profile: profile.id)
+    return sorted(map(load_profile, distinct_card_paths("profiles", cards)), key=lambda profile: profile.id)

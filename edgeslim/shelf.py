@@ -110,6 +110,14 @@ def card_paths(shelf: str, cards: Path | None = None) -> list[Path]:
     return [path for folder in folders if folder.is_dir() for path in sorted(folder.glob("*.toml"))]
 
 
+def distinct_card_paths(shelf: str, cards: Path | None = None) -> list[Path]:
+    """The same, each name once: a card of the user's own hides edgeslim's."""
+    known: dict[str, Path] = {}
+    for path in card_paths(shelf, cards):
+        known.setdefault(path.stem, path)
+    return list(known.values())
+
+
 def take(shelf: str, kind: str, name: str, load: Callable[[Path], AnyCard], cards: Path | None = None) -> AnyCard:
     """The card called `name` (its id or an alias). Raises UnknownName with the nearest names."""
     paths = card_paths(shelf, cards)

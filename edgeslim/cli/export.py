@@ -19,7 +19,9 @@ def export(
     tiles: Annotated[
         Path | None, typer.Option(help="Tiles to prove it on: a folder or zip of image tiles, or a GeoTIFF scene.")
     ] = None,
-    encoder: Annotated[str | None, typer.Option(help="Encoder card, instead of a plan.")] = None,
+    encoder: Annotated[
+        str | None, typer.Option(help="Encoder card, or the path of a checkpoint, instead of a plan.")
+    ] = None,
     width_multiplier: Annotated[
         float | None, typer.Option("--width-multiplier", "-w", help="Kept fraction, 0 < w <= 1, instead of a plan.")
     ] = None,

@@ -39,7 +39,7 @@ def plan(
     device: Annotated[
         str | None, typer.Option(help="Device card, or an alias of one; without it every board is planned, and listed.")
     ] = None,
-    encoder: Annotated[str, typer.Option(help="Encoder card.")] = DEFAULT_ENCODER,
+    encoder: Annotated[str, typer.Option(help="Encoder card, or the path of a checkpoint.")] = DEFAULT_ENCODER,
     gflop: Annotated[float | None, typer.Option(help="Most GFLOP a tile (1 MAC = 2 FLOP).")] = None,
     memory_mib: Annotated[float | None, typer.Option(help="Most memory of the whole process, MiB.")] = None,
     latency_ms: Annotated[

@@ -15,7 +15,9 @@ def slim(
     out: Annotated[Path, typer.Option("-o", "--out", help="Checkpoint to write (.safetensors).")] = Path(
         "slimmed.safetensors"
     ),
-    encoder: Annotated[str | None, typer.Option(help="Encoder card, instead of a plan.")] = None,
+    encoder: Annotated[
+        str | None, typer.Option(help="Encoder card, or the path of a checkpoint, instead of a plan.")
+    ] = None,
     width_multiplier: Annotated[
         float | None, typer.Option("--width-multiplier", "-w", help="Kept fraction, 0 < w <= 1, instead of a plan.")
     ] = None,

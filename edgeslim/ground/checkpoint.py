@@ -14,6 +14,7 @@ from safetensors.torch import save_file
 from torch import Tensor
 
 from edgeslim.architecture import Architecture
+from edgeslim.checkpoint_file import read_header
 from edgeslim.errors import InputError
 from edgeslim.family import all_families, recognise
 from edgeslim.ground.convert import canonical_state
@@ -85,6 +86,8 @@ def read_checkpoint(path: Path, arch: Architecture, cards: Path | None = None) -
 
 def shapes_of(path: Path) -> dict[str, tuple[int, ...]]:
     """Names and shapes of a checkpoint's tensors, none of which is read. Raises InputError as `read_checkpoint`."""
+    if path.suffix == ".safetensors":
+        return read_header(path)[0]
     return {key: tuple(value.shape) for key, value in _tensors(path).items()}
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import re
 from collections.abc import Mapping
 
@@ -9,7 +10,7 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F
 
-from edgeslim.architecture import Architecture
+from edgeslim.architecture import USUAL_NORM_EPS, Architecture
 from edgeslim.errors import InputError
 from edgeslim.family import PARTS, Reading
 from edgeslim.ground.vit import Vit
@@ -24,7 +25,8 @@ def canonical_state(
     whose class token has no position gets zeros for it. Raises InputError naming `where` and the first tensor that is
     missing, left over or of another shape.
     """
-    if reading.family.norm_eps != arch.norm_eps:
+    # A card that says nothing of it has the usual one; one that does, or a file of edgeslim's own, is believed.
+    if arch.norm_eps == USUAL_NORM_EPS != reading.family.norm_eps:
         raise InputError(
             f"{where}: found {reading.family.id}, whose LayerNorms add {reading.family.norm_eps:g}, and "
             f"architecture.norm_eps {arch.norm_eps:g} in the card; set them alike"
@@ -68,10 +70,10 @@ def _made(tensor: Tensor, make: str, arch: Architecture, where: str) -> Tensor:
 def _positions(positions: Tensor, arch: Architecture) -> Tensor:
     """(1, N, d) -> (1, class token + patches, d) of the tile that `arch` takes."""
     before, grid = int(arch.class_token), positions.shape[1]
-    side = int(grid**0.5)
+    side = math.isqrt(grid)
     own = 0 if side * side == grid else before
     first, patches = positions[:, :own], positions[:, own:]
-    side, wanted = int(patches.shape[1] ** 0.5), arch.tile_px // arch.patch_size
+    side, wanted = math.isqrt(patches.shape[1]), arch.tile_px // arch.patch_size
     if side * side == patches.shape[1] and side != wanted:
         square = patches.view(1, side, side, -1).permute(0, 3, 1, 2)
         square = F.interpolate(square, (wanted, wanted), mode="bicubic", antialias=True, align_corners=False)

@@ -54,9 +54,10 @@ def late_bytes(runtime: str, architecture: Architecture, batch: int, workers: in
     """
     late = workers * _LATE_BYTES.get(runtime, 0)
     if runtime == "onnxruntime":
-        late += workers * active_bytes(architecture, batch) // _ANEW
-    if runtime == "onnxruntime" and batch < -(-REPLAYED_TILES // min(workers, REPLAYED_TILES)):
-        late += workers * active_bytes(architecture, batch)
+        active = workers * active_bytes(architecture, batch)
+        late += active // _ANEW
+        if batch < -(-REPLAYED_TILES // min(workers, REPLAYED_TILES)):
+            late += active
     return late
 
 

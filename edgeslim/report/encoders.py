@@ -130,8 +130,9 @@ def print_encoder(one: KnownEncoder, console: Console) -> None:
     if not one.scores:
         return
     table = titled_table("What it keeps")
-    for name, justify in (("width", "right"), ("score", "right"), ("interval", "right"), ("of", "left")):
-        table.add_column(name, justify=justify, overflow="fold")  # type: ignore[arg-type]
+    for name in ("width", "score", "interval"):
+        table.add_column(name, justify="right", no_wrap=True)
+    table.add_column("of", overflow="fold")
     for score in one.scores:
         interval = "" if score.interval is None else f"{score.interval[0]:.3f} to {score.interval[1]:.3f}"
         what = ", ".join(filter(None, (score.metric, score.dataset, score.probe)))
@@ -144,8 +145,8 @@ def print_encoder(one: KnownEncoder, console: Console) -> None:
 
 def print_families(families: Sequence[Family], console: Console) -> None:
     """What each is, and what holds it against the original."""
-    for number_, family in enumerate(families):
-        if number_:
+    for index, family in enumerate(families):
+        if index:
             console.print()
         facts = grid()
         facts.add_row("family", Text(f"{family.id}: {family.name}", style="bold"))

@@ -4,12 +4,17 @@ from __future__ import annotations
 
 import json
 import struct
+from contextlib import suppress
 from pathlib import Path
 
 import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
 
 from edgeslim.architecture import Architecture
+from edgeslim.checkpoint_file import profile_of
 from edgeslim.cli import main
+from edgeslim.errors import InputError
 from edgeslim.shelf import card_paths
 
 
@@ -107,3 +112,14 @@ def test_a_file_that_is_no_checkpoint_is_one_line(
     assert message in err
     assert err.count("\n") == 1
     assert [path.name for path in tmp_path.iterdir()] == ["a.safetensors"]
+
+
+@settings(max_examples=150, deadline=None)
+@given(st.data())
+def test_any_shapes_are_planned_or_refused_in_a_line(data: st.DataObject) -> None:
+    shapes = shapes_of(Architecture(2, 32, 2, 16, 64, 8, 16, 3))
+    for name in data.draw(st.lists(st.sampled_from(sorted(shapes)), min_size=1, max_size=4)):
+        sizes = st.lists(st.integers(-2, 70) | st.sampled_from([0, 2**40]), max_size=5)
+        shapes[name] = tuple(data.draw(sizes))
+    with suppress(InputError):
+        profile_of(Path("a.safetensors"), shapes, {})

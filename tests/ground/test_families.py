@@ -19,8 +19,8 @@ from edgeslim.architecture import Architecture
 from edgeslim.checkpoint_file import profile_of, read_header
 from edgeslim.cli import main
 from edgeslim.errors import InputError
-from edgeslim.family import all_families, load_family, recognise, take_family
-from edgeslim.ground.checkpoint import read_checkpoint, shapes_of
+from edgeslim.family import all_families, load_family, recognise
+from edgeslim.ground.checkpoint import read_checkpoint, shapes_of, write_checkpoint
 from edgeslim.ground.slim import slim
 from tests.ground.conftest import random_vit
 
@@ -51,8 +51,8 @@ def library(name: str) -> Any:
 def timm_vit(**options: Any) -> tuple[nn.Module, Callable[[Tensor], Tensor]]:
     timm = library("timm")
     sizes = {"img_size": TILE, "patch_size": 8, "in_chans": BANDS, "embed_dim": DIM, "depth": DEPTH, "num_heads": HEADS}
-    made = randomised(timm.models.VisionTransformer(**sizes, num_classes=0, **options))
-    return made, lambda tiles: made.forward_features(tiles)[:, 0]  # type: ignore[operator]
+    made: Any = randomised(timm.models.VisionTransformer(**sizes, num_classes=0, **options))
+    return made, lambda tiles: made.forward_features(tiles)[:, 0]
 
 
 def hugging(kind: str, **options: Any) -> tuple[nn.Module, Callable[[Tensor], Tensor]]:
@@ -145,9 +145,7 @@ def test_features_are_those_of_the_original(name: str, tmp_path: Path) -> None:
     family, state, original = CASES[name]()
     path = tmp_path / "a.safetensors"
     save_file({key: value.contiguous() for key, value in state.items()}, path)
-    shapes, _ = read_header(path)
-    assert shapes == shapes_of(path)
-    reading = recognise(shapes, all_families(), name)
+    reading = recognise(shapes_of(path), all_families(), name)
     assert reading.family.id == family
     arch = reading.architecture(DIM // HEADS)
     assert (arch.depth, arch.dim, arch.attention_heads, arch.bands, arch.tile_px) == (DEPTH, DIM, HEADS, BANDS, TILE)
@@ -202,6 +200,35 @@ def test_a_real_vit_s14_is_what_transformers_makes_of_it(shared_data: Path) -> N
         expected = original(tiles).last_hidden_state[:, 0]
         found = read_checkpoint(path, profile.architecture).build()(tiles)
     assert float((found - expected).abs().max()) <= NEAR * float(expected.max() - expected.min())
+
+
+def test_a_slimmed_checkpoint_keeps_the_eps_of_its_family(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    _, state, _ = CASES["transformers_vit"]()
+    monkeypatch.chdir(tmp_path)
+    save_file({key: value.contiguous() for key, value in state.items()}, "a.safetensors")
+    arch = recognise(shapes_of(Path("a.safetensors")), all_families(), "a").architecture(DIM // HEADS)
+    assert arch.norm_eps == 1e-12
+    full = read_checkpoint(Path("a.safetensors"), arch)
+    write_checkpoint(full, Path("own.safetensors"), {}, torch.float32)
+    again = read_checkpoint(Path("own.safetensors"), arch)
+    assert all(torch.equal(value, again.encoder[key]) for key, value in full.encoder.items())
+    with pytest.raises(InputError, match=r"hf-vit, whose LayerNorms add 1e-12, and architecture.norm_eps 1e-06"):
+        read_checkpoint(Path("a.safetensors"), replace(arch, norm_eps=1e-6))
+
+
+def test_biases_that_a_family_does_not_have_are_zero(tmp_path: Path) -> None:
+    cards = own_cards(tmp_path)
+    card = cards / "families" / "mine.toml"
+    card.write_text(r"zeros = ['blocks\.\d+\.mlp\.fc[12]\.bias']" + "\n" + CARD, encoding="utf-8")
+    arch = Architecture(2, DIM, HEADS, 16, 96, 8, TILE, 3)
+    whole = mine(random_vit(arch).state_dict())
+    state = {key: value for key, value in whole.items() if not re.search(r"fc.\.bias", key)}
+    save_file(state, tmp_path / "a.safetensors")
+    found = read_checkpoint(tmp_path / "a.safetensors", arch, cards).encoder
+    assert not any(value.any() for key, value in found.items() if re.search(r"fc.\.bias", key))
+    card.write_text(CARD, encoding="utf-8")
+    with pytest.raises(InputError, match=r"blocks.0.mlp.fc1.bias is missing, expected this encoder's"):
+        read_checkpoint(tmp_path / "a.safetensors", arch, cards)
 
 
 class OverFrames(nn.Module):
@@ -332,7 +359,7 @@ def test_what_no_family_understands_is_said(change: dict[str, Any], message: str
     for key, shape in change.items():
         shapes = {k: v for k, v in shapes.items() if k != key} | ({key: shape} if shape else {})
     with pytest.raises(InputError, match=message):
-        recognise(shapes, [take_family("timm")], "a.safetensors")
+        recognise(shapes, [family for family in all_families() if family.id == "timm"], "a.safetensors")
 
 
 def shapes_of_plain(folder: Path) -> dict[str, tuple[int, ...]]:
@@ -351,6 +378,12 @@ def shapes_of_plain(folder: Path) -> dict[str, tuple[int, ...]]:
         ("canonical = 'norm.{1}'", "canonical = 'norm.{1}'\npart = 'o'", "part: found 'o', expected one of q, k, v"),
         (r"'last\.(weight|bias)'", "'last('", r"original: found 'last\(', expected a regular expression"),
         ("head_dim = 16", "heads = 16", "unknown key 'heads'"),
+        ("head_dim = 16", "head_dim = 0", "head_dim: found 0, expected at least 1"),
+        (
+            "canonical = 'norm.{1}'",
+            "canonical = 'norm.{2}'",
+            r"canonical: found 'norm.\{2\}', expected a name with groups up",
+        ),
     ],
 )
 def test_a_card_says_what_is_wrong_with_it(line: str, changed: str, message: str, tmp_path: Path) -> None:
