@@ -5,7 +5,7 @@ from __future__ import annotations
 import hashlib
 import zipfile
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import partial
 from pathlib import Path, PurePosixPath
 from typing import IO
@@ -45,6 +45,10 @@ class LabelledTiles:
     """Class names, sorted."""
     names: tuple[str, ...]
     """CLASS/FILE of each tile."""
+
+    def to(self, device: torch.device) -> LabelledTiles:
+        """The same with its tensors on `device`."""
+        return replace(self, images=self.images.to(device), labels=self.labels.to(device))
 
 
 def _open(path: Path) -> IO[bytes]:
