@@ -66,7 +66,7 @@ class Asked:
     offset: float | None = None
     """Reflectance at 0."""
     gsd_m: float | None = None
-    """Metres a pixel of the tiles; None: their own coordinates, or the encoder's."""
+    """Metres a pixel of the tiles' files; None: their own coordinates, or the encoder's."""
     resample: bool = False
     """Bring tiles of another size to the encoder's."""
 
@@ -94,6 +94,7 @@ class _Read:
     places: list[Place | None]
     features: F32
     gsd_m: float | None
+    file_px: float
 
 
 def fit_head(
@@ -126,7 +127,7 @@ def fit_head(
     for note in reader.warnings():
         say(f"warning: {note}")
     require_enough(tiles.classes, found.has)
-    gsd_m = asked.gsd_m or found.gsd_m or profile.gsd_m
+    gsd_m = _gsd_of(asked, found, profile)
     split = split_tiles(
         found.names, tiles.classes, found.has, found.places,
         None if gsd_m is None else gsd_m * arch.tile_px, asked.block_m, asked.seed,
@@ -199,6 +200,7 @@ def _read_all(
     places: list[Place | None] = []
     rows: list[int] = []
     sizes: list[float] = []
+    sides: list[int] = []
     features: list[F32] = []
     with gdal_environment(), torch.inference_mode():
         stream = reader.read(tiles.files)
@@ -210,12 +212,23 @@ def _read_all(
                 places.append(tile.place)
                 rows.append(numbers[id(tile.file)])
                 sizes += [] if tile.gsd_m is None else [tile.gsd_m]
+                sides.append(tile.file_px)
             if len(features) % 50 == 0:
                 say(f"features of {len(names)} of {len(tiles.files)} tiles")
     if not names:
         reasons = "; ".join(f"{len(v)} {k}" for k, v in reader.skipped.items())
         raise InputError(f"--tiles: none of {len(tiles.files)} tiles can be used ({reasons}); expected images")
-    return _Read(names, flags[rows], places, np.concatenate(features), float(np.median(sizes)) if sizes else None)
+    gsd_m = float(np.median(sizes)) if sizes else None
+    return _Read(names, flags[rows], places, np.concatenate(features), gsd_m, float(np.median(sides)))
+
+
+def _gsd_of(asked: Asked, found: _Read, profile: Profile) -> float | None:
+    """Metres a pixel of what the encoder is given: less than the files' where they were brought to a larger tile."""
+    shrink = found.file_px / profile.architecture.tile_px
+    if asked.gsd_m is not None:
+        return asked.gsd_m * shrink
+    # What the card says holds for tiles as they come.
+    return found.gsd_m or (profile.gsd_m if shrink == 1 else None)
 
 
 def _radiometry_of(tiles: Labelled, wanted: Wanted, asked: Asked, say: Callable[[str], None]) -> Radiometry:

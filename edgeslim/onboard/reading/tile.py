@@ -80,6 +80,8 @@ class Tile:
     """Metres a pixel of the tile; None: not known."""
     dtype: str
     """Of the file."""
+    file_px: int
+    """Side of the image in the file, px: `tile_px`, unless it was resampled."""
 
 
 @dataclass(slots=True)
@@ -121,7 +123,7 @@ class TileReader:
         notes = []
         for reason, names in self.skipped.items():
             more = f" and {len(names) - 1} more" if len(names) > 1 else ""
-            notes.append(f"left out {len(names)} tiles: {reason} ({names[0]}{more})")
+            notes.append(f"left out {len(names)} {'tile' if len(names) == 1 else 'tiles'}: {reason} ({names[0]}{more})")
         radiometry = self.wanted.radiometry
         if radiometry is not None and self._samples:
             sample = np.concatenate(self._samples, axis=1)
@@ -169,7 +171,7 @@ class TileReader:
         place, gsd_m = _place_of(dataset) if file.is_tiff else (None, None)
         if gsd_m is not None:
             gsd_m *= size[0] / side
-        return Tile(file, raw, place, gsd_m, dtype), ""
+        return Tile(file, raw, place, gsd_m, dtype, size[0]), ""
 
     def _bands(self, file: TileFile, descriptions: list[str | None], colours: list[str]) -> list[int]:
         wanted, usable = self.wanted, [i + 1 for i, colour in enumerate(colours) if colour != "alpha"]
