@@ -117,10 +117,8 @@ def fit_head(
         row[[index[name] for name in file.classes]] = True
     require_enough(tiles.classes, flags)
     arch = profile.architecture
-    wanted = Wanted(
-        arch.tile_px, arch.bands, profile.bands, None, asked.bands, asked.scale, asked.offset, asked.resample
-    )
-    radiometry = profile.radiometry or _radiometry_of(tiles, wanted, asked, say)
+    wanted = tiles_wanted(profile, asked)
+    radiometry = radiometry_for(profile, tiles, wanted, asked, say)
     own = profile.radiometry is None
     reader = TileReader(replace(wanted, radiometry=None if own else radiometry))
     found = _read_all(reader, tiles, flags, _encoder(checkpoint, width_multiplier, radiometry), say)
@@ -231,11 +229,21 @@ def _gsd_of(asked: Asked, found: _Read, profile: Profile) -> float | None:
     return found.gsd_m or (profile.gsd_m if shrink == 1 else None)
 
 
-def _radiometry_of(tiles: Labelled, wanted: Wanted, asked: Asked, say: Callable[[str], None]) -> Radiometry:
-    """Of an encoder whose card says nothing: raw values are those of the tiles, normalised by their own statistics.
+def tiles_wanted(profile: Profile, asked: Asked) -> Wanted:
+    """What a tile has to be for an encoder, in raw values of its own."""
+    arch = profile.architecture
+    return Wanted(arch.tile_px, arch.bands, profile.bands, None, asked.bands, asked.scale, asked.offset, asked.resample)
+
+
+def radiometry_for(
+    profile: Profile, tiles: Labelled, wanted: Wanted, asked: Asked, say: Callable[[str], None]
+) -> Radiometry:
+    """The card's; where it says nothing raw values are those of the tiles, normalised by their own statistics.
 
     What one unit is stands in `--scale`, in the tiles' tags, or is what such numbers usually are, which is said.
     """
+    if profile.radiometry is not None:
+        return profile.radiometry
     reader = TileReader(wanted)
     count, total, squares = 0, np.zeros(wanted.band_count), np.zeros(wanted.band_count)
     low, high = np.inf, -np.inf

@@ -95,6 +95,12 @@ def _doctor() -> type[Any]:
     return Diagnosis
 
 
+def _diagnosis() -> type[Any]:
+    from edgeslim.diagnosis import Diagnosis
+
+    return Diagnosis
+
+
 def _evaluation() -> type[Any]:
     from edgeslim.onboard.evaluate import Evaluation
 
@@ -102,6 +108,7 @@ def _evaluation() -> type[Any]:
 
 
 DOCUMENTS = (
+    Document("diagnose", "What `edgeslim diagnose` found", _diagnosis),
     Document("plan", "A plan of `edgeslim plan`", lambda: Plan, KEY, SCHEMA),
     Document("boards", "Which boards qualify, of `edgeslim plan` without --device", lambda: Boards, boards.KEY),
     Document("devices", "The boards that `edgeslim devices list` knows", lambda: devices.KnownDevices),
