@@ -11,6 +11,7 @@ from edgeslim.errors import InputError, MissingExtra, UsageError
 if TYPE_CHECKING:
     from edgeslim.ground.capture import Request
     from edgeslim.ground.checkpoint import Checkpoint
+    from edgeslim.head_card import HeadCard
     from edgeslim.profile import Profile
 
 
@@ -54,6 +55,32 @@ def chosen_width(
     if profile.architecture != made.architecture:
         raise UsageError(f"{path}: was made for another {made.encoder} than the card here; run `edgeslim plan` again")
     return profile, made.width_multiplier, made.summary()
+
+
+def width_of_head(
+    card: HeadCard, plan: Path | None, encoder: str | None, width_multiplier: float | None, cards: Path | None
+) -> tuple[Profile, float, dict[str, Any]]:
+    """The same for a head: on the encoder and at the width that it was fitted for, which nothing else may contradict.
+
+    Raises UsageError where an encoder, a width or a plan does.
+    """
+    from dataclasses import replace
+
+    from edgeslim.cli.encoder import encoder_of
+
+    made: dict[str, Any] = {}
+    if plan is not None:
+        profile, width, made = chosen_width(plan, encoder, width_multiplier, cards)
+    else:
+        profile = encoder_of(encoder or card.encoder, cards)
+        width = card.width_multiplier if width_multiplier is None else width_multiplier
+    if replace(profile.architecture, tile_px=card.architecture.tile_px) != card.architecture:
+        raise UsageError(f"--head: was fitted on another encoder ({card.encoder}) than {profile.id}; fit one on it")
+    if card.architecture.at(width) != card.architecture.at(card.width_multiplier):
+        raise UsageError(
+            f"--head: was fitted at width {card.width_multiplier:.4g}, found {width:.4g}; fit one at that width"
+        )
+    return replace(profile, architecture=card.architecture), width, made
 
 
 def requests_of(
