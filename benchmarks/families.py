@@ -2,10 +2,13 @@
 
     python benchmarks/families.py [--libraries FOLDER]
 
-Every case of tests/ground/test_families.py: a small module of the original library with random weights, written as that
-library writes it, recognised, converted and run on random tiles at width 1.0. Beside it parameters and FLOP as cost.py
-counts them and as they are counted in the canonical module. FOLDER is put before the installed packages, for a library
-that cannot live beside the others (`pip install --no-deps --target FOLDER timm==1.0.31 torchvision==0.28.0`).
+Every case of tests/ground/family_cases.py: a small module of the original library with random weights, written as that
+library writes it, recognised, converted and run on random tiles at width 1.0; then slimmed, counted and exported.
+Beside the table it writes what tests/ground/test_family_figures.py holds families to where no library is installed.
+
+FOLDER is put before the installed packages, for libraries that cannot live beside the others: timm 1.0.31 and
+torchvision 0.28.0; torchgeo 0.8.1 and what it imports; terratorch 1.1.1, unpacked; single_file_galileo.py of
+nasaharvest/galileo (`pip install --no-deps --target FOLDER NAME==VERSION ...`).
 """
 
 from __future__ import annotations
@@ -14,11 +17,15 @@ import argparse
 import json
 import sys
 import tempfile
-from importlib.metadata import version
+from contextlib import suppress
+from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from typing import Any
 
 ROOT = Path(__file__).parents[1]
+FIGURES = ROOT / "tests" / "ground" / "family_figures.json"
+FIGURE_TILES = 2
+WIDTHS = (0.5, 0.25, 0.1)
 RESULT = ROOT / "benchmarks" / "results" / "families"
 
 
@@ -29,60 +36,132 @@ def main() -> None:
     sys.path[:0] = [str(ROOT), *([str(arguments.libraries)] if arguments.libraries else [])]
     from onboard_process import markdown
 
-    from tests.ground.test_families import CASES, NEAR
+    from tests.ground.family_cases import CASES, NEAR
 
-    rows = [row(name) for name in CASES]
-    found = {
-        "versions": {name: version(name) for name in ("torch", "timm", "transformers")},
-        "near": NEAR,
-        "rows": rows,
-    }
+    rows, figures = [], {}
+    for name, one in CASES.items():
+        state, original = one.make()
+        rows.append(row(name, one, state, original))
+        if figure := figure_of(one, state, original):
+            figures[name] = figure
+    FIGURES.write_text(json.dumps(figures, indent=None, separators=(",", ":")).replace('},"', '},\n"') + "\n")
+    found = {"versions": versions(), "near": NEAR, "widths": WIDTHS, "rows": rows}
     RESULT.with_suffix(".json").write_text(json.dumps(found, indent=1) + "\n")
-    head = ["case", "family", "original", "difference / range", "M parameters", "as counted", "MFLOP", "as counted"]
-    body = [
-        [r[key] for key in ("case", "family", "original", "difference", "parameters", "own", "flop", "counted")]
-        for r in rows
-    ]
-    versions = ", ".join(f"{name} {number}" for name, number in found["versions"].items())
+    head = {
+        "case": "case",
+        "family": "family",
+        "original": "original",
+        "difference": "difference / range",
+        "parameters": "M parameters",
+        "own": "as counted",
+        "flop": "MFLOP",
+        "counted": "as counted",
+        "slimmed": "slimmed to",
+        "onnx": "ONNX / range",
+    }
+    body = [[one[key] for key in head] for one in rows]
+    said = ", ".join(f"{name} {number}" for name, number in found["versions"].items())
     RESULT.with_suffix(".md").write_text(
-        f"# Families: converted checkpoints against their originals\n\n`python benchmarks/families.py`\n\n{versions}. "
+        f"# Families: converted checkpoints against their originals\n\n`python benchmarks/families.py`\n\n{said}. "
         f"Random weights, width 1.0; aim: at most {NEAR:g} of the features' range. Parameters and FLOP of the encoder "
-        f"by cost.py, and as counted in the module.\n\n{markdown(head, body)}\n"
+        "by cost.py, and as counted in the module. Slimmed: widths at which both counts are the module's, too. ONNX: "
+        f"largest difference of ONNX Runtime's features to torch's at these widths.\n\n"
+        f"{markdown(list(head.values()), body)}\n"
     )
     print(RESULT.with_suffix(".md").read_text())
 
 
-def row(name: str) -> dict[str, Any]:
+def versions() -> dict[str, str]:
+    """Of the libraries; terratorch's wheel may be unpacked without its record."""
+    found = {}
+    for name in ("torch", "timm", "transformers", "torchgeo", "terratorch", "onnxruntime"):
+        with suppress(PackageNotFoundError):
+            found[name] = version(name)
+    return found
+
+
+def figure_of(case: Any, state: dict[str, Any], original: Any) -> dict[str, Any] | None:
+    """What a test without the library needs; None where not all tensors are those of their names."""
+    import torch
+
+    from tests.ground.family_cases import random_value
+
+    if not all(torch.equal(value, random_value(name, value.shape)) for name, value in state.items()):
+        return None
+    with torch.no_grad():
+        features = [[float(f"{value:.8g}") for value in one] for one in original(case.tiles(FIGURE_TILES)).tolist()]
+    shapes = {name: list(value.shape) for name, value in state.items()}
+    return {"family": case.family, "made_for": case.made_for, "state": shapes, "features": features}
+
+
+def row(name: str, case: Any, state: dict[str, Any], original: Any) -> dict[str, Any]:
     """One case."""
     import torch
     from safetensors.torch import save_file
 
     from edgeslim import cost
-    from edgeslim.family import all_families, recognise
+    from edgeslim.family import all_families
     from edgeslim.ground.checkpoint import read_checkpoint, shapes_of
+    from edgeslim.ground.slim import slim
+    from edgeslim.reading import recognise
     from tests.ground.counter import count_flop
-    from tests.ground.test_families import BANDS, CASES, DIM, HEADS, TILE
+    from tests.ground.family_cases import DIM, HEADS
 
-    _, state, original = CASES[name]()
     with tempfile.TemporaryDirectory() as folder:
         path = Path(folder) / "a.safetensors"
         save_file({key: value.contiguous() for key, value in state.items()}, path)
-        reading = recognise(shapes_of(path), all_families(), name)
+        reading = recognise(shapes_of(path), all_families(), name, case.made_for)
         arch = reading.architecture(DIM // HEADS)
-        encoder = read_checkpoint(path, arch).build()
-    tiles = torch.randn(16, BANDS, TILE, TILE, generator=torch.Generator().manual_seed(1))
+        encoder = read_checkpoint(path, arch, made_for=case.made_for).build()
+    tiles, slimmed, onnx = case.tiles(8), [], []
     with torch.no_grad():
         expected, found = original(tiles), encoder(tiles)
+    for width in WIDTHS:
+        narrow, counted = slim(encoder, width), arch.at(width)
+        exact = cost.parameters(counted) == sum(value.numel() for value in narrow.parameters())
+        if exact and cost.flop(counted) == count_flop(narrow, tiles[:1]):
+            slimmed.append(f"{width:g}")
+        onnx.append(onnx_difference(narrow, tiles))
     return {
         "case": name.replace("_", " "),
         "family": reading.family.id,
         "original": reading.family.original.split(":")[0].split(";")[0],
-        "difference": f"{float((found - expected).abs().max() / (expected.max() - expected.min())):.1e}",
+        "difference": f"{apart(found, expected):.1e}",
         "parameters": f"{cost.parameters(arch) / 1e6:.6f}",
         "own": f"{sum(value.numel() for value in encoder.parameters()) / 1e6:.6f}",
         "flop": f"{cost.flop(arch) / 1e6:.4f}",
         "counted": f"{count_flop(encoder, tiles[:1]) / 1e6:.4f}",
+        "slimmed": ", ".join(slimmed),
+        "onnx": f"{max(onnx):.1e}",
     }
+
+
+def apart(found: Any, expected: Any) -> float:
+    """Largest difference, as a share of the range."""
+    return float((found - expected).abs().max() / (expected.max() - expected.min()))
+
+
+def onnx_difference(encoder: Any, tiles: Any) -> float:
+    """Of the exported encoder's features in ONNX Runtime to torch's."""
+    import onnxruntime
+    import torch
+
+    from edgeslim.ground.flight import FlightModel, folded_model
+    from edgeslim.ground.formats import onnx
+    from edgeslim.profile import Radiometry
+    from edgeslim.target import take_target
+
+    bands, dim = encoder.arch.bands, encoder.arch.dim
+    plain = Radiometry(("L1C",), 1.0, 0.0, (-1e6, 1e6), (0.0,) * bands, (1.0,) * bands, 1.0)
+    model = FlightModel(encoder, (torch.zeros(2, dim), torch.zeros(2)), plain).eval()
+    with tempfile.TemporaryDirectory() as folder:
+        written = onnx.convert(folded_model(model), tiles[:2], take_target("onnx"), (1,), Path(folder))
+        (file,) = set(written.models.values())
+        session = onnxruntime.InferenceSession(str(Path(folder) / file), providers=["CPUExecutionProvider"])
+        tiles_name, _, features_name = written.names
+        (features,) = session.run([features_name], {tiles_name: tiles.numpy()})
+    with torch.no_grad():
+        return apart(torch.from_numpy(features), encoder(tiles))
 
 
 if __name__ == "__main__":

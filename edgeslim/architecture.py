@@ -7,7 +7,7 @@ module need no notion of "slimmed": they read `head_dim` and `ffn_hidden` and no
 from __future__ import annotations
 
 import math
-from dataclasses import dataclass, fields, replace
+from dataclasses import Field, dataclass, fields, replace
 from functools import lru_cache
 from typing import Any
 
@@ -46,6 +46,11 @@ _LARGEST = {
 
 USUAL_NORM_EPS = 1e-6
 """As timm's ViTs have it."""
+POOLS = ("class", "mean", "mean-then-norm")
+"""Of `Architecture.pool`."""
+LATER = ("patch_padding",)
+"""Fields that `to_dict` leaves out where they have their defaults: what has none of it is written as it always was, and
+read by an edgeslim on board that does not know them."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -82,12 +87,16 @@ class Architecture:
     """Output channels of 3x3 stride-2 convolutions before the patch projection (Xiao et al., arXiv 2106.14881);
     empty: the usual single convolution of patch_size. Never cut."""
     pool: str = "class"
-    """Feature: "class" token or "mean" of the patch tokens, after the last LayerNorm."""
+    """Feature: "class" token or "mean" of the patch tokens, after the last LayerNorm; or "mean-then-norm": the mean of
+    the patch tokens as the last block leaves them, which alone goes through that LayerNorm (timm's `fc_norm`)."""
     branches: int = 1
     """Parallel attentions, and parallel feed-forward networks, that are fused into each block (arXiv 2304.05215):
     attention_heads and ffn_hidden are those of all together, with unit j of each branch side by side."""
     norm_eps: float = USUAL_NORM_EPS
     """Added to the variance in every LayerNorm."""
+    patch_padding: int = 0
+    """Rows and columns of zeros, px, before the first patch: DOFA's patches begin so much before the tile, and its last
+    rows and columns are not seen."""
 
     def __post_init__(self) -> None:
         for field, largest in _LARGEST.items():
@@ -98,8 +107,8 @@ class Architecture:
             raise InputError(f"architecture.register_tokens: found {self.register_tokens}, expected 0 to 1024")
         if self.ffn not in ("mlp", "swiglu"):
             raise InputError(f"architecture.ffn: found {self.ffn!r}, expected 'mlp' or 'swiglu'")
-        if self.pool not in ("class", "mean"):
-            raise InputError(f"architecture.pool: found {self.pool!r}, expected 'class' or 'mean'")
+        if self.pool not in POOLS:
+            raise InputError(f"architecture.pool: found {self.pool!r}, expected one of {', '.join(POOLS)}")
         if self.pool == "class" and not self.class_token:
             raise InputError("architecture.pool: found 'class' without a class token, expected pool = 'mean'")
         if not 1 <= self.branches <= 64 or self.attention_heads % self.branches or self.ffn_hidden % self.branches:
@@ -112,6 +121,11 @@ class Architecture:
         if self.tile_px % self.patch_size:
             raise InputError(
                 f"architecture.tile_px: found {self.tile_px}, expected a multiple of patch_size {self.patch_size}"
+            )
+        if not 0 <= 2 * self.patch_padding < self.patch_size or (self.patch_padding and self.stem_channels):
+            raise InputError(
+                f"architecture.patch_padding: found {self.patch_padding}, expected less than half of patch_size "
+                f"{self.patch_size}, and 0 with a stem"
             )
         if self.stem_channels and self.patch_size != 2 ** len(self.stem_channels):
             raise InputError(
@@ -148,7 +162,11 @@ class Architecture:
 
     def to_dict(self) -> dict[str, Any]:
         """Plain types, for cards, plans and manifests."""
-        return {f.name: list(v) if isinstance(v := getattr(self, f.name), tuple) else v for f in fields(self)}
+        values = {f.name: getattr(self, f.name) for f in fields(self) if not self._is_unsaid(f)}
+        return {name: list(value) if isinstance(value, tuple) else value for name, value in values.items()}
+
+    def _is_unsaid(self, one: Field[Any]) -> bool:
+        return one.name in LATER and getattr(self, one.name) == one.default
 
     @classmethod
     def from_dict(cls, data: dict[str, Any], where: str = "architecture") -> Architecture:

@@ -11,8 +11,10 @@ from pathlib import Path
 
 from edgeslim.architecture import Architecture
 from edgeslim.errors import InputError
-from edgeslim.family import Shape, all_families, recognise
+from edgeslim.family import all_families
 from edgeslim.profile import Profile
+from edgeslim.reading import Shape, recognise
+from edgeslim.shelf import shown
 
 _LONGEST = 100_000_000
 """Bytes of a header, as safetensors itself allows."""
@@ -35,15 +37,22 @@ def read_header(path: Path) -> tuple[dict[str, Shape], dict[str, str]]:
 
 
 def profile_of(
-    path: Path, shapes: Mapping[str, Shape], metadata: Mapping[str, str], cards: Path | None = None
+    path: Path,
+    shapes: Mapping[str, Shape],
+    metadata: Mapping[str, str],
+    cards: Path | None = None,
+    made_for: str | None = None,
 ) -> tuple[Profile, str]:
     """An encoder card for a checkpoint that has none, and one line that says what it was taken for.
 
     Its shape is what the tensors' shapes say; how many dimensions a head has they do not, and the family's card says.
-    A file of edgeslim's own says all of it. Raises InputError where no family's key map understands the names.
+    A file of edgeslim's own says all of it. `made_for` is the modality or the bands asked of a checkpoint that serves
+    several. Raises InputError where no family's key map understands the names, or where what is asked is none it saw.
     """
     inside = {name: shape for name, shape in shapes.items() if not name.startswith("heads.")}
-    reading = recognise(inside, all_families(cards), str(path))
+    reading = recognise(inside, all_families(cards), str(path), made_for)
+    if made_for is not None and reading.made_for is None:
+        raise InputError(f"{path}: found {shown(made_for)} asked of {reading.family.id}, which takes one kind of tile")
     if "architecture" in metadata:
         try:
             found = json.loads(metadata["architecture"])
@@ -54,11 +63,13 @@ def profile_of(
         architecture = reading.architecture()
         heads, size = architecture.attention_heads, architecture.head_dim
         said = (
-            f"{reading.family.name} ({reading.family.id}), {len(inside)} tensors; {heads} heads of {size} are taken "
+            f"{reading.family.name} ({reading.family.id}), {len(inside)} tensors"
+            + (f", made for {reading.made_for}" if reading.made_for else "")
+            + f"; {heads} heads of {size} are taken "
             "for granted, which shapes do not tell: a card of your own can say otherwise"
         )
     profile = Profile(
-        id=str(path),
+        id=f"{path}:{made_for}" if made_for else str(path),
         aliases=(),
         name=f"{reading.family.name}: {path.name}",
         licence="unknown",
@@ -73,5 +84,6 @@ def profile_of(
         checkpoint_sha256=None,
         scores=(),
         weights_tried="that file",
+        made_for=made_for,
     )
     return profile, f"{path}: {said}"

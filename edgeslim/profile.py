@@ -213,6 +213,9 @@ class Profile:
     """Measured scores, ascending by width."""
     weights_tried: str | None = None
     """How real weights were tried, where they do not ship; None: they never were."""
+    made_for: str | None = None
+    """Of a checkpoint that serves several kinds of tiles: the modality ("s2l2a") or the bands ("B04,B03,B02") that this
+    encoder is made for."""
 
     @property
     def num_classes(self) -> int:
@@ -250,6 +253,7 @@ _KEYS = (
     "checkpoint_sha256",
     "score",
     "weights_tried",
+    "made_for",
 )
 
 
@@ -295,6 +299,7 @@ def load_profile(path: Path) -> Profile:
         checkpoint_sha256=optional(str, "checkpoint_sha256"),
         scores=tuple(sorted(scores, key=lambda s: s.width_multiplier)),
         weights_tried=optional(str, "weights_tried"),
+        made_for=optional(str, "made_for"),
     )
 
 

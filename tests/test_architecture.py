@@ -70,10 +70,21 @@ def test_dictionary_round_trip() -> None:
     assert Architecture.from_dict(stem.to_dict()) == stem
 
 
+def test_a_later_field_is_written_only_where_it_says_something() -> None:
+    padded = replace(TINY, patch_padding=1, pool="mean-then-norm")
+    assert "patch_padding" not in TINY.to_dict()
+    assert padded.to_dict()["patch_padding"] == 1
+    assert Architecture.from_dict(padded.to_dict()) == padded
+    assert (padded.patches, padded.at(0.5).patch_padding, padded.at(0.5).pool) == (TINY.patches, 1, "mean-then-norm")
+
+
 @pytest.mark.parametrize(
     ("change", "message"),
     [
         ({"depth": 0}, "architecture.depth: found 0"),
+        ({"patch_padding": 4}, "patch_padding: found 4, expected less than half of patch_size 8"),
+        ({"patch_padding": -1}, "patch_padding: found -1"),
+        ({"stem_channels": [8, 16, 32], "patch_padding": 1}, "and 0 with a stem"),
         ({"dim": 3.5}, "architecture: dim: found 3.5"),
         ({"ffn": "conv"}, "architecture.ffn: found 'conv'"),
         ({"pool": "max"}, "architecture.pool: found 'max'"),

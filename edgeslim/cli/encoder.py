@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from pathlib import Path
 
 from rich.console import Console
@@ -12,19 +13,24 @@ from edgeslim.profile import Profile, take_profile
 
 SUFFIXES = (".safetensors", ".pth", ".pt", ".ckpt", ".bin")
 """What makes the name of an encoder that of a file."""
+_FILE = re.compile(rf"(?P<path>.*(?:{'|'.join(map(re.escape, SUFFIXES))}))(?::(?P<made_for>.*))?", re.DOTALL)
+"""A file, and behind a colon the modality or the bands that it is asked for."""
 
 
 def encoder_of(name: str, cards: Path | None = None) -> Profile:
     """The card called `name`, or one made for the checkpoint at that path; what that was taken for goes to stderr.
 
-    Raises UnknownName with the nearest cards, InputError for a file that no family's key map understands, MissingExtra
-    where the ground would be needed to read one that is no safetensors.
+    Behind the path and a colon stands the modality or the bands that are asked of a checkpoint that serves several:
+    "dofa.pth:B04,B03,B02". Raises UnknownName with the nearest cards, InputError for a file that no family's key map
+    understands or that never saw what is asked, MissingExtra where the ground would be needed to read one that is no
+    safetensors.
     """
-    if not name.endswith(SUFFIXES):
+    file = _FILE.fullmatch(name)
+    if file is None:
         return take_profile(name, cards)
     from edgeslim.checkpoint_file import profile_of, read_header
 
-    path = Path(name)
+    path, made_for = Path(file["path"]), file["made_for"]
     if not path.is_file():
         raise InputError(f"--encoder {name}: found no such file, expected a checkpoint, or the name of a card")
     if path.suffix == ".safetensors":
@@ -36,6 +42,6 @@ def encoder_of(name: str, cards: Path | None = None) -> Profile:
         from edgeslim.ground.checkpoint import shapes_of
 
         shapes, metadata = shapes_of(path), {}
-    profile, said = profile_of(path, shapes, metadata, cards)
+    profile, said = profile_of(path, shapes, metadata, cards, made_for)
     Console(stderr=True, highlight=False, soft_wrap=True).print(escape(shown(said)))
     return profile

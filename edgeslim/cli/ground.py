@@ -119,5 +119,5 @@ def full_checkpoint(profile: Profile, path: Path | None, cards: Path | None = No
     from edgeslim.manifest import sha256_of
 
     if path is not None:
-        return read_checkpoint(path, profile.architecture, cards), sha256_of(path)
+        return read_checkpoint(path, profile.architecture, cards, profile.made_for), sha256_of(path)
     return profile_checkpoint(profile, cards)

@@ -16,9 +16,10 @@ from torch import Tensor
 from edgeslim.architecture import Architecture
 from edgeslim.checkpoint_file import read_header
 from edgeslim.errors import InputError
-from edgeslim.family import all_families, recognise
+from edgeslim.family import all_families
 from edgeslim.ground.convert import canonical_state
 from edgeslim.ground.vit import Vit
+from edgeslim.reading import recognise
 
 
 @dataclass(frozen=True, slots=True)
@@ -68,11 +69,14 @@ def _tensors(path: Path) -> dict[str, Tensor]:
     return {str(key): value for key, value in loaded.items()}
 
 
-def read_checkpoint(path: Path, arch: Architecture, cards: Path | None = None) -> Checkpoint:
+def read_checkpoint(
+    path: Path, arch: Architecture, cards: Path | None = None, made_for: str | None = None
+) -> Checkpoint:
     """Read a checkpoint of the architecture `arch`: edgeslim's own (encoder.*, heads.*), or one of any known family.
 
-    A linear classifier under `head.` becomes the head of the full width. Raises InputError where no family's key map
-    understands it, or naming the first tensor that is missing, left over, or of another shape.
+    `made_for` is the modality or the bands, where the checkpoint serves several. A linear classifier under `head.`
+    becomes the head of the full width. Raises InputError where no family's key map understands it, where the encoder
+    never saw what is asked, or naming the first tensor that is missing, left over, or of another shape.
     """
     if not path.is_file():
         raise InputError(f"{path}: found no such file, expected a checkpoint (.safetensors or a plain .pth)")
@@ -80,7 +84,8 @@ def read_checkpoint(path: Path, arch: Architecture, cards: Path | None = None) -
     own = {key: tensors.pop(key).float() for key in list(tensors) if key.startswith("heads.")}
     if {"head.weight", "head.bias"} <= tensors.keys() and tensors["head.weight"].ndim == 2:
         own |= {f"heads.{arch.head_dim}.{kind}": tensors.pop(f"head.{kind}").float() for kind in ("weight", "bias")}
-    reading = recognise({key: tuple(value.shape) for key, value in tensors.items()}, all_families(cards), str(path))
+    shapes = {key: tuple(value.shape) for key, value in tensors.items()}
+    reading = recognise(shapes, all_families(cards), str(path), made_for, arch.bands)
     return Checkpoint(arch, canonical_state(reading, tensors, arch, str(path)), _heads(own, arch, path))
 
 

@@ -12,8 +12,12 @@ from torch.nn import functional as F
 
 from edgeslim.architecture import USUAL_NORM_EPS, Architecture
 from edgeslim.errors import InputError
-from edgeslim.family import PARTS, Reading
+from edgeslim.family import STACKED, TERM, Family
+from edgeslim.ground.fold import folded
 from edgeslim.ground.vit import Vit
+from edgeslim.reading import Reading, Source
+
+_NORMS_MEAN = "mean-then-norm"
 
 
 def canonical_state(
@@ -25,24 +29,17 @@ def canonical_state(
     whose class token has no position gets zeros for it. Raises InputError naming `where` and the first tensor that is
     missing, left over or of another shape.
     """
-    # A card that says nothing of it has the usual one; one that does, or a file of edgeslim's own, is believed.
-    if arch.norm_eps == USUAL_NORM_EPS != reading.family.norm_eps:
-        raise InputError(
-            f"{where}: found {reading.family.id}, whose LayerNorms add {reading.family.norm_eps:g}, and "
-            f"architecture.norm_eps {arch.norm_eps:g} in the card; set them alike"
-        )
-    state = {}
-    for name, sources in reading.pieces.items():
-        ordered = sorted(sources, key=lambda source: PARTS.index(source.part) if source.part else 0)
-        made = [_made(tensors[source.name].float(), source.make, arch, f"{where}: {source.name}") for source in ordered]
-        state[name] = made[0] if len(made) == 1 else torch.cat(made)
+    _check_facts(reading.family, arch, where)
+    state = {name: _joined(sources, tensors, arch, where) for name, sources in reading.pieces.items()}
+    state = folded(state, reading, arch, where)
     with torch.device("meta"):
         expected = {key: tuple(value.shape) for key, value in Vit(arch).state_dict().items()}
     if "pos_embed" in state:
-        state["pos_embed"] = _positions(state["pos_embed"], arch)
+        state |= _positions(state, arch)
     for key, shape in expected.items():
-        if key not in state and any(re.fullmatch(text, key) for text in reading.family.zeros):
-            state[key] = torch.zeros(shape)
+        for texts, filled in ((reading.family.zeros, torch.zeros), (reading.family.ones, torch.ones)):
+            if key not in state and any(re.fullmatch(text, key) for text in texts):
+                state[key] = filled(shape)
         if key not in state:
             raise InputError(f"{where}: {key} is missing, expected this encoder's {len(expected)}; wrong encoder card?")
         if (found := tuple(state[key].shape)) != shape:
@@ -50,6 +47,35 @@ def canonical_state(
     if left := sorted(set(state) - set(expected)):
         raise InputError(f"{where}: {left[0]} and {len(left) - 1} more are not of this encoder; wrong encoder card?")
     return state
+
+
+def _check_facts(family: Family, arch: Architecture, where: str) -> None:
+    """What no shape tells must stand in the encoder's card as in the family's, or the features are others.
+
+    A card that says nothing of it has the usual; one that does, or a file of edgeslim's own, is believed.
+    """
+    if arch.norm_eps == USUAL_NORM_EPS != family.norm_eps:
+        found = f"whose LayerNorms add {family.norm_eps:g}, and architecture.norm_eps {arch.norm_eps:g}"
+    elif arch.patch_padding == 0 != family.patch_padding:
+        found = f"whose patches begin {family.patch_padding} px before the tile, and no architecture.patch_padding"
+    elif family.pool == _NORMS_MEAN != arch.pool:
+        found = f"whose last LayerNorm is of the mean, and architecture.pool {arch.pool!r}, not {family.pool!r},"
+    else:
+        return
+    raise InputError(f"{where}: found {family.id}, {found} in the card; set them alike")
+
+
+def _joined(sources: list[Source], tensors: Mapping[str, Tensor], arch: Architecture, where: str) -> Tensor:
+    """One tensor of those that make it: itself, q, k and v stacked, or the sum of its terms."""
+    stacked = sources[0].part in STACKED
+    ordered = sorted(sources, key=lambda source: STACKED.index(source.part or "")) if stacked else sources
+    made = [_made(tensors[source.name].float(), source.make, arch, f"{where}: {source.name}") for source in ordered]
+    if sources[0].part != TERM:
+        return torch.cat(made) if stacked else made[0]
+    total = made[0]
+    for term in made[1:]:
+        total = total + term
+    return total
 
 
 def _made(tensor: Tensor, make: str, arch: Architecture, where: str) -> Tensor:
@@ -67,17 +93,23 @@ def _made(tensor: Tensor, make: str, arch: Architecture, where: str) -> Tensor:
     return tensor
 
 
-def _positions(positions: Tensor, arch: Architecture) -> Tensor:
-    """(1, N, d) -> (1, class token + patches, d) of the tile that `arch` takes."""
-    before, grid = int(arch.class_token), positions.shape[1]
-    side = math.isqrt(grid)
-    own = 0 if side * side == grid else before
+def _positions(state: Mapping[str, Tensor], arch: Architecture) -> dict[str, Tensor]:
+    """pos_embed (1, class token + patches, d) of the tile that `arch` takes, and what else takes up positions.
+
+    Registers have none in the canonical encoder: where they have in the family, theirs are added to them for good.
+    """
+    positions, before, registers = state["pos_embed"], int(arch.class_token), arch.register_tokens
+    grids = {own: math.isqrt(max(0, positions.shape[1] - own)) for own in (0, before, before + registers)}
+    own = next((own for own, side in grids.items() if own + side * side == positions.shape[1]), before)
     first, patches = positions[:, :own], positions[:, own:]
-    side, wanted = math.isqrt(patches.shape[1]), arch.tile_px // arch.patch_size
+    side, wanted = grids[own], arch.tile_px // arch.patch_size
     if side * side == patches.shape[1] and side != wanted:
         square = patches.view(1, side, side, -1).permute(0, 3, 1, 2)
         square = F.interpolate(square, (wanted, wanted), mode="bicubic", antialias=True, align_corners=False)
         patches = square.permute(0, 2, 3, 1).flatten(1, 2)
     if own < before:
         first = torch.zeros(1, before, positions.shape[2])
-    return torch.cat([first, patches], dim=1)
+    made = {"pos_embed": torch.cat([first[:, :before], patches], dim=1)}
+    if own > before and "reg_token" in state:
+        made["reg_token"] = state["reg_token"] + first[:, before:]
+    return made

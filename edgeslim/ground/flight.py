@@ -89,7 +89,7 @@ def profile_checkpoint(profile: Profile, cards: Path | None = None) -> tuple[Che
         raise InputError(
             f"encoder {profile.id!r}: its card ships no weights, expected --checkpoint FILE (a plan needs none)"
         )
-    checkpoint = read_checkpoint(profile.checkpoint, profile.architecture, cards)
+    checkpoint = read_checkpoint(profile.checkpoint, profile.architecture, cards, profile.made_for)
     digest = sha256_of(profile.checkpoint)
     if profile.checkpoint_sha256 not in (None, digest):
         raise InputError(f"{profile.checkpoint}: its SHA-256 is not the card's; reinstall edgeslim or mend the card")

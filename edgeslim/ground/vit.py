@@ -137,7 +137,7 @@ class PatchEmbed(nn.Module):
             self.stem.append(nn.GELU())
             bands = channels
         kernel = 1 if arch.stem_channels else arch.patch_size
-        self.proj = nn.Conv2d(bands, arch.dim, kernel, stride=kernel)
+        self.proj = nn.Conv2d(bands, arch.dim, kernel, stride=kernel, padding=arch.patch_padding)
 
     def forward(self, tiles: Tensor) -> Tensor:
         """(B, C, H, W) -> (B, P, d)."""
@@ -175,18 +175,25 @@ class Vit(nn.Module):
         return x
 
     def encode(self, tokens: Tensor, width_multiplier: float = 1.0) -> Tensor:
-        """(B, N, d) tokens -> (B, N, d) encoded ones, blocks cut to the first channels at `width_multiplier`."""
+        """(B, N, d) tokens -> (B, N, d) encoded ones, blocks cut to the first channels at `width_multiplier`.
+
+        They went through the last LayerNorm, unless the pool is one whose mean goes through it.
+        """
         slim = self.arch.at(width_multiplier)
         x = tokens
         for block in self.blocks:
             x = block(x, slim.head_dim, slim.ffn_hidden)
+        return x if self.arch.pool == "mean-then-norm" else self._last_norm(x)
+
+    def _last_norm(self, x: Tensor) -> Tensor:
         return F.layer_norm(x, (self.arch.dim,), self.norm.weight, self.norm.bias, self.norm.eps)
 
     def pool(self, encoded: Tensor) -> Tensor:
         """(B, N, d) encoded tokens -> (B, d) features."""
         if self.arch.pool == "class":
             return encoded[:, 0]
-        return encoded[:, self.arch.tokens - self.arch.patches :].mean(1)
+        mean = encoded[:, self.arch.tokens - self.arch.patches :].mean(1)
+        return self._last_norm(mean) if self.arch.pool == "mean-then-norm" else mean
 
     def forward(self, tiles: Tensor, width_multiplier: float = 1.0) -> Tensor:
         """(B, C, H, W) normalised tiles -> (B, d) features."""

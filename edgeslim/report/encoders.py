@@ -11,6 +11,7 @@ from rich.text import Text
 
 from edgeslim import cost
 from edgeslim.architecture import Architecture
+from edgeslim.asked import other_bands
 from edgeslim.family import Family
 from edgeslim.profile import Profile, Score
 from edgeslim.report.tables import grid, number, titled_table
@@ -152,5 +153,13 @@ def print_families(families: Sequence[Family], console: Console) -> None:
         facts.add_row("family", Text(f"{family.id}: {family.name}", style="bold"))
         facts.add_row("original", Text(family.original))
         facts.add_row("confirmed", Text(family.confirmed or "no: nothing holds it against the original yet"))
-        facts.add_row("map", f"{len(family.key)} rules; heads of {family.head_dim} unless a card says otherwise")
+        heads = "".join(f", {size.head_dim} in that of dimension {size.dim}" for size in family.size)
+        said = f"heads of {family.head_dim}{heads}, unless a card says otherwise"
+        facts.add_row("map", f"{len(family.key)} rules; {said}")
+        if family.modality:
+            facts.add_row("asked for", Text("; ".join(f"{m.id} ({','.join(m.bands)})" for m in family.modality)))
+        if family.band:
+            facts.add_row("asked for", Text(", ".join(band.name for band in family.band) + other_bands(family)))
+        if family.because:
+            facts.add_row("code", Text(f"fold {family.fold}: {family.because}"))
         console.print(facts)

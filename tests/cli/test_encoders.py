@@ -50,9 +50,19 @@ def test_a_card_is_shown_with_what_it_keeps(capsys: pytest.CaptureFixture[str]) 
     assert (out, "dofa-b-16" in err) == ("", True)
 
 
-def test_families_say_what_confirms_them(capsys: pytest.CaptureFixture[str]) -> None:
+def test_families_say_what_confirms_them(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     text = " ".join(typed("encoders families", capsys)[0].split())
     assert "family timm: timm's VisionTransformer" in text
+    assert "asked for s2l2a (B01,B02,B03,B04,B05,B06,B07,B08,B8A,B09,B11,B12); s2l1c (" in text
+    assert "VV, VH, or a wavelength/width in micrometres from 0.4 to 2.5" in text
+    assert "code fold galileo: its positions are computed from group, date, month and place" in text
+    assert "heads of 64, 80 in that of dimension 1280, unless a card says otherwise" in text
+    mine = tmp_path / "families"
+    mine.mkdir()
+    card = (card_paths("families")[0].parent / "hf-vit.toml").read_text(encoding="utf-8")
+    lines = [line for line in card.replace('id = "hf-vit"', 'id = "mine"').splitlines() if "confirmed" not in line]
+    (mine / "mine.toml").write_text("\n".join(lines), encoding="utf-8")
+    text = " ".join(typed(f"encoders families --cards {tmp_path}", capsys)[0].split())
     assert "confirmed no: nothing holds it against the original yet" in text
 
 

@@ -19,6 +19,7 @@ ARCHITECTURES = {
     "plain": PLAIN,
     "stem": STEM,
     "swiglu with registers and layer scale": replace(PLAIN, ffn="swiglu", register_tokens=4, layer_scale=True),
+    "patches that begin before the tile, mean before the norm": replace(PLAIN, patch_padding=1, pool="mean-then-norm"),
     "12 bands, no qkv bias": replace(PLAIN, bands=12, qkv_bias=False),
     "embedded": Architecture(
         depth=5,

@@ -5,7 +5,6 @@ from __future__ import annotations
 import json
 import re
 import tempfile
-from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -15,145 +14,38 @@ import torch
 from safetensors.torch import load_file, save_file
 from torch import Tensor, nn
 
+from edgeslim import cost
 from edgeslim.architecture import Architecture
 from edgeslim.checkpoint_file import profile_of, read_header
 from edgeslim.cli import main
 from edgeslim.errors import InputError
-from edgeslim.family import all_families, load_family, recognise
+from edgeslim.family import all_families, load_family
 from edgeslim.ground.checkpoint import read_checkpoint, shapes_of, write_checkpoint
 from edgeslim.ground.slim import slim
+from edgeslim.reading import recognise
 from tests.ground.conftest import random_vit
-
-NEAR = 1e-5
-"""Of the features' range: what issue and cards call equal."""
-DIM, HEADS, DEPTH, TILE, BANDS = 48, 3, 3, 32, 5
-
-
-def randomised(module: nn.Module) -> nn.Module:
-    """Every parameter random, so that none is an identity that hides a wrong name."""
-    generator = torch.Generator().manual_seed(7)
-    with torch.no_grad():
-        for name, value in module.named_parameters():
-            value.normal_(std=0.3 if value.ndim > 1 else 0.5, generator=generator)
-            if "norm" in name and name.endswith("weight"):
-                value.add_(1.0)
-    return module.eval()
-
-
-def library(name: str) -> Any:
-    """timm or transformers. Both import torchvision, which beside a torch for processors misses what no ViT needs."""
-    for operator in ("nms", "qnms"):
-        if not hasattr(torch.ops.torchvision, operator):
-            torch.library.define(f"torchvision::{operator}", "(Tensor boxes, Tensor scores, float limit) -> Tensor")
-    return pytest.importorskip(name, reason=f"{name} is not installed: no checkpoint was held against it")
-
-
-def timm_vit(**options: Any) -> tuple[nn.Module, Callable[[Tensor], Tensor]]:
-    timm = library("timm")
-    sizes = {"img_size": TILE, "patch_size": 8, "in_chans": BANDS, "embed_dim": DIM, "depth": DEPTH, "num_heads": HEADS}
-    made: Any = randomised(timm.models.VisionTransformer(**sizes, num_classes=0, **options))
-    return made, lambda tiles: made.forward_features(tiles)[:, 0]
-
-
-def hugging(kind: str, **options: Any) -> tuple[nn.Module, Callable[[Tensor], Tensor]]:
-    hub = library("transformers")
-    sizes = {"image_size": TILE, "patch_size": 8, "num_channels": BANDS, "hidden_size": DIM}
-    sizes |= {"num_hidden_layers": DEPTH, "num_attention_heads": HEADS}
-    config = getattr(hub, f"{kind}Config")(**sizes, **options)
-    more = {"add_pooling_layer": False} if kind == "ViT" else {}
-    made = randomised(getattr(hub, f"{kind}Model")(config, **more))
-    return made, lambda tiles: made(tiles).last_hidden_state[:, 0]
-
-
-def written(module: Any) -> dict[str, Tensor]:
-    """As its library writes it: transformers gives tensors other names in files than in modules."""
-    if not hasattr(module, "save_pretrained"):
-        return dict(module.state_dict())
-    with tempfile.TemporaryDirectory() as folder:
-        module.save_pretrained(folder)
-        return load_file(Path(folder) / "model.safetensors")
-
-
-def as_meta_writes(state: dict[str, Tensor]) -> dict[str, Tensor]:
-    """timm's DINOv2 with registers under the names of Meta's repository, blocks in chunks of two."""
-    found = {}
-    for name, value in state.items():
-        if name == "pos_embed":  # theirs has a place for the class token
-            value = torch.cat([torch.zeros(1, 1, DIM), value], dim=1)
-        renamed = re.sub(r"^blocks\.(\d+)\.", lambda m: f"blocks.{int(m[1]) // 2}.{m[1]}.", name)
-        found[renamed.replace("reg_token", "register_tokens")] = value
-    return found | {"mask_token": torch.zeros(1, DIM)}
-
-
-Made = tuple[str, dict[str, Tensor], Callable[[Tensor], Tensor]]
-CASES: dict[str, Callable[[], Made]] = {}
-FAMILIES: set[str] = set()
-"""Those of the cases."""
-
-
-def case(family: str, prefix: str = "", rename: Callable[[Any], Any] = dict) -> Callable[[Any], Any]:
-    def add(make: Callable[[], Any]) -> Callable[[], Any]:
-        def made() -> Any:
-            module, features = make()
-            state = {key: value.detach().clone() for key, value in rename(written(module)).items()}
-            return family, {prefix + key: value for key, value in state.items()}, features
-
-        CASES[make.__name__] = made
-        FAMILIES.add(family)
-        return made
-
-    return add
-
-
-@case("timm")
-def plain() -> Any:
-    return timm_vit()
-
-
-@case("timm", prefix="module.base_encoder.")
-def moco_without_qkv_bias() -> Any:
-    return timm_vit(qkv_bias=False)
-
-
-@case("timm")
-def registers_without_positions_of_their_own() -> Any:
-    return timm_vit(reg_tokens=4, no_embed_class=True)
-
-
-@case("dinov2", prefix="teacher.backbone.", rename=as_meta_writes)
-def dinov2_in_chunks() -> Any:
-    return timm_vit(reg_tokens=4, no_embed_class=True, init_values=0.1)
-
-
-@case("hf-vit")
-def transformers_vit() -> Any:
-    return hugging("ViT", intermediate_size=96)
-
-
-@case("hf-dinov2")
-def transformers_dinov2() -> Any:
-    return hugging("Dinov2", mlp_ratio=2)
-
-
-@case("hf-dinov2")
-def transformers_dinov2_with_registers() -> Any:
-    return hugging("Dinov2WithRegisters", mlp_ratio=2)
+from tests.ground.family_cases import CASES, DEPTH, DIM, HEADS, NEAR, TILE, library
 
 
 @pytest.mark.parametrize("name", CASES)
 def test_features_are_those_of_the_original(name: str, tmp_path: Path) -> None:
-    family, state, original = CASES[name]()
+    case = CASES[name]
+    state, original = case.make()
     path = tmp_path / "a.safetensors"
     save_file({key: value.contiguous() for key, value in state.items()}, path)
-    reading = recognise(shapes_of(path), all_families(), name)
-    assert reading.family.id == family
+    reading = recognise(shapes_of(path), all_families(), name, case.made_for)
+    assert reading.family.id == case.family
     arch = reading.architecture(DIM // HEADS)
-    assert (arch.depth, arch.dim, arch.attention_heads, arch.bands, arch.tile_px) == (DEPTH, DIM, HEADS, BANDS, TILE)
-    tiles = torch.randn(4, BANDS, TILE, TILE, generator=torch.Generator().manual_seed(1))
-    encoder = read_checkpoint(path, arch).build()
+    assert (arch.depth, arch.dim, arch.attention_heads) == (DEPTH, DIM, HEADS)
+    assert (arch.bands, arch.tile_px) == (case.bands, case.tile_px)
+    tiles = case.tiles(4)
+    encoder = read_checkpoint(path, arch, made_for=case.made_for).build()
     with torch.no_grad():
         expected, found = original(tiles), encoder(tiles)
-        narrow = slim(encoder, 0.5)(tiles)
+        for width in (0.5, 0.1):
+            slimmed = slim(encoder, width)
+            narrow = slimmed(tiles)
+            assert sum(value.numel() for value in slimmed.parameters()) == cost.parameters(arch.at(width))
     extent = float(expected.max() - expected.min())
     assert float((found - expected).abs().max()) <= NEAR * extent
     # The features are no constant that anything would reproduce.
@@ -162,12 +54,12 @@ def test_features_are_those_of_the_original(name: str, tmp_path: Path) -> None:
 
 
 def test_every_confirmed_family_is_confirmed_here() -> None:
-    assert {family.id for family in all_families() if family.confirmed} == FAMILIES
+    assert {family.id for family in all_families() if family.confirmed} == {case.family for case in CASES.values()}
 
 
 def test_no_tensor_of_a_checkpoint_is_left_unused(tmp_path: Path) -> None:
-    _, state, _ = CASES["transformers_dinov2_with_registers"]()
-    tiles = torch.randn(2, BANDS, TILE, TILE, generator=torch.Generator().manual_seed(1))
+    state, _ = CASES["transformers_dinov2_with_registers"].make()
+    tiles = torch.randn(2, 5, TILE, TILE, generator=torch.Generator().manual_seed(1))
 
     def features(changed: str | None) -> Tensor:
         noise = torch.Generator().manual_seed(2)
@@ -203,7 +95,7 @@ def test_a_real_vit_s14_is_what_transformers_makes_of_it(shared_data: Path) -> N
 
 
 def test_a_slimmed_checkpoint_keeps_the_eps_of_its_family(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    _, state, _ = CASES["transformers_vit"]()
+    state, _ = CASES["transformers_vit"].make()
     monkeypatch.chdir(tmp_path)
     save_file({key: value.contiguous() for key, value in state.items()}, "a.safetensors")
     arch = recognise(shapes_of(Path("a.safetensors")), all_families(), "a").architecture(DIM // HEADS)
@@ -246,7 +138,7 @@ class OverFrames(nn.Module):
 
 
 def test_one_frame_of_prithvi(tmp_path: Path) -> None:
-    arch = Architecture(2, DIM, HEADS, 16, 96, 8, TILE, 6, pool="mean")
+    arch = Architecture(2, DIM, HEADS, 16, 96, 8, TILE, 6, pool="mean", norm_eps=1e-5)
     vit = random_vit(arch)
     state = {f"encoder.{key}": value.detach().clone() for key, value in vit.state_dict().items()}
     state["encoder.patch_embed.proj.weight"] = state["encoder.patch_embed.proj.weight"][:, :, None].contiguous()

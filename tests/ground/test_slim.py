@@ -28,6 +28,7 @@ PLAIN = Architecture(
     register_tokens=2,
     layer_scale=True,
 )
+PADDED = replace(PLAIN, patch_padding=1, pool="mean-then-norm")
 SWIGLU = replace(PLAIN, ffn="swiglu", qkv_bias=False, register_tokens=0, layer_scale=False)
 
 
@@ -74,7 +75,7 @@ def test_features_equal_the_written_out_scheme(s: float) -> None:
     torch.testing.assert_close(found.double(), reference(encoder.state_dict(), PLAIN, tiles, s), rtol=1e-4, atol=1e-4)
 
 
-@pytest.mark.parametrize("arch", [TINY, PLAIN, SWIGLU], ids=["stem", "registers", "swiglu"])
+@pytest.mark.parametrize("arch", [TINY, PLAIN, SWIGLU, PADDED], ids=["stem", "registers", "swiglu", "padded"])
 def test_width_one_is_bit_exact(arch: Architecture) -> None:
     encoder = random_vit(arch)
     tiles = torch.randn(2, arch.bands, 16, 16, generator=torch.Generator().manual_seed(2))
@@ -87,7 +88,7 @@ def test_width_one_is_bit_exact(arch: Architecture) -> None:
 
 
 @settings(max_examples=40, deadline=None)
-@given(st.sampled_from([TINY, PLAIN, SWIGLU]), st.floats(0.001, 1.0))
+@given(st.sampled_from([TINY, PLAIN, SWIGLU, PADDED]), st.floats(0.001, 1.0))
 def test_parameters_and_slices_at_any_width(arch: Architecture, s: float) -> None:
     encoder = random_vit(arch)
     slimmed = slim(encoder, s)
@@ -121,3 +122,24 @@ def test_a_depth_keeps_the_first_blocks_and_the_last_norm() -> None:
     with torch.no_grad():
         x = encoder.blocks[0](encoder.embed(tiles), narrow.head_dim, narrow.ffn_hidden)
         assert torch.equal(short(tiles), encoder.pool(encoder.norm(x)))
+
+
+def test_a_mean_before_the_norm_is_a_mean_of_the_patches_and_then_the_norm() -> None:
+    encoder = random_vit(PADDED)
+    tiles = torch.randn(2, 4, 16, 16, generator=torch.Generator().manual_seed(2))
+    with torch.no_grad():
+        x = encoder.embed(tiles)
+        for block in encoder.blocks:
+            x = block(x)
+        assert torch.equal(encoder(tiles), encoder.norm(x[:, 1 + PADDED.register_tokens :].mean(1)))
+
+
+def test_patches_that_begin_before_the_tile_see_zeros_there() -> None:
+    encoder = random_vit(PADDED)
+    tiles = torch.randn(2, 4, 16, 16, generator=torch.Generator().manual_seed(2))
+    shifted = torch.zeros_like(tiles)
+    shifted[:, :, 1:, 1:] = tiles[:, :, :-1, :-1]
+    plain = random_vit(replace(PADDED, patch_padding=0))
+    plain.load_state_dict(encoder.state_dict())
+    with torch.no_grad():
+        torch.testing.assert_close(encoder.embed(tiles), plain.embed(shifted))

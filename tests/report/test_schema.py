@@ -14,6 +14,7 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
+from edgeslim.architecture import LATER
 from edgeslim.budget import OBJECTIVES, Ask
 from edgeslim.choose import make_plan
 from edgeslim.cli import main
@@ -45,7 +46,8 @@ ENCODERS = [take_profile(path.stem) for path in card_paths("profiles")]
 
 
 def closed(schema: Any, name: str = "") -> Any:
-    """The schema without what it leaves to later versions: no other key, none left out but what was not asked."""
+    """The schema without what it leaves to later versions: no other key, and none left out but what was not asked, or
+    what an architecture has nothing to say of."""
     if isinstance(schema, list):
         return [closed(item) for item in schema]
     if not isinstance(schema, dict):
@@ -54,7 +56,7 @@ def closed(schema: Any, name: str = "") -> Any:
     if made.get("type") == "object" and isinstance(made.get("properties"), dict):
         made["additionalProperties"] = False
         if name != "Ask":
-            made["required"] = list(made["properties"])
+            made["required"] = [key for key in made["properties"] if key not in LATER]
     return made
 
 

@@ -1,0 +1,83 @@
+"""Asked: what a checkpoint that serves several kinds of tiles is read for: "s2l2a", "B04,B03,B02". No torch.
+
+It stands behind the checkpoint's name and a colon, or in an encoder's card as `made_for`.
+"""
+
+from __future__ import annotations
+
+from edgeslim.errors import InputError
+from edgeslim.family import Family, Modality, SeenBand
+from edgeslim.shelf import shown
+
+_MOST = 4096
+"""Bands, as Architecture has them."""
+
+
+def bands_asked(family: Family, text: str | None, where: str) -> tuple[SeenBand, ...]:
+    """The bands that an embedding is made for: names that the family saw, or wavelengths inside its span.
+
+    A wavelength is in micrometres; where the family is told widths, one follows it ("0.49/0.065"). Raises InputError
+    naming `where` and the first band that the encoder never saw.
+    """
+    names = ", ".join(band.name for band in family.band)
+    if text is None:
+        example = ",".join(band.name for band in family.band[:3])
+        raise InputError(
+            f"{where}: {family.id} is made for the bands asked, found none asked; expected bands behind its name "
+            f"({where}:{example}) or as made_for in a card, of {names}{other_bands(family)}"
+        )
+    known = {band.name: band for band in family.band}
+    asked = text.split(",")
+    if len(asked) > _MOST:
+        raise InputError(f"{where}: found {len(asked)} bands asked, expected at most {_MOST}")
+    return tuple(known.get(name) or _by_wavelength(family, name, names, where) for name in asked)
+
+
+def other_bands(family: Family) -> str:
+    """What may be asked beside the bands that have names, for people; nothing where nothing may."""
+    if family.span_um is None:
+        return ""
+    form = "wavelength/width" if _told_widths(family) else "wavelength"
+    return f", or a {form} in micrometres from {family.span_um[0]:g} to {family.span_um[1]:g}"
+
+
+def _told_widths(family: Family) -> bool:
+    return any(band.bandwidth_um is not None for band in family.band)
+
+
+def _by_wavelength(family: Family, text: str, names: str, where: str) -> SeenBand:
+    wavelength, slash, width = text.partition("/")
+    try:
+        numbers = [float(wavelength), *([float(width)] if slash else [])]
+    except ValueError:
+        numbers = []
+    low, high = family.span_um or (1.0, 0.0)
+    if not numbers or not low <= numbers[0] <= high or bool(slash) != _told_widths(family) or not 0 < numbers[-1] < 1e4:
+        raise InputError(
+            f"{where}: band {shown(text)} is none that {family.id} ever saw, expected one of {names}"
+            + other_bands(family)
+        )
+    return SeenBand(text, *numbers)
+
+
+def modality_asked(
+    family: Family, present: list[Modality], text: str | None, bands: int | None, where: str
+) -> Modality:
+    """The modality called `text`, or the only one in the checkpoint that has `bands` bands (None: of any number).
+
+    Raises InputError naming `where` where there is none, or where several are meant alike.
+    """
+    if text is not None:
+        for modality in present:
+            if text in (modality.id, ",".join(modality.bands)):
+                return modality
+        has = "; ".join(f"{modality.id} ({','.join(modality.bands)})" for modality in present)
+        raise InputError(f"{where}: {shown(text)} is none that this {family.id} ever saw, expected one of {has}")
+    fitting = [modality for modality in present if bands in (None, len(modality.bands))]
+    if len(fitting) == 1:
+        return fitting[0]
+    ids = ", ".join(modality.id for modality in present)
+    raise InputError(
+        f"{where}: this {family.id} takes {ids}{f', found a card of {bands} bands' if bands else ''}; say which behind "
+        f"its name ({where}:{present[0].id}) or as made_for in a card"
+    )

@@ -1,0 +1,295 @@
+"""Cases: small modules of the libraries that define the families, with random weights, and their checkpoints.
+
+Shared by tests/ground/test_families.py and benchmarks/families.py.
+"""
+
+from __future__ import annotations
+
+import importlib
+import importlib.util
+import re
+import sys
+import tempfile
+import zlib
+from collections.abc import Callable, Iterable
+from dataclasses import dataclass
+from functools import partial
+from pathlib import Path
+from types import ModuleType
+from typing import Any
+
+import pytest
+import torch
+from safetensors.torch import load_file
+from torch import Tensor, nn
+
+NEAR = 1e-5
+"""Of the features' range: what issue and cards call equal."""
+DIM, HEADS, DEPTH, TILE = 48, 3, 3, 32
+Features = Callable[[Tensor], Tensor]
+
+
+@dataclass(frozen=True)
+class Case:
+    """A module of an original library."""
+
+    family: str
+    """That its checkpoint must be recognised as."""
+    make: Callable[[], tuple[dict[str, Tensor], Features]]
+    """Its checkpoint, and its features of tiles. Skips where the library is not installed."""
+    made_for: str | None = None
+    """Modality or bands asked."""
+    bands: int = 5
+    """Of a tile."""
+    tile_px: int = TILE
+    """Of a tile."""
+
+    def tiles(self, count: int) -> Tensor:
+        """(count, bands, tile_px, tile_px), seeded."""
+        return seeded_tiles(count, self.bands, self.tile_px)
+
+
+def seeded_tiles(count: int, bands: int, tile_px: int) -> Tensor:
+    """(count, bands, tile_px, tile_px)."""
+    return torch.randn(count, bands, tile_px, tile_px, generator=torch.Generator().manual_seed(1))
+
+
+CASES: dict[str, Case] = {}
+
+
+def case(
+    family: str, prefix: str = "", rename: Callable[[Any], Any] = dict, made_for: str | None = None, **tile: int
+) -> Callable[[Any], Any]:
+    """Add what makes (module, features) to the cases."""
+
+    def add(make: Callable[[], tuple[nn.Module, Features]]) -> Any:
+        def made() -> tuple[dict[str, Tensor], Features]:
+            module, features = make()
+            state = {key: value.detach().clone() for key, value in rename(written(module)).items()}
+            return {prefix + key: value for key, value in state.items()}, features
+
+        CASES[make.__name__] = Case(family, made, made_for, **tile)
+        return make
+
+    return add
+
+
+def random_value(name: str, shape: Iterable[int]) -> Tensor:
+    """The value of a tensor of this name, in every module that has one."""
+    size = tuple(shape)
+    generator = torch.Generator().manual_seed(zlib.crc32(name.encode()))
+    value = torch.randn(size, generator=generator) * (0.3 if len(size) > 1 else 0.5)
+    return value + 1 if "norm" in name and name.endswith("weight") else value
+
+
+def randomised(module: nn.Module) -> nn.Module:
+    """Every tensor random, so that none is an identity that hides a wrong name."""
+    with torch.no_grad():
+        for name, value in module.state_dict().items():
+            value.copy_(random_value(name, value.shape))
+    return module.eval()
+
+
+def library(name: str) -> Any:
+    """timm, transformers, torchgeo. Their torchvision misses, beside a torch for processors, what no ViT needs."""
+    for operator in ("nms", "qnms"):
+        if not hasattr(torch.ops.torchvision, operator):
+            torch.library.define(f"torchvision::{operator}", "(Tensor boxes, Tensor scores, float limit) -> Tensor")
+    return pytest.importorskip(name, reason=f"{name} is not installed: no checkpoint was held against it")
+
+
+def timm_vit(**options: Any) -> tuple[nn.Module, Callable[[Tensor], Tensor]]:
+    timm = library("timm")
+    pooled = "global_pool" in options
+    sizes = {"img_size": TILE, "patch_size": 8, "in_chans": 5, "embed_dim": DIM, "depth": DEPTH, "num_heads": HEADS}
+    made: Any = randomised(timm.models.VisionTransformer(**sizes, num_classes=0, **options))
+    return made, made if pooled else (lambda tiles: made.forward_features(tiles)[:, 0])
+
+
+def hugging(kind: str, **options: Any) -> tuple[nn.Module, Callable[[Tensor], Tensor]]:
+    hub = library("transformers")
+    sizes = {"image_size": TILE, "patch_size": 8, "num_channels": 5, "hidden_size": DIM}
+    sizes |= {"num_hidden_layers": DEPTH, "num_attention_heads": HEADS}
+    config = getattr(hub, f"{kind}Config")(**sizes, **options)
+    more = {"add_pooling_layer": False} if kind == "ViT" else {}
+    made = randomised(getattr(hub, f"{kind}Model")(config, **more))
+    return made, lambda tiles: made(tiles).last_hidden_state[:, 0]
+
+
+def written(module: Any) -> dict[str, Tensor]:
+    """As its library writes it: transformers gives tensors other names in files than in modules."""
+    if not hasattr(module, "save_pretrained"):
+        return dict(module.state_dict())
+    with tempfile.TemporaryDirectory() as folder:
+        module.save_pretrained(folder)
+        return load_file(Path(folder) / "model.safetensors")
+
+
+def as_meta_writes(state: dict[str, Tensor]) -> dict[str, Tensor]:
+    """timm's DINOv2 with registers under the names of Meta's repository, blocks in chunks of two."""
+    found = {}
+    for name, value in state.items():
+        if name == "pos_embed":  # theirs has a place for the class token
+            value = torch.cat([torch.zeros(1, 1, DIM), value], dim=1)
+        renamed = re.sub(r"^blocks\.(\d+)\.", lambda m: f"blocks.{int(m[1]) // 2}.{m[1]}.", name)
+        found[renamed.replace("reg_token", "register_tokens")] = value
+    return found | {"mask_token": torch.zeros(1, DIM)}
+
+
+@case("timm")
+def plain() -> Any:
+    return timm_vit()
+
+
+@case("timm", prefix="module.base_encoder.")
+def moco_without_qkv_bias() -> Any:
+    return timm_vit(qkv_bias=False)
+
+
+@case("timm")
+def registers_without_positions_of_their_own() -> Any:
+    return timm_vit(reg_tokens=4, no_embed_class=True)
+
+
+@case("dinov2", prefix="teacher.backbone.", rename=as_meta_writes)
+def dinov2_in_chunks() -> Any:
+    return timm_vit(reg_tokens=4, no_embed_class=True, init_values=0.1)
+
+
+@case("hf-vit")
+def transformers_vit() -> Any:
+    return hugging("ViT", intermediate_size=96)
+
+
+@case("hf-dinov2")
+def transformers_dinov2() -> Any:
+    return hugging("Dinov2", mlp_ratio=2)
+
+
+@case("hf-dinov2")
+def transformers_dinov2_with_registers() -> Any:
+    return hugging("Dinov2WithRegisters", mlp_ratio=2)
+
+
+@case("timm-fc-norm")
+def timm_norm_of_the_mean() -> Any:
+    return timm_vit(global_pool="avg", reg_tokens=2)
+
+
+@case("timm-fc-norm")
+def timm_norm_of_the_mean_without_class_token() -> Any:
+    return timm_vit(global_pool="avg", class_token=False, init_values=0.1)
+
+
+@case("dofa", made_for="B04,B03,0.49,VV,B12")
+def dofa() -> Any:
+    made = randomised(library("torchgeo.models").DOFA(**torchgeo_sizes()))
+    return made, lambda tiles: made(tiles, [0.665, 0.56, 0.49, 3.75, 2.19])
+
+
+def without_fc_norm(state: dict[str, Tensor]) -> dict[str, Tensor]:
+    """As pretraining leaves it."""
+    return {name: value for name, value in state.items() if not name.startswith("fc_norm")}
+
+
+@case("dofa", rename=without_fc_norm, made_for="B02,B03,B04,B08,B11")
+def dofa_as_published() -> Any:
+    made: Any = randomised(library("torchgeo.models").DOFA(**torchgeo_sizes()))
+    nn.init.ones_(made.fc_norm.weight)
+    nn.init.zeros_(made.fc_norm.bias)
+    return made, lambda tiles: made(tiles, [0.49, 0.56, 0.665, 0.842, 1.61])
+
+
+@case("copernicus-fm", made_for="B04,B03,0.49/0.065,VV,B12")
+def copernicus_fm() -> Any:
+    made = randomised(library("torchgeo.models").CopernicusFM(**torchgeo_sizes()))
+    told = {"wavelengths": [665, 560, 490, 5e7, 2190], "bandwidths": [30, 35, 65, 1e9, 180]}
+    return made, lambda tiles: made(tiles, torch.full((len(tiles), 4), torch.nan), **told)
+
+
+def torchgeo_sizes() -> dict[str, int]:
+    sizes = {"img_size": TILE, "patch_size": 8, "embed_dim": DIM, "depth": DEPTH, "num_heads": HEADS}
+    return {**sizes, "num_classes": 0}
+
+
+def terramind_vit(modalities: dict[str, int], asked: str, **options: Any) -> tuple[nn.Module, Features]:
+    """TerraMind's encoder, from its files: importing all of terratorch needs much that no encoder does."""
+    made: Any = randomised(
+        terratorch_file("terramind.model.terramind_vit").TerraMindViT(
+            img_size=TILE, modalities=[dict(modalities)], dim=DIM, encoder_depth=DEPTH, num_heads=HEADS, **options
+        )
+    )
+    return made, lambda tiles: made({asked: tiles})[-1].mean(1)
+
+
+def terratorch_file(name: str) -> Any:
+    """A file of terratorch's backbones, without what stands in the packages around it."""
+    library("timm")  # makes room for torchvision, which the files import
+    package = "terratorch"
+    if package not in sys.modules:
+        found = importlib.util.find_spec(package)
+        if found is None or not found.submodule_search_locations:
+            pytest.skip("terratorch is not at hand: no checkpoint was held against it")
+        folder = Path(found.submodule_search_locations[0])
+        for part in ("", "models", "backbones", "terramind"):
+            folder, package = folder / part, f"{package}.{part}" if part else package
+            sys.modules[package] = ModuleType(package)
+            sys.modules[package].__path__ = [str(folder)]
+    return importlib.import_module(f"terratorch.models.backbones.{name}")
+
+
+def beside_a_decoder(state: dict[str, Tensor]) -> dict[str, Tensor]:
+    """As it is published: what generates modalities stands in the same file."""
+    return {**state, "decoder.0.norm1.weight": torch.ones(DIM), "mask_token": torch.zeros(1, 1, DIM)}
+
+
+TERRAMIND = {"untok_sen2l2a@224": 12, "untok_sen2rgb@224": 3, "untok_sen1grd@224": 2, "untok_sen1rtc@224": 2}
+
+
+@case("terramind", made_for="s2l2a", bands=12)
+def terramind_base() -> Any:
+    norm = partial(terratorch_file("terramind.model.tm_utils").LayerNorm, eps=1e-6, bias=False)
+    bare = dict.fromkeys(("qkv_bias", "proj_bias", "mlp_bias"), False)
+    return terramind_vit(TERRAMIND, "untok_sen2l2a@224", **bare, gated_mlp=True, act_layer=nn.SiLU, norm_layer=norm)
+
+
+@case("terramind", rename=beside_a_decoder, made_for="s1rtc", bands=2)
+def terramind_tiny() -> Any:
+    return terramind_vit(TERRAMIND, "untok_sen1rtc@224")
+
+
+@case("prithvi", prefix="encoder.", bands=6, tile_px=224)
+def prithvi_made_for_three_dates() -> Any:
+    made: Any = terratorch_file("prithvi_mae").PrithviViT(224, (1, 16, 16), 3, 6, DIM, DEPTH, HEADS)
+    positions = made.pos_embed.clone()
+    randomised(made)
+    made.pos_embed.copy_(positions)  # fixed ones: for another number of dates the original computes them anew
+    return made, lambda tiles: made.forward_features(tiles[:, :, None])[-1][:, 1:].mean(1)
+
+
+@case("prithvi", bands=6, tile_px=224)
+def prithvi_with_scales_of_time_and_place() -> Any:
+    both = {"coords_encoding": ["time", "location"], "coords_scale_learn": True}
+    made: Any = randomised(terratorch_file("prithvi_mae").PrithviViT(224, (1, 16, 16), 1, 6, DIM, DEPTH, HEADS, **both))
+    return made, lambda tiles: made.forward_features(tiles)[-1][:, 1:].mean(1)
+
+
+@case("galileo", made_for="swir", bands=2, tile_px=64)
+def galileo() -> Any:
+    original = library("single_file_galileo")
+    made: Any = randomised(original.Encoder(8, DIM, DEPTH, 2, HEADS))
+
+    def features(tiles: Tensor) -> Tensor:
+        """Of one group of bands, all else masked."""
+        count, side, groups = len(tiles), tiles.shape[-1], original.SPACE_TIME_BANDS_GROUPS_IDX
+        place_time = torch.zeros(count, side, side, 1, len(original.SPACE_TIME_BANDS))
+        place_time[..., groups["S2_SWIR"]] = tiles.permute(0, 2, 3, 1)[:, :, :, None]
+        masked = torch.ones(count, side, side, 1, len(groups))
+        masked[..., list(groups).index("S2_SWIR")] = 0
+        place, time = torch.zeros(count, side, side, 16), torch.zeros(count, 1, 6)
+        others = (torch.ones(count, side, side, 3), torch.ones(count, 1, 3), torch.ones(count, 4))
+        june = torch.full((count, 1), 5)
+        found = made(place_time, place, time, torch.zeros(count, 18), masked, *others, june, patch_size=8)
+        return made.average_tokens(*found[:-1])
+
+    return made, features

@@ -1,0 +1,41 @@
+"""Families against figures: what the original modules made of seeded weights and tiles, where no library is installed.
+
+`benchmarks/families.py` runs the originals and writes the figures.
+"""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+from safetensors.torch import save_file
+
+from edgeslim.family import all_families
+from edgeslim.ground.checkpoint import read_checkpoint, shapes_of
+from edgeslim.reading import recognise
+from tests.ground.family_cases import DIM, HEADS, NEAR, random_value, seeded_tiles
+
+FIGURES = json.loads((Path(__file__).parent / "family_figures.json").read_text(encoding="utf-8"))
+
+
+@pytest.mark.parametrize("name", FIGURES)
+def test_features_are_those_that_the_original_made(name: str, tmp_path: Path) -> None:
+    figure: dict[str, Any] = FIGURES[name]
+    path, made_for = tmp_path / "a.safetensors", figure["made_for"]
+    save_file({key: random_value(key, shape) for key, shape in figure["state"].items()}, path)
+    reading = recognise(shapes_of(path), all_families(), name, made_for)
+    assert reading.family.id == figure["family"]
+    encoder = read_checkpoint(path, reading.architecture(DIM // HEADS), made_for=made_for).build()
+    expected = torch.tensor(figure["features"])
+    with torch.no_grad():
+        found = encoder(seeded_tiles(len(expected), encoder.arch.bands, encoder.arch.tile_px))
+    # Written to eight digits, and other processors add up in another order.
+    assert float((found - expected).abs().max()) <= NEAR * float(expected.max() - expected.min())
+
+
+def test_every_family_that_the_suite_has_no_library_of_has_figures() -> None:
+    installed = {"hf-vit", "hf-dinov2", "timm", "dinov2"}
+    assert {figure["family"] for figure in FIGURES.values()} >= {f.id for f in all_families()} - installed

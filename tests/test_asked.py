@@ -1,0 +1,146 @@
+"""What is asked of checkpoints that serve several kinds of tiles: said, or refused in a line."""
+
+from __future__ import annotations
+
+import json
+from contextlib import suppress
+from pathlib import Path
+from typing import Any
+
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from edgeslim.checkpoint_file import profile_of
+from edgeslim.cli import main
+from edgeslim.errors import InputError
+from edgeslim.family import all_families
+from edgeslim.profile import all_profiles
+from edgeslim.reading import recognise
+from tests.cli.test_encoders import header
+
+FIGURES = json.loads((Path(__file__).parent / "ground" / "family_figures.json").read_text(encoding="utf-8"))
+
+
+def shapes_of(case: str) -> dict[str, tuple[int, ...]]:
+    return {name: tuple(shape) for name, shape in FIGURES[case]["state"].items()}
+
+
+@pytest.mark.parametrize(
+    ("case", "asked", "bands", "said"),
+    [
+        ("dofa", "B04,B03,B02", 3, "(dofa), 66 tensors, made for B04,B03,B02; "),
+        ("dofa", "0.4,2.5,VH", 3, "made for 0.4,2.5,VH; "),
+        ("copernicus_fm", "B8A,0.49/0.065", 2, "made for B8A,0.49/0.065; "),
+        ("terramind_base", "rgb", 3, "(terramind), 41 tensors, made for rgb (B04,B03,B02); "),
+        ("terramind_base", "B04,B03,B02", 3, "made for rgb (B04,B03,B02); "),
+        ("galileo", "s1", 2, "made for s1 (VV,VH); "),
+    ],
+)
+def test_what_is_asked_is_said(case: str, asked: str, bands: int, said: str) -> None:
+    shapes = shapes_of(case)
+    # Heads of 64 are the families' own, and these small encoders have 48 dimensions.
+    families = [family for family in all_families() if family.id == FIGURES[case]["family"]]
+    assert recognise(shapes, families, "a.pth", asked).architecture(16).bands == bands
+    wide = {name: widened(shape) for name, shape in shapes.items()}
+    profile, text = profile_of(Path("a.pth"), wide, {}, None, asked)
+    assert said.split(" tensors")[-1] in text
+    assert (profile.id, profile.made_for, profile.architecture.bands) == (f"a.pth:{asked}", asked, bands)
+
+
+def widened(shape: tuple[int, ...]) -> tuple[int, ...]:
+    """A shape of an encoder of 48 dimensions as one of 192 has it."""
+    others = {48: 192, 144: 576, 48 * 64: 192 * 64}
+    return tuple(others.get(size, size) for size in shape)
+
+
+@pytest.mark.parametrize(
+    ("case", "asked", "message"),
+    [
+        ("dofa", None, r"dofa is made for the bands asked, found none asked; .* \(a.pth:B01,B02,B03\) or as made_for"),
+        (
+            "dofa",
+            "B04,B99",
+            r"band 'B99' is none that dofa ever saw, expected one of B01, .*, or a wavelength",
+        ),
+        ("dofa", "10.9", "band '10.9' is none that dofa ever saw.* from 0.4 to 2.5"),
+        ("dofa", "nan", "band 'nan' is none that dofa ever saw"),
+        ("dofa", "0.49/0.065", "band '0.49/0.065' is none that dofa ever saw"),
+        ("dofa", "", "band '' is none that dofa ever saw"),
+        ("dofa", ",".join(["B04"] * 5000), "found 5000 bands asked, expected at most 4096"),
+        ("copernicus_fm", "0.49", "band '0.49' is none that copernicus-fm ever saw.* or a wavelength/width in micro"),
+        ("terramind_base", None, r"takes s2l2a, rgb, s1grd, s1rtc; say which behind its name \(a.pth:s2l2a\)"),
+        ("terramind_base", "s2l1c", r"'s2l1c' is none that this terramind ever saw, expected one of s2l2a \(B01,"),
+        ("galileo", "B04,B03,B02", r"is none that this galileo ever saw, expected one of rgb \(B02,B03,B04\)"),
+        ("plain", "rgb", "found 'rgb' asked of timm, which takes one kind of tile"),
+    ],
+)
+def test_what_an_encoder_never_saw_is_refused(case: str, asked: str | None, message: str) -> None:
+    with pytest.raises(InputError, match=message):
+        profile_of(Path("a.pth"), shapes_of(case), {}, None, asked)
+
+
+def test_a_card_of_so_many_bands_needs_no_name_of_a_modality() -> None:
+    shapes, families = shapes_of("terramind_base"), all_families()
+    chosen = recognise(shapes, families, "a.pth", bands=12).modality
+    assert chosen is not None
+    assert chosen.id == "s2l2a"
+    with pytest.raises(InputError, match="found a card of 2 bands; say which"):
+        recognise(shapes, families, "a.pth", bands=2)
+
+
+@pytest.mark.parametrize("change", ["fold", "bands"])
+def test_a_part_that_only_the_embedding_needs_is_missed(change: str) -> None:
+    case, name = {
+        "fold": ("dofa", "patch_embed.fclayer.w1.weight"),
+        "bands": ("terramind_base", "encoder_embeddings.untok_sen2l2a@224.mod_emb"),
+    }[change]
+    shapes: dict[str, Any] = shapes_of(case)
+    del shapes[name]
+    if change == "fold":
+        with pytest.raises(InputError, match=r"the nearest is dofa: fold.fclayer.w1.weight: found none"):
+            recognise(shapes, all_families(), "a.pth", "B04")
+    else:
+        with pytest.raises(InputError, match="'s2l2a' is none that this terramind ever saw"):
+            recognise(shapes, all_families(), "a.pth", "s2l2a")
+
+
+@settings(max_examples=150, deadline=None)
+@given(st.data())
+def test_any_shapes_are_read_or_refused_in_a_line(data: st.DataObject) -> None:
+    case = data.draw(st.sampled_from(["dofa", "copernicus_fm", "terramind_base", "galileo"]))
+    asked = data.draw(st.sampled_from(["B04", "VV,B11", "s2l2a", "rgb", None]))
+    shapes = {name: widened(shape) for name, shape in shapes_of(case).items()}
+    for name in data.draw(st.lists(st.sampled_from(sorted(shapes)), min_size=1, max_size=4)):
+        shapes[name] = tuple(data.draw(st.lists(st.integers(-2, 70) | st.sampled_from([0, 2**40]), max_size=5)))
+    with suppress(InputError):
+        profile_of(Path("a.safetensors"), shapes, {}, None, asked)
+
+
+def test_cards_of_such_encoders_say_what_they_are_made_for() -> None:
+    families = {family.id: family for family in all_families()}
+    made = {profile.id: profile for profile in all_profiles() if profile.made_for}
+    assert set(made) == {"dofa-b-16", "dofa-l-16", "copernicus-fm-b-16", "terramind-b", "terramind-l"}
+    for name, profile in made.items():
+        family = next(family for key, family in families.items() if name.startswith(key))
+        known = {one.id: len(one.bands) for one in family.modality}
+        assert profile.made_for is not None
+        assert known.get(profile.made_for, profile.made_for.count(",") + 1) == profile.architecture.bands
+        assert profile.architecture.norm_eps == family.norm_eps
+        assert profile.architecture.patch_padding == family.patch_padding
+        assert profile.architecture.pool == family.pool
+
+
+def test_a_plan_keeps_what_was_asked(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    name = header(tmp_path / "dofa.safetensors", {key: widened(shape) for key, shape in shapes_of("dofa").items()})
+    assert main(["plan", "--device", "rpi5", "--encoder", f"{name}:B04,B03,B02", "--json"]) == 0
+    plan = json.loads(capsys.readouterr().out)
+    assert (plan["encoder"], plan["architecture"]["bands"]) == ("dofa.safetensors:B04,B03,B02", 3)
+    assert plan["architecture"]["patch_padding"] == 1
+    assert main(["encoders", "show", f"{name}:0.49,VV"]) == 0
+    assert "takes 2 bands of 32 px" in " ".join(capsys.readouterr().out.split())
+    assert main(["encoders", "show", name]) == 1
+    assert capsys.readouterr().err.count("\n") == 1
