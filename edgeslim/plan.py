@@ -20,8 +20,9 @@ SCHEMA = 1
 KEY = "edgeslim_plan"
 """Its presence in a JSON file marks that file as a plan, its value is the schema."""
 
-METHOD = "first"
-"""Slimming method: the first channels of each head and of each hidden layer (arXiv 2601.22841)."""
+METHODS = ("first", "calibrated")
+"""Slimming methods: the first channels of each head and of each hidden layer (arXiv 2601.22841); weights for the same
+shape from unlabelled tiles (edgeslim/ground/calibrated.py)."""
 
 NOT_IN_SUMMARY = ("architecture", "slim_architecture", "steps", "multiples", "startup_lacks", "tried", "error_band")
 """Fields that a plan's summary leaves out."""
@@ -65,7 +66,7 @@ class Plan:
     classes: int
     """Of the head; 0 without one."""
     method: str
-    """Slimming method."""
+    """Slimming method: one of METHODS. The scores of the card were measured with "first"."""
     chosen: Estimate
     """The chosen width, and what it is computed to cost."""
     slim_architecture: Architecture
