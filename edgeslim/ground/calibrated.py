@@ -11,7 +11,7 @@ The biases behind both refitted products take up the means. What is refitted imi
 slimmed stream, or the residual stream of the full encoder, which mends what earlier blocks lost but smooths away what
 cannot be predicted, or what lies between. Where the class token is the feature, it may count as much as all others or
 nearly alone. Which is best depends on encoder and width: some ways (WAYS) are gone side by side, and the one is taken
-whose features leave held-out tiles more of the neighbours that they have among the others by the full encoder's
+whose features leave held-out tiles more of the neighbours that they have among each other by the full encoder's
 features. (The mean square error of the features was tried for that and misleads: on a ViT-S/14 at its narrowest it was
 lower where the whole of a loss is mended, and the k-NN score 12 points lower.) "first" goes along as one more way: an
 encoder that was trained to be slimmed so is best left as it is.
@@ -49,8 +49,11 @@ WAYS = ((0.0, LAST_CLASS_SHARE), (0.5, 0.5), (1.0, 0.5))
 all tokens before the last block."""
 FIRST = "first"
 """Name of the way whose weights are those of the method of that name."""
-NEIGHBOURS = 10
-"""Neighbours of a held-out tile that the choice between the ways looks at."""
+NEIGHBOURS = 3
+"""Neighbours of a held-out tile that the choice between the ways looks at. More of them, or neighbours among the fitted
+tiles, told whose features are alike at large; those were not the better ones for a classifier."""
+_CHECKED = 5
+"""Of the tiles, every fifth is one of the held-out ones on which penalties are chosen."""
 _BATCH = 16
 """Tiles at once."""
 
@@ -101,7 +104,7 @@ class _Walk:
         self.encoder, self.arch, self.narrow, self.say = encoder, encoder.arch, narrow, calibration.say
         self.generator = torch.Generator().manual_seed(calibration.seed)
         order = torch.randperm(len(calibration.tiles), generator=self.generator)
-        self.held_out = len(order) // HELD_OUT
+        self.held_out, self.checked = len(order) // HELD_OUT, len(order) // _CHECKED
         pieces = [order[start : start + _BATCH] for start in range(0, len(order), _BATCH)]
         self.full = torch.cat([encoder.embed(calibration.tiles[some]) for some in pieces])
         by_class = self.arch.pool == "class"
@@ -130,17 +133,22 @@ class _Walk:
             found = way.encoder.pool(way.encoder.norm(way.stream))
             if not found.isfinite().all():
                 raise InputError("calibration: found features that are not finite; are the tiles normalised?")
-            kept[way.name] = neighbours_kept(found, expected, self.held_out)
+            kept[way.name] = neighbours_kept(found[: self.held_out], expected[: self.held_out])
         best = max(self.ways, key=lambda way: kept[way.name])
         shares = ", ".join(f"{share:.0%} by {name}" for name, share in kept.items())
         self.say(f"neighbours kept: {shares}; taken: {best.name}")
         return Calibrated(best.encoder, best.name, kept)
 
-    def _batches(self) -> Iterator[tuple[slice, bool]]:
-        """Slices of the tiles, and whether they are held out."""
-        for first, last in ((0, self.held_out), (self.held_out, len(self.full))):
-            for start in range(first, last, _BATCH):
-                yield slice(start, min(start + _BATCH, last)), first == 0
+    def _batches(self, first: int = 0, last: int | None = None) -> Iterator[slice]:
+        """Slices of the tiles from one on to another."""
+        last = len(self.full) if last is None else last
+        for start in range(first, last, _BATCH):
+            yield slice(start, min(start + _BATCH, last))
+
+    def _fitted_and_checked(self) -> Iterator[tuple[slice, int]]:
+        """Slices of the tiles that weights are fitted to, with 0, and of those that penalties are chosen on, with 1."""
+        yield from ((some, 0) for some in self._batches(self.held_out))
+        yield from ((some, 1) for some in self._batches(0, self.checked))
 
     def _looked_at(self) -> Tensor:
         """Indices of the tokens that moments are taken of: class token, registers, and some patches, drawn anew."""
@@ -181,7 +189,7 @@ class _Walk:
 
     def _pass(self, stream: Tensor, half: Callable[[Tensor], Tensor]) -> None:
         """Take all tiles through half a block, in place."""
-        for some, _ in self._batches():
+        for some in self._batches():
             stream[some] = half(stream[some])
 
     def _attention(self, whole: Block, narrow: Block, way: _Way, index: Tensor, weights: Tensor) -> None:
@@ -189,9 +197,7 @@ class _Walk:
         arch, kept = self.arch, self.narrow.head_dim
         heads, dk = arch.attention_heads, arch.head_dim
         queries, keys = torch.zeros(2, heads, dk, dk, dtype=torch.float64)
-        for some, held_out in self._batches():
-            if held_out:
-                continue
+        for some in self._batches(self.held_out):
             q, k, _ = _qkv(whole, way.stream[some], heads)
             q, k = q[:, :, index], k - k.mean(2, keepdim=True)
             queries += _products(q * weights.sqrt()[:, None])
@@ -199,16 +205,16 @@ class _Walk:
         maps_q, maps_k = solve.bilinear(queries, keys, kept)
         to_q, to_k = maps_q.float().mT, maps_k.float().mT
         gamma = _gamma(whole.ls1)
-        fit, held = Moments(), Moments()
-        for some, held_out in self._batches():
+        moments = Moments(), Moments()
+        for some, part in self._fitted_and_checked():
             x = way.stream[some]
             q, k, v = _qkv(whole, x, heads)
             q = q[:, :, index]
             mixed = attend(q @ to_q, k @ to_k, v).transpose(1, 2).flatten(2)
             y = whole.ls1(whole.attn.proj(attend(q, k, v).transpose(1, 2).flatten(2)))
             y += (way.mend or 0.0) * (self.full[some][:, index] - x[:, index] - y)
-            (held if held_out else fit).add(mixed.flatten(0, 1), y.flatten(0, 1), weights.repeat(len(x)))
-        fitted, checked = fit.centred(), held.centred()
+            moments[part].add(mixed.flatten(0, 1), y.flatten(0, 1), weights.repeat(len(x)))
+        fitted, checked = (part.centred() for part in moments)
         maps_v = solve.values(fitted, heads, kept)
         weight, bias = solve.refit(fitted.of(maps_v), checked.of(maps_v))
         maps = [solve.block_diagonal(maps_q), solve.block_diagonal(maps_k), maps_v]
@@ -221,14 +227,14 @@ class _Walk:
 
     def _feed_forward(self, whole: Block, narrow: Block, way: _Way, index: Tensor, weights: Tensor) -> None:
         """Calibrate the feed-forward network of one block, as `_attention` does the attention."""
-        fit, held = Moments(), Moments()
-        for some, held_out in self._batches():
+        moments = Moments(), Moments()
+        for some, part in self._fitted_and_checked():
             x = way.stream[some][:, index]
             hidden = _hidden(whole.mlp, whole.norm2(x))
             y = whole.ls2(whole.mlp.fc2(hidden))
             y += (way.mend or 0.0) * (self.full[some][:, index] - x - y)
-            (held if held_out else fit).add(hidden.flatten(0, 1), y.flatten(0, 1), weights.repeat(len(x)))
-        fitted, checked = fit.centred(), held.centred()
+            moments[part].add(hidden.flatten(0, 1), y.flatten(0, 1), weights.repeat(len(x)))
+        fitted, checked = (part.centred() for part in moments)
         chosen = solve.units(fitted, self.narrow.ffn_hidden, self.arch.branches)
         weight, bias = solve.refit(fitted.at(chosen), checked.at(chosen))
         for name in ("fc1", "fc3") if self.arch.ffn == "swiglu" else ("fc1",):
@@ -238,16 +244,15 @@ class _Walk:
         _write(narrow.mlp.fc2, weight, bias, _gamma(whole.ls2))
 
 
-def neighbours_kept(found: Tensor, expected: Tensor, held_out: int) -> float:
-    """Share of the NEIGHBOURS nearest of the first `held_out` tiles, among the others, that two sets of features share.
+def neighbours_kept(found: Tensor, expected: Tensor) -> float:
+    """Share of each tile's NEIGHBOURS nearest tiles, in Euclidean distance, that two sets of (n, d) features share.
 
-    `found` and `expected` are (n, d) features of the same tiles, in Euclidean distance. What a k-NN classifier, which
-    needs labels, would make of them follows it closely.
+    What a k-NN classifier, which needs labels, would make of them follows it closely.
     """
     nearest = []
     for features in (found.double(), expected.double()):
-        apart = torch.cdist(features[:held_out], features[held_out:])
-        nearest.append(apart.topk(min(NEIGHBOURS, apart.shape[1]), largest=False).indices)
+        apart = torch.cdist(features, features).fill_diagonal_(torch.inf)
+        nearest.append(apart.topk(NEIGHBOURS, largest=False).indices)
     same = nearest[0].unsqueeze(2) == nearest[1].unsqueeze(1)
     return float(same.any(2).double().mean())
 

@@ -11,11 +11,11 @@ from torch import Tensor
 from edgeslim.architecture import Architecture
 from edgeslim.errors import InputError
 
-HELD_OUT = 5
-"""Every fifth tile is held out: penalties, and which of two ways is taken, are chosen on those."""
+HELD_OUT = 2
+"""Every second tile is held out: which of several ways is taken is decided on those."""
 PATCHES = 64
 """Patch tokens of a tile that moments are taken of, at most: neighbours are much alike."""
-FEWEST = 25
+FEWEST = 40
 """Tiles below which even the smallest encoder is not calibrated."""
 _ROWS_A_REGRESSOR = 4
 """Tokens that moments see for each hidden unit whose weights are fitted to them."""
