@@ -13,7 +13,7 @@ from edgeslim.durations import Scene
 from edgeslim.errors import InputError
 from edgeslim.estimate import Estimate
 from edgeslim.figure import Figure
-from edgeslim.shelf import read_record
+from edgeslim.shelf import read_record, shown
 from edgeslim.whole import Kind, write_whole
 
 SCHEMA = 1
@@ -133,6 +133,8 @@ class Plan:
             found = f"{KEY} = {data[KEY]!r}" if KEY in data else f"no key {KEY!r}"
             raise InputError(f"{where}: found {found}, expected {KEY} = {SCHEMA}; `edgeslim plan` writes one")
         plan = read_record(cls, {k: v for k, v in data.items() if k != KEY}, where)
+        if plan.method not in METHODS:
+            raise InputError(f"{where}: method: found {shown(plan.method)}, expected one of {', '.join(METHODS)}")
         slim, expected = plan.slim_architecture, plan.architecture.at(plan.width_multiplier)
         if slim != expected or (plan.chosen.head_dim, plan.chosen.ffn_hidden) != (slim.head_dim, slim.ffn_hidden):
             raise InputError(

@@ -22,8 +22,12 @@ def slim(
         float | None, typer.Option("--width-multiplier", "-w", help="Kept fraction, 0 < w <= 1, instead of a plan.")
     ] = None,
     method: Annotated[
-        str, typer.Option(help="first: the first channels; calibrated: better weights of the same shape, from --tiles.")
-    ] = "first",
+        str | None,
+        typer.Option(
+            help="first: the first channels; calibrated: better weights of the same shape, from --tiles. Default: the "
+            "plan's, or first."
+        ),
+    ] = None,
     tiles: Annotated[
         Path | None,
         typer.Option(help="Unlabelled tiles to calibrate with: a folder or zip of image tiles, or a GeoTIFF scene."),
@@ -50,7 +54,8 @@ def slim(
     from edgeslim.ground.checkpoint import write_checkpoint
     from edgeslim.ground.flight import slimmed_checkpoint
 
-    profile, width, _ = chosen_width(plan, encoder, width_multiplier, cards)
+    profile, width, made = chosen_width(plan, encoder, width_multiplier, cards)
+    method = method or str(made.get("method", "first"))
     if out.exists() and not overwrite:
         raise InputError(f"-o {out}: exists already; choose another name or add --overwrite")
     if out.suffix != ".safetensors":

@@ -15,6 +15,7 @@ from edgeslim.errors import InputError
 from edgeslim.ground.calibration import tiles_needed
 from edgeslim.ground.calibration_tiles import read_calibration
 from edgeslim.ground.flight import FlightModel, profile_checkpoint
+from edgeslim.plan import read_plan
 from edgeslim.profile import Profile
 from tests.ground.conftest import TINY
 
@@ -115,3 +116,30 @@ def test_refusals_are_one_line_and_write_nothing(
     )
     with pytest.raises(InputError, match="images have 3 bands, expected the 4 of tiny"):
         read_calibration(four, folder)
+
+
+def test_a_plan_decides_the_method(
+    folder: Path,
+    tiny_cards: Path,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    cards = ["--cards", str(tiny_cards)]
+    plan = ["plan", "--encoder", "tiny", "--gflop", "0.0003", *cards]
+    assert "--method: found best" in _refusal(capsys, [*plan, "--method", "best"], 2).replace("'", "")
+    assert "--method: found without --device" in _refusal(capsys, [*plan, "--method", "calibrated"], 2)
+    on_board = [*plan, "--device", "raspberry-pi-5-8gb", "--method", "calibrated", "--html", "plan.html"]
+    assert main(on_board) == 0
+    assert read_plan(Path("plan.json")).method == "calibrated"
+    assert "scores are those of first" in Path("plan.html").read_text(encoding="utf-8")
+    assert "found no --tiles" in _refusal(capsys, ["slim", *cards], 2)
+    assert main(["slim", *cards, "--tiles", str(folder)]) == 0
+    with safe_open("slimmed.safetensors", framework="pt") as file:
+        assert file.metadata()["method"] == "calibrated"
+    line = _refusal(capsys, ["export", *cards], 2)
+    assert "plan.json: found method 'calibrated', whose heads are yet to be fitted" in line
+    text = Path("plan.json").read_text(encoding="utf-8")
+    Path("plan.json").write_text(text.replace('"method": "calibrated"', '"method": "best"'), encoding="utf-8")
+    assert "method: found" in _refusal(capsys, ["slim", *cards], 1)
