@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import importlib.util
+from collections.abc import Callable
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from edgeslim.errors import InputError, MissingExtra, UsageError
 
 if TYPE_CHECKING:
+    from edgeslim.ground.calibration import Calibration
     from edgeslim.ground.capture import Request
     from edgeslim.ground.checkpoint import Checkpoint
     from edgeslim.head_card import HeadCard
@@ -81,6 +83,34 @@ def width_of_head(
             f"--head: was fitted at width {card.width_multiplier:.4g}, found {width:.4g}; fit one at that width"
         )
     return replace(profile, architecture=card.architecture), width, made
+
+
+def calibration_of(
+    profile: Profile,
+    method: str,
+    tiles: Path | None,
+    tiles_max: int | None,
+    seed: int,
+    accept_gsd: bool,
+    *,
+    say: Callable[[str], None],
+) -> Calibration | None:
+    """What a slimming method is given: tiles of --tiles for "calibrated", None for "first".
+
+    Raises UsageError for a method that is none, or that --tiles does not go with; InputError as `read_calibration`.
+    """
+    from edgeslim.ground.calibration_tiles import read_calibration
+    from edgeslim.plan import METHODS
+
+    if method not in METHODS:
+        raise UsageError(f"--method: found {method!r}, expected one of {', '.join(METHODS)}")
+    if method == METHODS[0]:
+        if tiles is not None or tiles_max is not None:
+            raise UsageError(f"--method {method}: found --tiles or --tiles-max, expected them for calibrated only")
+        return None
+    if tiles is None:
+        raise UsageError(f"--method {method}: found no --tiles, expected a folder or zip of image tiles, or a scene")
+    return read_calibration(profile, tiles, tiles_max, seed, accept_gsd, say=say)
 
 
 def requests_of(

@@ -31,13 +31,13 @@ from edgeslim.ground.redundancy import (
     spectrum_slope,
     standardised,
 )
-from edgeslim.ground.slim import METHOD
 from edgeslim.ground.split import Split, folds_of, require_enough, split_tiles
 from edgeslim.ground.vit import Vit
 from edgeslim.onboard.labels import Labelled, TileFile
 from edgeslim.onboard.reading.gdal import gdal_environment
 from edgeslim.onboard.reading.tile import Place, TileReader
 from edgeslim.onboard.scores import micro_f1
+from edgeslim.plan import METHODS
 from edgeslim.profile import Profile, Radiometry
 
 F32 = NDArray[np.float32]
@@ -137,7 +137,7 @@ def diagnose(
         tiles=len(seen.files),
         left_out={reason: len(names) for reason, names in reader.skipped.items()},
         features=arch.dim,
-        method=METHOD,
+        method=METHODS[0],
         split="" if probe is None else probe.split.how,
         scored_tiles=0 if probe is None else len(probe.split.test),
         metric="" if probe is None else probe.metric,

@@ -116,11 +116,19 @@ class Block(nn.Module):
         self.mlp = Mlp(arch) if arch.ffn == "mlp" else SwiGlu(arch)
         self.ls2 = LayerScale(arch.dim) if arch.layer_scale else nn.Identity()
 
-    def forward(self, x: Tensor, head_dim: int | None = None, ffn_hidden: int | None = None) -> Tensor:
-        """(B, N, d) -> (B, N, d)."""
-        x = x + self.ls1(self.attn(self.norm1(x), head_dim))
+    def add_attention(self, x: Tensor, head_dim: int | None = None) -> Tensor:
+        """(B, N, d) -> (B, N, d), the block's first half."""
+        y: Tensor = self.ls1(self.attn(self.norm1(x), head_dim))
+        return x + y
+
+    def add_feed_forward(self, x: Tensor, ffn_hidden: int | None = None) -> Tensor:
+        """(B, N, d) -> (B, N, d), the block's second half."""
         y: Tensor = self.ls2(self.mlp(self.norm2(x), ffn_hidden))
         return x + y
+
+    def forward(self, x: Tensor, head_dim: int | None = None, ffn_hidden: int | None = None) -> Tensor:
+        """(B, N, d) -> (B, N, d)."""
+        return self.add_feed_forward(self.add_attention(x, head_dim), ffn_hidden)
 
 
 class PatchEmbed(nn.Module):
