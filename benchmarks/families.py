@@ -1,6 +1,6 @@
 """Are the features of a converted checkpoint those of the library that defines it?
 
-    python benchmarks/families.py [--libraries FOLDER]
+    python benchmarks/families.py [--libraries FOLDER] [--only CASE ...]
 
 Every case of tests/ground/family_cases.py: a small module of the original library with random weights, written as that
 library writes it, recognised, converted and run on random tiles at width 1.0; then slimmed, counted and exported.
@@ -32,6 +32,7 @@ RESULT = ROOT / "benchmarks" / "results" / "families"
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--libraries", type=Path, help="folder that holds timm")
+    parser.add_argument("--only", nargs="+", default=[], help="cases that are run again; the others' rows stay")
     arguments = parser.parse_args()
     sys.path[:0] = [str(ROOT), *([str(arguments.libraries)] if arguments.libraries else [])]
     from onboard_process import markdown
@@ -39,7 +40,14 @@ def main() -> None:
     from tests.ground.family_cases import CASES, NEAR
 
     rows, figures = [], {}
+    before = {}
+    if arguments.only:
+        before = {one["case"]: one for one in json.loads(RESULT.with_suffix(".json").read_text())["rows"]}
+        figures = json.loads(FIGURES.read_text())
     for name, one in CASES.items():
+        if arguments.only and name not in arguments.only and name.replace("_", " ") in before:
+            rows.append(before[name.replace("_", " ")])
+            continue
         state, original = one.make()
         rows.append(row(name, one, state, original))
         if figure := figure_of(one, state, original):
@@ -91,7 +99,13 @@ def figure_of(case: Any, state: dict[str, Any], original: Any) -> dict[str, Any]
     with torch.no_grad():
         features = [[float(f"{value:.8g}") for value in one] for one in original(case.tiles(FIGURE_TILES)).tolist()]
     shapes = {name: list(value.shape) for name, value in state.items()}
-    return {"family": case.family, "made_for": case.made_for, "state": shapes, "features": features}
+    return {
+        "family": case.family,
+        "made_for": case.made_for,
+        "heads": case.heads,
+        "state": shapes,
+        "features": features,
+    }
 
 
 def row(name: str, case: Any, state: dict[str, Any], original: Any) -> dict[str, Any]:
@@ -105,13 +119,13 @@ def row(name: str, case: Any, state: dict[str, Any], original: Any) -> dict[str,
     from edgeslim.ground.slim import slim
     from edgeslim.reading import recognise
     from tests.ground.counter import count_flop
-    from tests.ground.family_cases import DIM, HEADS
+    from tests.ground.family_cases import DIM
 
     with tempfile.TemporaryDirectory() as folder:
         path = Path(folder) / "a.safetensors"
         save_file({key: value.contiguous() for key, value in state.items()}, path)
         reading = recognise(shapes_of(path), all_families(), name, case.made_for)
-        arch = reading.architecture(DIM // HEADS)
+        arch = reading.architecture(DIM // case.heads)
         encoder = read_checkpoint(path, arch, made_for=case.made_for).build()
     tiles, slimmed, onnx = case.tiles(8), [], []
     with torch.no_grad():

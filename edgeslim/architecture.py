@@ -48,7 +48,11 @@ USUAL_NORM_EPS = 1e-6
 """As timm's ViTs have it."""
 POOLS = ("class", "mean", "mean-then-norm")
 """Of `Architecture.pool`."""
-LATER = ("patch_padding",)
+ACTIVATIONS = ("gelu", "quick-gelu")
+"""Of `Architecture.activation`."""
+POSITIONS = ("absolute", "alibi")
+"""Of `Architecture.positions`."""
+LATER = ("patch_padding", "pre_norm", "activation", "positions")
 """Fields that `to_dict` leaves out where they have their defaults: what has none of it is written as it always was, and
 read by an edgeslim on board that does not know them."""
 
@@ -97,6 +101,13 @@ class Architecture:
     patch_padding: int = 0
     """Rows and columns of zeros, px, before the first patch: DOFA's patches begin so much before the tile, and its last
     rows and columns are not seen."""
+    pre_norm: bool = False
+    """Whether the tokens go through a LayerNorm before the first block (CLIP)."""
+    activation: str = "gelu"
+    """Of an "mlp": "gelu", or "quick-gelu": x sigmoid(1.702 x) (Hendrycks & Gimpel, arXiv 1606.08415)."""
+    positions: str = "absolute"
+    """"absolute": added to the tokens; or "alibi": attention's scores lose the distance of two patches, in patches,
+    times 2^(-8 j / attention_heads) in head j = 1, 2, ... (CROMA, arXiv 2311.00566)."""
 
     def __post_init__(self) -> None:
         for field, largest in _LARGEST.items():
@@ -109,6 +120,19 @@ class Architecture:
             raise InputError(f"architecture.ffn: found {self.ffn!r}, expected 'mlp' or 'swiglu'")
         if self.pool not in POOLS:
             raise InputError(f"architecture.pool: found {self.pool!r}, expected one of {', '.join(POOLS)}")
+        if self.activation not in ACTIVATIONS or (self.ffn != "mlp" and self.activation != "gelu"):
+            raise InputError(
+                f"architecture.activation: found {self.activation!r}, expected one of {', '.join(ACTIVATIONS)}, "
+                "and of an mlp"
+            )
+        if self.positions not in POSITIONS:
+            raise InputError(
+                f"architecture.positions: found {self.positions!r}, expected one of {', '.join(POSITIONS)}"
+            )
+        if self.positions == "alibi" and (self.class_token or self.register_tokens):
+            raise InputError(
+                "architecture.positions: found 'alibi' with tokens that have no place, expected patches alone"
+            )
         if self.pool == "class" and not self.class_token:
             raise InputError("architecture.pool: found 'class' without a class token, expected pool = 'mean'")
         if not 1 <= self.branches <= 64 or self.attention_heads % self.branches or self.ffn_hidden % self.branches:
@@ -142,6 +166,16 @@ class Architecture:
     def tokens(self) -> int:
         """All tokens of a tile: patches, class token, registers."""
         return self.patches + int(self.class_token) + self.register_tokens
+
+    @property
+    def position_tokens(self) -> int:
+        """Tokens that a position of their own is added to."""
+        return self.patches + int(self.class_token) if self.positions == "absolute" else 0
+
+    @property
+    def bias_values(self) -> int:
+        """Values of the constant that is added to attention's scores, for all heads; the blocks share it."""
+        return self.attention_heads * self.tokens**2 if self.positions == "alibi" else 0
 
     @property
     def attention_dim(self) -> int:

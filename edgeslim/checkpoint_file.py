@@ -50,28 +50,26 @@ def profile_of(
     several. Raises InputError where no family's key map understands the names, or where what is asked is none it saw.
     """
     inside = {name: shape for name, shape in shapes.items() if not name.startswith("heads.")}
-    reading = recognise(inside, all_families(cards), str(path), made_for)
-    if made_for is not None and reading.made_for is None:
-        raise InputError(f"{path}: found {shown(made_for)} asked of {reading.family.id}, which takes one kind of tile")
-    if "architecture" in metadata:
-        try:
-            found = json.loads(metadata["architecture"])
-        except ValueError:
-            raise InputError(f"{path}: its own architecture is not JSON; write it again by `edgeslim slim`") from None
-        architecture, said = Architecture.from_dict(found, str(path)), "edgeslim's own, as it says itself"
+    # A file of edgeslim's own says itself what it is: no key map is asked.
+    reading = None if "architecture" in metadata else recognise(inside, all_families(cards), str(path), made_for)
+    name = "edgeslim's own file" if reading is None else reading.family.name
+    if made_for is not None and (reading is None or reading.made_for is None):
+        raise InputError(f"{path}: found {shown(made_for)} asked of {name}, which takes one kind of tile")
+    if reading is None:
+        architecture, said = _own(path, inside, metadata["architecture"]), "edgeslim's own, as it says itself"
     else:
         architecture = reading.architecture()
         heads, size = architecture.attention_heads, architecture.head_dim
         said = (
             f"{reading.family.name} ({reading.family.id}), {len(inside)} tensors"
             + (f", made for {reading.made_for}" if reading.made_for else "")
-            + f"; {heads} heads of {size} are taken "
-            "for granted, which shapes do not tell: a card of your own can say otherwise"
+            + f"; {heads} heads of {size} are taken for granted, which shapes do not tell: a card of your own can say "
+            "otherwise"
         )
     profile = Profile(
         id=f"{path}:{made_for}" if made_for else str(path),
         aliases=(),
-        name=f"{reading.family.name}: {path.name}",
+        name=f"{name}: {path.name}",
         licence="unknown",
         source=str(path),
         architecture=architecture,
@@ -87,3 +85,21 @@ def profile_of(
         made_for=made_for,
     )
     return profile, f"{path}: {said}"
+
+
+def _own(path: Path, shapes: Mapping[str, Shape], text: str) -> Architecture:
+    """What a file of edgeslim's own says of itself, if its tensors do not say otherwise."""
+    try:
+        found = json.loads(text)
+    except (ValueError, RecursionError):
+        raise InputError(f"{path}: its own architecture is not JSON; write it again by `edgeslim slim`") from None
+    architecture = Architecture.from_dict(found, str(path))
+    last = architecture.depth - 1
+    expected = {
+        "encoder.blocks.0.attn.qkv.weight": (3 * architecture.attention_dim, architecture.dim),
+        f"encoder.blocks.{last}.mlp.fc1.weight": (architecture.ffn_hidden, architecture.dim),
+    }
+    for key, shape in expected.items():
+        if shapes.get(key) != shape:
+            raise InputError(f"{path}: {key}: found {shapes.get(key)}, expected {shape}, as it says itself")
+    return architecture

@@ -48,7 +48,7 @@ class Footprint:
     """Bytes that an architecture needs at once, without the runtime's own."""
 
     weights_bytes: int
-    """One copy of every parameter."""
+    """One copy of every parameter and constant."""
     activations_bytes: int
     """Largest set of tensors alive at the same time."""
     buffers_bytes: int
@@ -62,6 +62,11 @@ def parameters(arch: AnyArchitecture, classes: int = 0) -> int:
     return encoder + (arch.dim * classes + classes if classes else 0)
 
 
+def constants(arch: AnyArchitecture) -> int:
+    """Values that an encoder holds beside its parameters: what ALiBi adds to the scores."""
+    return arch.bias_values if isinstance(arch, Architecture) else 0
+
+
 def _vit_parameters(arch: Architecture) -> int:
     d, a, h = arch.dim, arch.attention_dim, arch.ffn_hidden
     count, bands = 0, arch.bands
@@ -70,12 +75,12 @@ def _vit_parameters(arch: Architecture) -> int:
         bands = channels
     kernel = 1 if arch.stem_channels else arch.patch_size
     count += bands * kernel**2 * d + d
-    count += (int(arch.class_token) + arch.register_tokens) * d + (arch.patches + int(arch.class_token)) * d
+    count += (int(arch.class_token) + arch.register_tokens) * d + arch.position_tokens * d
     block = 4 * d + d * 3 * a + (3 * a if arch.qkv_bias else 0) + a * d + d
     into_hidden = 1 if arch.ffn == "mlp" else 2
     block += into_hidden * (d * h + h) + h * d + d
     block += 2 * d if arch.layer_scale else 0
-    return count + arch.depth * block + 2 * d
+    return count + arch.depth * block + (4 if arch.pre_norm else 2) * d
 
 
 def _convnext_parameters(arch: ConvNextArchitecture) -> int:
@@ -132,7 +137,7 @@ def footprint(
     tile_values = arch.bands * arch.tile_px**2
     phases = _vit_phases(arch, scores_held) if isinstance(arch, Architecture) else _convnext_phases(arch)
     return Footprint(
-        weights_bytes=parameters(arch, classes) * value_bytes,
+        weights_bytes=(parameters(arch, classes) + constants(arch)) * value_bytes,
         activations_bytes=max(phases) * batch * value_bytes,
         # Tiles and logits cross the border as float32 whatever the precision inside; one more copy is being read.
         buffers_bytes=(2 * tile_values + max(classes, arch.dim)) * batch * 4,
@@ -221,11 +226,13 @@ def _vit_ops(arch: Architecture, classes: int, batch: int, value_bytes: int, fus
 
     heads = batch * arch.attention_heads
     scores = heads * n * n
+    # What ALiBi adds is read, and the scores once more, beside the product that wrote them.
+    beside_bias = arch.bias_values + (0 if fused_attention or not arch.bias_values else 2 * scores)
     # Softmax reads and writes the scores, beside the products that write and read them: no more, where all is fused.
     beside_scores, beside_values = (-scores, -scores) if fused_attention else (2 * scores, 0)
     for block in range(arch.depth):
         yield product(f"blocks.{block}.qkv", "gemm", 1, rows, d, 3 * a, 2 * rows * d)
-        yield product(f"blocks.{block}.scores", "attention", heads, n, arch.head_dim, n, beside_scores)
+        yield product(f"blocks.{block}.scores", "attention", heads, n, arch.head_dim, n, beside_scores + beside_bias)
         yield product(f"blocks.{block}.values", "attention", heads, n, n, arch.head_dim, beside_values)
         yield product(f"blocks.{block}.proj", "gemm", 1, rows, a, d, 2 * rows * d)
         yield product(f"blocks.{block}.fc1", "gemm", 1, rows, d, h, 2 * rows * (d + h))

@@ -12,17 +12,18 @@ import re
 from dataclasses import dataclass
 from pathlib import Path
 
-from edgeslim.architecture import POOLS, USUAL_NORM_EPS
+from edgeslim.architecture import ACTIVATIONS, POOLS, POSITIONS, USUAL_NORM_EPS
 from edgeslim.errors import InputError
 from edgeslim.figure import must_be_known
 from edgeslim.shelf import distinct_card_paths, read_record, read_toml, shown
 
 SHELF = "families"
 SCHEMA = 1
-MAKES = ("as it is", "convolution", "first frame", "first positions")
-"""What a rule makes of a tensor. "convolution": the weights of a linear layer over flattened patches (row, column,
-band), as a convolution's; "first frame": of a convolution over frames, as for one frame; "first positions": of
-positions of several frames, those of the class token and the first frame."""
+MAKES = ("as it is", "batched", "convolution", "convolution of bands", "first frame", "first positions")
+"""What a rule makes of a tensor. "batched": a token (d,) or positions (N, d), as (1, N, d); "convolution": the weights
+of a linear layer over flattened patches (row, column, band), as a convolution's; "convolution of bands": the same of
+(band, row, column); "first frame": of a convolution over frames, as for one frame; "first positions": of positions of
+several frames, those of the class token and the first."""
 STACKED = ("q", "k", "v")
 """Parts that are stacked into one tensor, in this order."""
 TERM = "term"
@@ -156,6 +157,10 @@ class Family:
     """Of Architecture."""
     tile_px: int | None = None
     """Side of a tile, px, where the number of positions does not tell it."""
+    activation: str = "gelu"
+    """Of Architecture."""
+    positions: str = "absolute"
+    """Of Architecture."""
     pool: str = "class"
     """What its features are: of Architecture, where the checkpoint has a class token; otherwise the mean."""
 
@@ -169,11 +174,13 @@ class Family:
             for text in getattr(self, kind):
                 _compiled(text, kind)
         must_be_known(self.pool, POOLS, "pool")
+        must_be_known(self.positions, POSITIONS, "positions")
+        must_be_known(self.activation, ACTIVATIONS, "activation")
         if self.fold is not None:
             must_be_known(self.fold, FOLDS, "fold")
         if (self.fold is None) != (self.because is None):
             raise InputError("because: expected why the family needs its fold, and none where it has no fold")
-        if "pos_embed" in self.made and self.tile_px is None:
+        if ("pos_embed" in self.made or self.positions != "absolute") and self.tile_px is None:
             raise InputError("tile_px: found none, expected the tile that positions are made for")
 
     @property

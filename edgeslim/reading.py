@@ -14,7 +14,13 @@ from edgeslim.errors import InputError
 from edgeslim.family import STACKED, TERM, Family, Modality, SeenBand
 
 Shape = tuple[int, ...]
-_AXES = {"convolution": 2, "first frame": 5, "first positions": 3}
+_AXES = {
+    "batched": (1, 2),
+    "convolution": (2,),
+    "convolution of bands": (2,),
+    "first frame": (5,),
+    "first positions": (3,),
+}
 """Of the tensors that a rule makes something of."""
 _PATCHES = "patch_embed.proj.weight"
 _GENERATOR = "fold.weight_generator.fc_weight.weight"
@@ -45,6 +51,8 @@ class Source:
     @property
     def made(self) -> Shape:
         """Its shape once it is what `make` says, as far as that is known without the patch's size."""
+        if self.make == "batched":
+            return (*(1,) * (3 - len(self.shape)), *self.shape)
         if self.make == "first frame":
             return (*self.shape[:2], *self.shape[3:])
         return self.shape
@@ -123,6 +131,9 @@ class Reading:
             pool="mean" if self.family.pool == "class" and not has_class else self.family.pool,
             norm_eps=self.family.norm_eps,
             patch_padding=self.family.patch_padding,
+            pre_norm="norm_pre.weight" in self.pieces,
+            activation=self.family.activation,
+            positions=self.family.positions,
         )
 
     def _side(self, class_tokens: int, registers: int) -> int:
@@ -199,15 +210,17 @@ def _problems(pieces: Mapping[str, list[Source]], family: Family) -> Iterator[st
             expected = f"{terms[name]} that add up" if terms[name] else "one tensor, or q, k and v"
             yield f"{name}: found {', '.join(source.name for source in sources)}, expected {expected}"
         for source in sources:
-            if len(source.shape) != (axes := _AXES.get(source.make, len(source.shape))):
-                yield f"{source.name}: found shape {source.shape}, expected {axes} axes"
+            if len(source.shape) not in (axes := _AXES.get(source.make, (len(source.shape),))):
+                yield f"{source.name}: found shape {source.shape}, expected {' or '.join(map(str, axes))} axes"
     for needed in (_PATCHES, *_NEEDED, *family.has):
+        if needed == "pos_embed" and family.positions != "absolute":
+            continue
         if needed not in pieces and needed not in family.made and not family.filled(needed):
             yield f"{needed}: found none"
-    for name, axes in {**_NEEDED, "reg_token": 3, _GENERATOR: 2}.items():
+    for name, count in {**_NEEDED, "reg_token": 3, _GENERATOR: 2}.items():
         for source in pieces.get(name, ()):
-            if len(source.shape) != axes:
-                yield f"{source.name}: found shape {source.shape}, expected {axes} axes"
+            if len(source.made) != count:
+                yield f"{source.name}: found shape {source.shape}, expected {count} axes"
 
 
 def recognise(

@@ -34,8 +34,8 @@ def golden_bytes(arch: Architecture) -> int:
 
 
 def weights_bytes(arch: Architecture, classes: int, precision: str) -> int:
-    """Every parameter as an artifact of this precision stores it."""
-    count = cost.parameters(arch, classes)
+    """Every parameter and constant as an artifact of this precision stores it."""
+    count = cost.parameters(arch, classes) + cost.constants(arch)
     arithmetic = ARITHMETIC[precision]
     if arithmetic != "int8":
         return count * VALUE_BYTES[arithmetic]

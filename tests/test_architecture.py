@@ -4,7 +4,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from edgeslim.architecture import Architecture, inner_size
+from edgeslim.architecture import LATER, Architecture, inner_size
 from edgeslim.errors import InputError
 
 TINY = Architecture(depth=2, dim=32, attention_heads=2, head_dim=16, ffn_hidden=64, patch_size=8, tile_px=32, bands=3)
@@ -72,7 +72,7 @@ def test_dictionary_round_trip() -> None:
 
 def test_a_later_field_is_written_only_where_it_says_something() -> None:
     padded = replace(TINY, patch_padding=1, pool="mean-then-norm")
-    assert "patch_padding" not in TINY.to_dict()
+    assert set(LATER).isdisjoint(TINY.to_dict())
     assert padded.to_dict()["patch_padding"] == 1
     assert Architecture.from_dict(padded.to_dict()) == padded
     assert (padded.patches, padded.at(0.5).patch_padding, padded.at(0.5).pool) == (TINY.patches, 1, "mean-then-norm")
@@ -82,6 +82,10 @@ def test_a_later_field_is_written_only_where_it_says_something() -> None:
     ("change", "message"),
     [
         ({"depth": 0}, "architecture.depth: found 0"),
+        ({"positions": "rotary"}, "positions: found 'rotary', expected one of absolute, alibi"),
+        ({"positions": "alibi"}, "positions: found 'alibi' with tokens that have no place"),
+        ({"activation": "relu"}, "activation: found 'relu', expected one of gelu, quick-gelu"),
+        ({"activation": "quick-gelu", "ffn": "swiglu"}, "activation: found 'quick-gelu', expected .* of an mlp"),
         ({"patch_padding": 4}, "patch_padding: found 4, expected less than half of patch_size 8"),
         ({"patch_padding": -1}, "patch_padding: found -1"),
         ({"stem_channels": [8, 16, 32], "patch_padding": 1}, "and 0 with a stem"),

@@ -72,7 +72,7 @@ def widened(shape: tuple[int, ...]) -> tuple[int, ...]:
         ("terramind_base", None, r"takes s2l2a, rgb, s1grd, s1rtc; say which behind its name \(a.pth:s2l2a\)"),
         ("terramind_base", "s2l1c", r"'s2l1c' is none that this terramind ever saw, expected one of s2l2a \(B01,"),
         ("galileo", "B04,B03,B02", r"is none that this galileo ever saw, expected one of rgb \(B02,B03,B04\)"),
-        ("plain", "rgb", "found 'rgb' asked of timm, which takes one kind of tile"),
+        ("plain", "rgb", "found 'rgb' asked of timm's VisionTransformer, which takes one kind of tile"),
     ],
 )
 def test_what_an_encoder_never_saw_is_refused(case: str, asked: str | None, message: str) -> None:
@@ -120,7 +120,10 @@ def test_any_shapes_are_read_or_refused_in_a_line(data: st.DataObject) -> None:
 def test_cards_of_such_encoders_say_what_they_are_made_for() -> None:
     families = {family.id: family for family in all_families()}
     made = {profile.id: profile for profile in all_profiles() if profile.made_for}
-    assert set(made) == {"dofa-b-16", "dofa-l-16", "copernicus-fm-b-16", "terramind-b", "terramind-l"}
+    assert set(made) == {
+        *("dofa-b-16", "dofa-l-16", "copernicus-fm-b-16", "terramind-b", "terramind-l", "galileo-nano", "croma-b"),
+        "croma-l",
+    }
     for name, profile in made.items():
         family = next(family for key, family in families.items() if name.startswith(key))
         known = {one.id: len(one.bands) for one in family.modality}

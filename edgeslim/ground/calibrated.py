@@ -27,6 +27,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
+from functools import partial
 from typing import cast
 
 import torch
@@ -127,10 +128,10 @@ class _Walk:
         for number in range(self.narrow.depth):
             self._block(number)
             self.say(f"calibrated block {number + 1} of {self.narrow.depth}")
-        expected = self.encoder.pool(self.encoder.norm(self.full))
+        expected = self.encoder.pool(self.encoder.end(self.full))
         kept = {}
         for way in self.ways:
-            found = way.encoder.pool(way.encoder.norm(way.stream))
+            found = way.encoder.pool(way.encoder.end(way.stream))
             if not found.isfinite().all():
                 raise InputError("calibration: found features that are not finite; are the tiles normalised?")
             kept[way.name] = neighbours_kept(found[: self.held_out], expected[: self.held_out])
@@ -161,7 +162,7 @@ class _Walk:
         before = self.arch.tokens - self.arch.patches
         weights = torch.ones(count)
         weights[before:] = self.arch.patches / (count - before)
-        if last and self.arch.pool == "mean":
+        if last and self.arch.pool != "class":
             weights[:before] = 0
         weights /= weights.sum()
         if self.arch.pool == "class":
@@ -174,12 +175,13 @@ class _Walk:
         """One block of the full encoder and of each way: attention, then the feed-forward network."""
         index, last = self._looked_at(), number == self.narrow.depth - 1
         whole = _block_of(self.encoder, number)
-        self._pass(self.full, whole.add_attention)
+        bias = self.encoder.score_bias
+        self._pass(self.full, partial(whole.add_attention, bias=bias))
         for way in self.ways:
             narrow = _block_of(way.encoder, number)
             if way.mend is not None and self.narrow.head_dim < self.arch.head_dim:
                 self._attention(whole, narrow, way, index, self._weights(len(index), way, last))
-            self._pass(way.stream, narrow.add_attention)
+            self._pass(way.stream, partial(narrow.add_attention, bias=bias))
         self._pass(self.full, whole.add_feed_forward)
         for way in self.ways:
             narrow = _block_of(way.encoder, number)
@@ -205,13 +207,14 @@ class _Walk:
         maps_q, maps_k = solve.bilinear(queries, keys, kept)
         to_q, to_k = maps_q.float().mT, maps_k.float().mT
         gamma = _gamma(whole.ls1)
+        bias = None if self.encoder.score_bias is None else self.encoder.score_bias[:, :, index]
         moments = Moments(), Moments()
         for some, part in self._fitted_and_checked():
             x = way.stream[some]
             q, k, v = _qkv(whole, x, heads)
             q = q[:, :, index]
-            mixed = attend(q @ to_q, k @ to_k, v).transpose(1, 2).flatten(2)
-            y = whole.ls1(whole.attn.proj(attend(q, k, v).transpose(1, 2).flatten(2)))
+            mixed = attend(q @ to_q, k @ to_k, v, bias).transpose(1, 2).flatten(2)
+            y = whole.ls1(whole.attn.proj(attend(q, k, v, bias).transpose(1, 2).flatten(2)))
             y += (way.mend or 0.0) * (self.full[some][:, index] - x[:, index] - y)
             moments[part].add(mixed.flatten(0, 1), y.flatten(0, 1), weights.repeat(len(x)))
         fitted, checked = (part.centred() for part in moments)
@@ -286,7 +289,7 @@ def _hidden(mlp: Mlp | SwiGlu, x: Tensor) -> Tensor:
     """(B, N, d) -> (B, N, dh), what fc2 is given."""
     first: Tensor = mlp.fc1(x)
     if isinstance(mlp, Mlp):
-        return F.gelu(first)
+        return mlp.activation(first)
     gated: Tensor = F.silu(first) * mlp.fc3(x)
     return gated
 

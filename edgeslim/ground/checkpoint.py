@@ -4,9 +4,10 @@ from __future__ import annotations
 
 import json
 import os
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import torch
 from safetensors import SafetensorError, safe_open
@@ -17,9 +18,12 @@ from edgeslim.architecture import Architecture
 from edgeslim.checkpoint_file import read_header
 from edgeslim.errors import InputError
 from edgeslim.family import all_families
-from edgeslim.ground.convert import canonical_state
+from edgeslim.ground.convert import OWN, canonical_state, own_state
 from edgeslim.ground.vit import Vit
 from edgeslim.reading import recognise
+
+_DEEPEST = 2
+"""State dicts in a state dict."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -64,9 +68,20 @@ def _tensors(path: Path) -> dict[str, Tensor]:
     for wrapper in ("model", "state_dict"):
         if isinstance(loaded, Mapping) and isinstance(loaded.get(wrapper), Mapping):
             loaded = loaded[wrapper]
-    if not isinstance(loaded, Mapping) or not all(isinstance(v, Tensor) for v in loaded.values()):
+    if not isinstance(loaded, Mapping):
         raise InputError(f"{path}: found no state dict, expected names and tensors")
-    return {str(key): value for key, value in loaded.items()}
+    return dict(_named(loaded, "", path))
+
+
+def _named(loaded: Mapping[Any, Any], before: str, path: Path, depth: int = 0) -> Iterator[tuple[str, Tensor]]:
+    """Names and tensors of a state dict; of one for each part (CROMA's), under the parts' names."""
+    for key, value in loaded.items():
+        if isinstance(value, Tensor):
+            yield f"{before}{key}", value
+        elif isinstance(value, Mapping) and depth < _DEEPEST:
+            yield from _named(value, f"{before}{key}.", path, depth + 1)
+        else:
+            raise InputError(f"{path}: found no state dict, expected names and tensors")
 
 
 def read_checkpoint(
@@ -84,6 +99,8 @@ def read_checkpoint(
     own = {key: tensors.pop(key).float() for key in list(tensors) if key.startswith("heads.")}
     if {"head.weight", "head.bias"} <= tensors.keys() and tensors["head.weight"].ndim == 2:
         own |= {f"heads.{arch.head_dim}.{kind}": tensors.pop(f"head.{kind}").float() for kind in ("weight", "bias")}
+    if (state := own_state(tensors, arch)) is not None:
+        return Checkpoint(arch, state, _heads(own, arch, path))
     shapes = {key: tuple(value.shape) for key, value in tensors.items()}
     reading = recognise(shapes, all_families(cards), str(path), made_for, arch.bands)
     return Checkpoint(arch, canonical_state(reading, tensors, arch, str(path)), _heads(own, arch, path))
@@ -112,7 +129,7 @@ def _heads(tensors: Mapping[str, Tensor], arch: Architecture, path: Path) -> dic
 
 def write_checkpoint(checkpoint: Checkpoint, path: Path, metadata: Mapping[str, str], dtype: torch.dtype) -> None:
     """Write safetensors atomically, tensors as `dtype`. Raises InputError if the place cannot be written."""
-    tensors = {f"encoder.{k}": v.detach().to(dtype, copy=True).contiguous() for k, v in checkpoint.encoder.items()}
+    tensors = {f"{OWN}{k}": v.detach().to(dtype, copy=True).contiguous() for k, v in checkpoint.encoder.items()}
     for size, (weight, bias) in checkpoint.heads.items():
         tensors[f"heads.{size:02d}.weight"] = weight.detach().to(dtype, copy=True).contiguous()
         tensors[f"heads.{size:02d}.bias"] = bias.detach().to(dtype, copy=True).contiguous()

@@ -18,6 +18,8 @@ from edgeslim.ground.vit import Vit
 from edgeslim.reading import Reading, Source
 
 _NORMS_MEAN = "mean-then-norm"
+OWN = "encoder."
+"""What the names of an encoder's tensors begin with in a file of edgeslim's own."""
 
 
 def canonical_state(
@@ -32,8 +34,7 @@ def canonical_state(
     _check_facts(reading.family, arch, where)
     state = {name: _joined(sources, tensors, arch, where) for name, sources in reading.pieces.items()}
     state = folded(state, reading, arch, where)
-    with torch.device("meta"):
-        expected = {key: tuple(value.shape) for key, value in Vit(arch).state_dict().items()}
+    expected = _expected(arch)
     if "pos_embed" in state:
         state |= _positions(state, arch)
     for key, shape in expected.items():
@@ -49,6 +50,22 @@ def canonical_state(
     return state
 
 
+def own_state(tensors: Mapping[str, Tensor], arch: Architecture) -> dict[str, Tensor] | None:
+    """The state dict of `Vit(arch)`, float32, of a file of edgeslim's own; None where it is another's.
+
+    It needs no key map: its names are the canonical ones under `encoder.`, whatever family the encoder came from.
+    """
+    shapes = {name: tuple(value.shape) for name, value in tensors.items()}
+    if shapes != {f"{OWN}{name}": shape for name, shape in _expected(arch).items()}:
+        return None
+    return {name.removeprefix(OWN): value.float() for name, value in tensors.items()}
+
+
+def _expected(arch: Architecture) -> dict[str, tuple[int, ...]]:
+    with torch.device("meta"):
+        return {key: tuple(value.shape) for key, value in Vit(arch).state_dict().items()}
+
+
 def _check_facts(family: Family, arch: Architecture, where: str) -> None:
     """What no shape tells must stand in the encoder's card as in the family's, or the features are others.
 
@@ -60,6 +77,10 @@ def _check_facts(family: Family, arch: Architecture, where: str) -> None:
         found = f"whose patches begin {family.patch_padding} px before the tile, and no architecture.patch_padding"
     elif family.pool == _NORMS_MEAN != arch.pool:
         found = f"whose last LayerNorm is of the mean, and architecture.pool {arch.pool!r}, not {family.pool!r},"
+    elif arch.activation == "gelu" != family.activation:
+        found = f"whose activation is {family.activation}, and no architecture.activation"
+    elif arch.positions == "absolute" != family.positions:
+        found = f"whose positions are {family.positions}, and no architecture.positions"
     else:
         return
     raise InputError(f"{where}: found {family.id}, {found} in the card; set them alike")
@@ -79,15 +100,19 @@ def _joined(sources: list[Source], tensors: Mapping[str, Tensor], arch: Architec
 
 
 def _made(tensor: Tensor, make: str, arch: Architecture, where: str) -> Tensor:
-    if make == "convolution":
+    if make in ("convolution", "convolution of bands"):
         side, bands = arch.patch_size, arch.bands
         if tensor.ndim != 2 or tensor.shape[1] != side * side * bands:
             raise InputError(f"{where}: found shape {tuple(tensor.shape)}, expected (d, {side} x {side} x {bands})")
+        if make == "convolution of bands":
+            return tensor.view(-1, bands, side, side)
         return tensor.view(-1, side, side, bands).permute(0, 3, 1, 2).contiguous()
     if make == "first frame":
         if tensor.ndim != 5 or tensor.shape[2] != 1:
             raise InputError(f"{where}: found shape {tuple(tensor.shape)}, expected (d, bands, 1, patch, patch)")
         return tensor[:, :, 0].contiguous()
+    if make == "batched":
+        return tensor.view(1, -1, tensor.shape[-1])
     if make == "first positions":
         return tensor[:, : arch.patches + int(arch.class_token)].contiguous()
     return tensor

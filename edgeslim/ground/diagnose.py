@@ -32,7 +32,6 @@ from edgeslim.ground.redundancy import (
     standardised,
 )
 from edgeslim.ground.split import Split, folds_of, require_enough, split_tiles
-from edgeslim.ground.vit import Vit
 from edgeslim.onboard.labels import Labelled, TileFile
 from edgeslim.onboard.reading.gdal import gdal_environment
 from edgeslim.onboard.reading.tile import Place, TileReader
@@ -165,7 +164,7 @@ def _look(
     """One pass over the tiles: they are embedded once, and run through the blocks once a width."""
     arch = checkpoint.architecture
     model = FlightModel(checkpoint.build(), (torch.zeros(1, arch.dim), torch.zeros(1)), radiometry).eval()
-    encoder, ending = model.encoder, _ending(model.encoder)
+    encoder = model.encoder
     caught: list[Tensor] = []
 
     def before(_: nn.Module, values: tuple[Any, ...]) -> None:
@@ -189,7 +188,7 @@ def _look(
             model(torch.from_numpy(values))
             tokens, *blocks = caught.copy()
             for found, x in zip(by_depth, blocks, strict=True):
-                found.append(ending.pool(ending.encode(x)).numpy())
+                found.append(encoder.pool(encoder.end(x)).numpy())
             for found, width in zip(by_width, widths, strict=True):
                 narrow = by_depth[-1][-1] if width == 1.0 else encoder.pool(encoder.encode(tokens, width)).numpy()
                 found.append(narrow)
@@ -206,14 +205,6 @@ def _look(
         seen.depths = [np.concatenate(parts) for parts in by_depth]
         seen.gsd_m = float(np.median(sizes)) if sizes else None
     return seen
-
-
-def _ending(encoder: Vit) -> Vit:
-    """What follows the blocks, alone: the last LayerNorm and the pool, for tokens behind any block."""
-    ending = Vit(encoder.arch)
-    ending.load_state_dict(encoder.state_dict())
-    ending.blocks = nn.ModuleList()
-    return ending.eval()
 
 
 @dataclass(frozen=True, slots=True)

@@ -70,19 +70,32 @@ def synthetic_tiles(profile: Profile, count: int = COUNT, seed: int = 0) -> Gold
 def image_tiles(profile: Profile, folder: Path, count: int = COUNT) -> GoldenTiles:
     """`count` 8-bit image tiles of a folder or zip, evenly spaced over its sorted names, as raw band values.
 
-    A grey level is `radiometry.image_scale` raw units. Raises InputError where there are too few or of another size.
+    A grey level is `radiometry.image_scale` raw units, and channels go to the bands of their colours. Raises InputError
+    where there are too few, of another size, or where the encoder takes a band that an image has not.
     """
     arch, scale = profile.architecture, radiometry_of(profile).image_scale
     files = list(image_files(folder))
     if not files:
         raise InputError(f"--tiles {folder}: found no image, expected .png or .jpg of {arch.tile_px}x{arch.tile_px} px")
+    channels = _channels(profile, folder)
     chosen = [files[round(i)] for i in np.linspace(0, len(files) - 1, min(count, len(files)))]
     tiles = np.empty((len(chosen), arch.bands, arch.tile_px, arch.tile_px), np.float32)
     for tile, (name, opened) in zip(tiles, chosen, strict=True):
-        tile[:] = np.round(read_image(folder, name, opened, arch.tile_px).astype(np.float64).transpose(2, 0, 1) * scale)
+        pixels = read_image(folder, name, opened, arch.tile_px)[:, :, channels]
+        tile[:] = np.round(pixels.astype(np.float64).transpose(2, 0, 1) * scale)
     return GoldenTiles(
         _smallest(tiles), False, f"{len(tiles)} tiles of {folder.name}", _labels([name for name, _ in chosen], profile)
     )
+
+
+def _channels(profile: Profile, folder: Path) -> list[int]:
+    """Which channel of an image, red, green and blue, each band is."""
+    colours = ("red", "green", "blue")
+    if other := [band.name for band in profile.bands if band.common_name not in colours]:
+        raise InputError(
+            f"--tiles {folder}: found images, whose bands are {', '.join(colours)}, expected {other[0]}, too"
+        )
+    return [colours.index(band.common_name) for band in profile.bands]
 
 
 def _labels(names: list[str], profile: Profile) -> NDArray[np.int64] | None:

@@ -5,6 +5,7 @@ State-dict keys follow timm (`blocks.0.attn.qkv.weight`, rows [3, heads, head_di
 
 from __future__ import annotations
 
+import math
 import re
 from collections.abc import Mapping
 from dataclasses import replace
@@ -16,16 +17,29 @@ from torch.nn import functional as F
 from edgeslim.architecture import Architecture
 
 
-def attend(q: Tensor, k: Tensor, v: Tensor) -> Tensor:
-    """softmax(q k^T / sqrt(head_dim)) v, all (B, heads, N, head_dim), where head_dim is the kept one.
+def attend(q: Tensor, k: Tensor, v: Tensor, bias: Tensor | None = None) -> Tensor:
+    """softmax(q k^T / sqrt(head_dim) + bias) v, all (B, heads, N, head_dim), where head_dim is the kept one.
+
+    `bias` is (1, heads, N, N).
 
     With gradients on the CPU the product is written out, because the fused kernel's backward pass took half of a whole
     training step at 64 tokens (torch 2.13); and in an export, because the fused one decomposes into shape arithmetic.
     """
     if torch.compiler.is_exporting() or (torch.is_grad_enabled() and q.device.type == "cpu"):
-        weights = torch.matmul(q * q.shape[-1] ** -0.5, k.transpose(-1, -2)).softmax(-1)
+        scores = torch.matmul(q * q.shape[-1] ** -0.5, k.transpose(-1, -2))
+        weights = (scores if bias is None else scores + bias).softmax(-1)
         return torch.matmul(weights.to(v.dtype), v)
-    return F.scaled_dot_product_attention(q, k, v)
+    return F.scaled_dot_product_attention(q, k, v, attn_mask=bias)
+
+
+def alibi(arch: Architecture) -> Tensor:
+    """(1, heads, P, P) that is added to attention's scores: minus the distance of two patches, steepest in head 1."""
+    side = math.isqrt(arch.patches)
+    places = torch.cartesian_prod(torch.arange(side), torch.arange(side)).float()
+    steepness = 2 ** (-8 * torch.arange(1, arch.attention_heads + 1) / arch.attention_heads)
+    # Element by element: a distance by matrix products would be rounded otherwise.
+    distances = (places[:, None] - places).square().sum(-1).sqrt()
+    return -distances * steepness.view(1, -1, 1, 1)
 
 
 class Attention(nn.Module):
@@ -37,14 +51,17 @@ class Attention(nn.Module):
         self.qkv = nn.Linear(arch.dim, 3 * arch.attention_dim, bias=arch.qkv_bias)
         self.proj = nn.Linear(arch.attention_dim, arch.dim)
 
-    def forward(self, x: Tensor, head_dim: int | None = None) -> Tensor:
-        """(B, N, d) -> (B, N, d), using the first `head_dim` dimensions of each head (all by default)."""
+    def forward(self, x: Tensor, head_dim: int | None = None, bias: Tensor | None = None) -> Tensor:
+        """(B, N, d) -> (B, N, d), using the first `head_dim` dimensions of each head (all by default).
+
+        `bias` (1, heads, N, N) is added to the scores.
+        """
         batch, tokens, _ = x.shape
         heads, kept = self.attention_heads, head_dim or self.head_dim
         whole = kept == self.head_dim
         qkv = self.qkv(x) if whole else F.linear(x, *self._first_of_qkv(kept))
         q, k, v = qkv.view(batch, tokens, 3, heads, kept).permute(2, 0, 3, 1, 4).unbind(0)
-        y = attend(q, k, v).transpose(1, 2).reshape(batch, tokens, heads * kept)
+        y = attend(q, k, v, bias).transpose(1, 2).reshape(batch, tokens, heads * kept)
         if whole:
             mixed: Tensor = self.proj(y)
             return mixed
@@ -58,20 +75,26 @@ class Attention(nn.Module):
         return weight, None if bias is None else bias.view(3, heads, self.head_dim)[:, :, :kept].flatten()
 
 
+def quick_gelu(x: Tensor) -> Tensor:
+    """X sigmoid(1.702 x), elementwise."""
+    return x * torch.sigmoid(1.702 * x)
+
+
 class Mlp(nn.Module):
-    """Two-layer feed-forward network with exact GELU."""
+    """Two-layer feed-forward network with exact GELU, or the quick one."""
 
     def __init__(self, arch: Architecture) -> None:
         super().__init__()
+        self.activation = F.gelu if arch.activation == "gelu" else quick_gelu
         self.fc1 = nn.Linear(arch.dim, arch.ffn_hidden)
         self.fc2 = nn.Linear(arch.ffn_hidden, arch.dim)
 
     def forward(self, x: Tensor, ffn_hidden: int | None = None) -> Tensor:
         """(B, N, d) -> (B, N, d), using the first `ffn_hidden` hidden units (all by default)."""
         if ffn_hidden in (None, self.fc1.out_features):
-            whole: Tensor = self.fc2(F.gelu(self.fc1(x)))
+            whole: Tensor = self.fc2(self.activation(self.fc1(x)))
             return whole
-        hidden = F.gelu(F.linear(x, self.fc1.weight[:ffn_hidden], self.fc1.bias[:ffn_hidden]))
+        hidden = self.activation(F.linear(x, self.fc1.weight[:ffn_hidden], self.fc1.bias[:ffn_hidden]))
         return F.linear(hidden, self.fc2.weight[:, :ffn_hidden], self.fc2.bias)
 
 
@@ -116,9 +139,9 @@ class Block(nn.Module):
         self.mlp = Mlp(arch) if arch.ffn == "mlp" else SwiGlu(arch)
         self.ls2 = LayerScale(arch.dim) if arch.layer_scale else nn.Identity()
 
-    def add_attention(self, x: Tensor, head_dim: int | None = None) -> Tensor:
-        """(B, N, d) -> (B, N, d), the block's first half."""
-        y: Tensor = self.ls1(self.attn(self.norm1(x), head_dim))
+    def add_attention(self, x: Tensor, head_dim: int | None = None, bias: Tensor | None = None) -> Tensor:
+        """(B, N, d) -> (B, N, d), the block's first half; `bias` as in Attention."""
+        y: Tensor = self.ls1(self.attn(self.norm1(x), head_dim, bias))
         return x + y
 
     def add_feed_forward(self, x: Tensor, ffn_hidden: int | None = None) -> Tensor:
@@ -126,9 +149,11 @@ class Block(nn.Module):
         y: Tensor = self.ls2(self.mlp(self.norm2(x), ffn_hidden))
         return x + y
 
-    def forward(self, x: Tensor, head_dim: int | None = None, ffn_hidden: int | None = None) -> Tensor:
-        """(B, N, d) -> (B, N, d)."""
-        return self.add_feed_forward(self.add_attention(x, head_dim), ffn_hidden)
+    def forward(
+        self, x: Tensor, head_dim: int | None = None, ffn_hidden: int | None = None, bias: Tensor | None = None
+    ) -> Tensor:
+        """(B, N, d) -> (B, N, d); `bias` as in Attention."""
+        return self.add_feed_forward(self.add_attention(x, head_dim, bias), ffn_hidden)
 
 
 class PatchEmbed(nn.Module):
@@ -159,6 +184,8 @@ class Vit(nn.Module):
     `batch_norm=True` puts BatchNorm between the stem's convolutions, for training; `fold_batch_norm` takes it out.
     """
 
+    score_bias: Tensor | None
+
     def __init__(self, arch: Architecture, *, batch_norm: bool = False) -> None:
         super().__init__()
         self.arch = arch
@@ -166,21 +193,27 @@ class Vit(nn.Module):
         self.cls_token = nn.Parameter(torch.zeros(1, 1, arch.dim)) if arch.class_token else None
         registers = arch.register_tokens
         self.reg_token = nn.Parameter(torch.zeros(1, registers, arch.dim)) if registers else None
-        self.pos_embed = nn.Parameter(torch.zeros(1, arch.patches + int(arch.class_token), arch.dim))
+        places = arch.position_tokens
+        self.pos_embed = nn.Parameter(torch.zeros(1, places, arch.dim)) if places else None
+        # Computed from the architecture alone, so no checkpoint has it.
+        self.register_buffer("score_bias", alibi(arch) if arch.bias_values else None, persistent=False)
+        self.norm_pre = nn.LayerNorm(arch.dim, eps=arch.norm_eps) if arch.pre_norm else nn.Identity()
         self.blocks = nn.ModuleList(Block(arch) for _ in range(arch.depth))
         self.norm = nn.LayerNorm(arch.dim, eps=arch.norm_eps)
 
     def embed(self, tiles: Tensor) -> Tensor:
-        """(B, C, H, W) normalised tiles -> (B, N, d) tokens with positions."""
+        """(B, C, H, W) normalised tiles -> (B, N, d) tokens with positions, ready for the first block."""
         x: Tensor = self.patch_embed(tiles)
         batch = x.shape[0]
         if self.cls_token is not None:
             x = torch.cat([self.cls_token.expand(batch, -1, -1), x], dim=1)
-        x = x + self.pos_embed
+        if self.pos_embed is not None:
+            x = x + self.pos_embed
         if self.reg_token is not None:
             split = int(self.cls_token is not None)
             x = torch.cat([x[:, :split], self.reg_token.expand(batch, -1, -1), x[:, split:]], dim=1)
-        return x
+        normed: Tensor = self.norm_pre(x)
+        return normed
 
     def encode(self, tokens: Tensor, width_multiplier: float = 1.0) -> Tensor:
         """(B, N, d) tokens -> (B, N, d) encoded ones, blocks cut to the first channels at `width_multiplier`.
@@ -190,7 +223,11 @@ class Vit(nn.Module):
         slim = self.arch.at(width_multiplier)
         x = tokens
         for block in self.blocks:
-            x = block(x, slim.head_dim, slim.ffn_hidden)
+            x = block(x, slim.head_dim, slim.ffn_hidden, self.score_bias)
+        return self.end(x)
+
+    def end(self, x: Tensor) -> Tensor:
+        """(B, N, d) tokens behind a block -> (B, N, d) as `pool` takes them."""
         return x if self.arch.pool == "mean-then-norm" else self._last_norm(x)
 
     def _last_norm(self, x: Tensor) -> Tensor:

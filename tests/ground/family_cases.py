@@ -43,6 +43,8 @@ class Case:
     """Of a tile."""
     tile_px: int = TILE
     """Of a tile."""
+    heads: int = HEADS
+    """Of attention."""
 
     def tiles(self, count: int) -> Tensor:
         """(count, bands, tile_px, tile_px), seeded."""
@@ -113,6 +115,8 @@ def hugging(kind: str, **options: Any) -> tuple[nn.Module, Callable[[Tensor], Te
     config = getattr(hub, f"{kind}Config")(**sizes, **options)
     more = {"add_pooling_layer": False} if kind == "ViT" else {}
     made = randomised(getattr(hub, f"{kind}Model")(config, **more))
+    if kind == "CLIPVision":
+        return made, lambda tiles: made(tiles).pooler_output
     return made, lambda tiles: made(tiles).last_hidden_state[:, 0]
 
 
@@ -169,6 +173,35 @@ def transformers_dinov2() -> Any:
 @case("hf-dinov2")
 def transformers_dinov2_with_registers() -> Any:
     return hugging("Dinov2WithRegisters", mlp_ratio=2)
+
+
+@case("hf-clip")
+def transformers_clip() -> Any:
+    return hugging("CLIPVision", intermediate_size=96)
+
+
+def beside_texts(state: dict[str, Tensor]) -> dict[str, Tensor]:
+    """As it is published: the encoder of texts stands in the same file, under names of its own and like ones."""
+    texts = ("logit_scale", "positional_embedding", "transformer.resblocks.0.ln_1.weight", "ln_final.bias")
+    return {f"visual.{name}": value for name, value in state.items()} | {name: torch.ones(7) for name in texts}
+
+
+@case("clip", rename=beside_texts, bands=3)
+def open_clip_beside_texts() -> Any:
+    return open_clip()
+
+
+@case("clip", bands=3)
+def open_clip() -> Any:
+    library("timm")  # makes room for torchvision, which it imports
+    original = library("open_clip.transformer")
+    made: Any = randomised(original.VisionTransformer(TILE, 8, DIM, DEPTH, HEADS, 4.0, output_dim=24))
+
+    def features(tiles: Tensor) -> Tensor:
+        made.proj = None  # it is in the checkpoint, and not in the encoder
+        return made(tiles)
+
+    return made, features
 
 
 @case("timm-fc-norm")
@@ -246,6 +279,32 @@ def beside_a_decoder(state: dict[str, Tensor]) -> dict[str, Tensor]:
 TERRAMIND = {"untok_sen2l2a@224": 12, "untok_sen2rgb@224": 3, "untok_sen1grd@224": 2, "untok_sen1rtc@224": 2}
 
 
+def without_the_bias(state: dict[str, Tensor]) -> dict[str, Tensor]:
+    """As it is published: what is added to the scores is computed."""
+    return {name: value for name, value in state.items() if name != "attn_bias"}
+
+
+def beside_both(state: dict[str, Tensor]) -> dict[str, Tensor]:
+    """As it is published: the encoder of both sensors stands in the same file."""
+    return {**without_the_bias(state), "joint_encoder.layers.0.0.to_qkv.weight": torch.ones(3 * DIM, DIM)}
+
+
+@case("croma", rename=without_the_bias, made_for="s2", bands=12, tile_px=120, heads=16)
+def croma_optical() -> Any:
+    made: Any = library("torchgeo.models").CROMA(["optical"], DIM, DEPTH)
+    bias = made.attn_bias.clone()
+    randomised(made).attn_bias.copy_(bias)
+    return made, lambda tiles: made(x_optical=tiles)["optical_encodings"].mean(1)
+
+
+@case("croma", rename=beside_both, made_for="s1", bands=2, tile_px=120, heads=16)
+def croma_radar_beside_optical() -> Any:
+    made: Any = library("torchgeo.models").CROMA(["sar", "optical"], DIM, 2 * DEPTH)
+    bias = made.attn_bias.clone()
+    randomised(made).attn_bias.copy_(bias)
+    return made, lambda tiles: made.s1_encoder(tiles, made.attn_bias).mean(1)
+
+
 @case("terramind", made_for="s2l2a", bands=12)
 def terramind_base() -> Any:
     norm = partial(terratorch_file("terramind.model.tm_utils").LayerNorm, eps=1e-6, bias=False)
@@ -274,22 +333,26 @@ def prithvi_with_scales_of_time_and_place() -> Any:
     return made, lambda tiles: made.forward_features(tiles)[-1][:, 1:].mean(1)
 
 
-@case("galileo", made_for="swir", bands=2, tile_px=64)
-def galileo() -> Any:
-    original = library("single_file_galileo")
-    made: Any = randomised(original.Encoder(8, DIM, DEPTH, 2, HEADS))
+def galileo_features(original: Any, encoder: Any, group: str) -> Features:
+    """Mean of the tokens of one group of bands in June, all else masked."""
 
     def features(tiles: Tensor) -> Tensor:
-        """Of one group of bands, all else masked."""
         count, side, groups = len(tiles), tiles.shape[-1], original.SPACE_TIME_BANDS_GROUPS_IDX
         place_time = torch.zeros(count, side, side, 1, len(original.SPACE_TIME_BANDS))
-        place_time[..., groups["S2_SWIR"]] = tiles.permute(0, 2, 3, 1)[:, :, :, None]
+        place_time[..., groups[group]] = tiles.permute(0, 2, 3, 1)[:, :, :, None]
         masked = torch.ones(count, side, side, 1, len(groups))
-        masked[..., list(groups).index("S2_SWIR")] = 0
+        masked[..., list(groups).index(group)] = 0
         place, time = torch.zeros(count, side, side, 16), torch.zeros(count, 1, 6)
         others = (torch.ones(count, side, side, 3), torch.ones(count, 1, 3), torch.ones(count, 4))
         june = torch.full((count, 1), 5)
-        found = made(place_time, place, time, torch.zeros(count, 18), masked, *others, june, patch_size=8)
-        return made.average_tokens(*found[:-1])
+        found = encoder(place_time, place, time, torch.zeros(count, 18), masked, *others, june, patch_size=8)
+        return encoder.average_tokens(*found[:-1])
 
-    return made, features
+    return features
+
+
+@case("galileo", made_for="swir", bands=2, tile_px=64)
+def galileo() -> Any:
+    original = library("single_file_galileo")
+    made = randomised(original.Encoder(8, DIM, DEPTH, 2, HEADS))
+    return made, galileo_features(original, made, "S2_SWIR")

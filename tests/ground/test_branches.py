@@ -48,7 +48,10 @@ class Parallel(nn.Module):
         self.attn = nn.ModuleList(Attention(one) for _ in range(arch.branches))
         self.mlp = nn.ModuleList((Mlp if arch.ffn == "mlp" else SwiGlu)(one) for _ in range(arch.branches))
 
-    def forward(self, x: Tensor, head_dim: int | None = None, ffn_hidden: int | None = None) -> Tensor:
+    def forward(
+        self, x: Tensor, head_dim: int | None = None, ffn_hidden: int | None = None, bias: Tensor | None = None
+    ) -> Tensor:
+        assert bias is None
         y = self.norm1(x)
         x = x + torch.stack([branch(y, head_dim) for branch in self.attn]).sum(0)
         y = self.norm2(x)

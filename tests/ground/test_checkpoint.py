@@ -8,7 +8,7 @@ import torch
 from safetensors.torch import save_file
 
 from edgeslim.errors import InputError
-from edgeslim.ground.checkpoint import Checkpoint, read_checkpoint, write_checkpoint
+from edgeslim.ground.checkpoint import Checkpoint, read_checkpoint, shapes_of, write_checkpoint
 from tests.ground.conftest import TINY, random_vit
 
 
@@ -84,3 +84,14 @@ def test_nothing_is_left_where_nothing_can_be_written(tmp_path: Path) -> None:
     with pytest.raises(InputError, match="cannot be written"):
         write_checkpoint(Checkpoint(TINY, _state(), {}), tmp_path / "no" / "a.safetensors", {}, torch.float16)
     assert list(tmp_path.iterdir()) == []
+
+
+def test_a_state_dict_for_each_part_is_read_under_the_parts_names(tmp_path: Path) -> None:
+    state = {"a.weight": torch.ones(2), "b": torch.ones(3)}
+    torch.save({"s1_encoder": state, "step": {"deep": {"x": torch.ones(1)}}}, tmp_path / "a.pth")
+    assert shapes_of(tmp_path / "a.pth") == {"s1_encoder.a.weight": (2,), "s1_encoder.b": (3,), "step.deep.x": (1,)}
+    torch.save({"a": {"b": {"c": {"d": torch.ones(1)}}}}, tmp_path / "deep.pth")
+    torch.save({"s1_encoder": {**state, "epoch": 3}}, tmp_path / "other.pth")
+    for name in ("deep", "other"):
+        with pytest.raises(InputError, match="found no state dict, expected names and tensors"):
+            shapes_of(tmp_path / f"{name}.pth")

@@ -8,7 +8,7 @@ import pytest
 import torch
 from torch import nn
 
-from edgeslim import cost
+from edgeslim import cost, size
 from edgeslim.architecture import Architecture
 from edgeslim.ground import vit
 from tests.ground.counter import ProductCounter, count_flop
@@ -20,6 +20,8 @@ ARCHITECTURES = {
     "stem": STEM,
     "swiglu with registers and layer scale": replace(PLAIN, ffn="swiglu", register_tokens=4, layer_scale=True),
     "patches that begin before the tile, mean before the norm": replace(PLAIN, patch_padding=1, pool="mean-then-norm"),
+    "CROMA": replace(PLAIN, class_token=False, pool="mean", positions="alibi", qkv_bias=False),
+    "CLIP": replace(PLAIN, pre_norm=True, activation="quick-gelu"),
     "12 bands, no qkv bias": replace(PLAIN, bands=12, qkv_bias=False),
     "embedded": Architecture(
         depth=5,
@@ -72,6 +74,20 @@ def test_parameters_and_flop_equal_the_modules(name: str, width: float) -> None:
     with_head = nn.Sequential(encoder, nn.Linear(arch.dim, 10))
     assert cost.parameters(arch, 10) == sum(p.numel() for p in with_head.parameters())
     assert cost.flop(arch, 10, batch=2) == count_flop(with_head, tiles)
+
+
+def test_what_alibi_adds_is_held_beside_the_parameters() -> None:
+    arch = ARCHITECTURES["CROMA"]
+    encoder = vit.Vit(arch)
+    assert encoder.score_bias is not None
+    assert cost.constants(arch) == encoder.score_bias.numel() == arch.attention_heads * arch.tokens**2
+    plain = replace(arch, positions="absolute")
+    assert cost.constants(plain) == 0
+    added = cost.constants(arch) - arch.patches * arch.dim
+    assert (cost.footprint(arch).weights_bytes - cost.footprint(plain).weights_bytes) == 4 * added
+    assert size.weights_bytes(arch, 0, "fp16") - size.weights_bytes(plain, 0, "fp16") == 2 * added
+    moved = [sum(op.moved_bytes for op in cost.ops(one)) for one in (plain, arch)]
+    assert moved[1] > moved[0]
 
 
 @pytest.mark.parametrize("name", PUBLISHED)

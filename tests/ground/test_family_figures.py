@@ -13,10 +13,12 @@ import pytest
 import torch
 from safetensors.torch import save_file
 
+from edgeslim.checkpoint_file import profile_of, read_header
 from edgeslim.family import all_families
-from edgeslim.ground.checkpoint import read_checkpoint, shapes_of
+from edgeslim.ground.checkpoint import Checkpoint, read_checkpoint, shapes_of, write_checkpoint
+from edgeslim.ground.slim import slim
 from edgeslim.reading import recognise
-from tests.ground.family_cases import DIM, HEADS, NEAR, random_value, seeded_tiles
+from tests.ground.family_cases import DIM, NEAR, random_value, seeded_tiles
 
 FIGURES = json.loads((Path(__file__).parent / "family_figures.json").read_text(encoding="utf-8"))
 
@@ -28,14 +30,22 @@ def test_features_are_those_that_the_original_made(name: str, tmp_path: Path) ->
     save_file({key: random_value(key, shape) for key, shape in figure["state"].items()}, path)
     reading = recognise(shapes_of(path), all_families(), name, made_for)
     assert reading.family.id == figure["family"]
-    encoder = read_checkpoint(path, reading.architecture(DIM // HEADS), made_for=made_for).build()
+    encoder = read_checkpoint(path, reading.architecture(DIM // figure["heads"]), made_for=made_for).build()
     expected = torch.tensor(figure["features"])
     with torch.no_grad():
         found = encoder(seeded_tiles(len(expected), encoder.arch.bands, encoder.arch.tile_px))
+    # What is slimmed from it is read again, whatever its family.
+    slimmed = slim(encoder, 0.5)
+    state = {key: value.detach() for key, value in slimmed.state_dict().items()}
+    write_checkpoint(Checkpoint(slimmed.arch, state, {}), tmp_path / "own.safetensors", {}, torch.float32)
+    profile, said = profile_of(tmp_path / "own.safetensors", *read_header(tmp_path / "own.safetensors"))
+    assert "edgeslim's own, as it says itself" in said
+    again = read_checkpoint(tmp_path / "own.safetensors", profile.architecture).encoder
+    assert all(torch.equal(value, again[key]) for key, value in state.items())
     # Written to eight digits, and other processors add up in another order.
     assert float((found - expected).abs().max()) <= NEAR * float(expected.max() - expected.min())
 
 
 def test_every_family_that_the_suite_has_no_library_of_has_figures() -> None:
-    installed = {"hf-vit", "hf-dinov2", "timm", "dinov2"}
+    installed = {"hf-vit", "hf-dinov2", "hf-clip", "dinov2"}
     assert {figure["family"] for figure in FIGURES.values()} >= {f.id for f in all_families()} - installed

@@ -15,6 +15,7 @@ from edgeslim.architecture import Architecture
 from edgeslim.errors import InputError
 from edgeslim.ground.first import slim_state
 from edgeslim.ground.slim import slim
+from edgeslim.ground.vit import attend
 from tests.ground.conftest import TINY, random_vit
 
 PLAIN = Architecture(
@@ -30,7 +31,10 @@ PLAIN = Architecture(
     layer_scale=True,
 )
 PADDED = replace(PLAIN, patch_padding=1, pool="mean-then-norm")
+CLIP = replace(PLAIN, pre_norm=True, activation="quick-gelu")
 SWIGLU = replace(PLAIN, ffn="swiglu", qkv_bias=False, register_tokens=0, layer_scale=False)
+CROMA = replace(PLAIN, class_token=False, register_tokens=0, pool="mean", positions="alibi")
+EVERY = [TINY, PLAIN, SWIGLU, PADDED, CLIP, CROMA]
 
 
 def reference(state: dict[str, torch.Tensor], arch: Architecture, tiles: torch.Tensor, s: float) -> torch.Tensor:
@@ -76,7 +80,7 @@ def test_features_equal_the_written_out_scheme(s: float) -> None:
     torch.testing.assert_close(found.double(), reference(encoder.state_dict(), PLAIN, tiles, s), rtol=1e-4, atol=1e-4)
 
 
-@pytest.mark.parametrize("arch", [TINY, PLAIN, SWIGLU, PADDED], ids=["stem", "registers", "swiglu", "padded"])
+@pytest.mark.parametrize("arch", EVERY, ids=["stem", "registers", "swiglu", "padded", "clip", "croma"])
 def test_width_one_is_bit_exact(arch: Architecture) -> None:
     encoder = random_vit(arch)
     tiles = torch.randn(2, arch.bands, 16, 16, generator=torch.Generator().manual_seed(2))
@@ -89,7 +93,7 @@ def test_width_one_is_bit_exact(arch: Architecture) -> None:
 
 
 @settings(max_examples=40, deadline=None)
-@given(st.sampled_from([TINY, PLAIN, SWIGLU, PADDED]), st.floats(0.001, 1.0))
+@given(st.sampled_from(EVERY), st.floats(0.001, 1.0))
 def test_parameters_and_slices_at_any_width(arch: Architecture, s: float) -> None:
     encoder = random_vit(arch)
     slimmed = slim(encoder, s)
@@ -144,3 +148,16 @@ def test_patches_that_begin_before_the_tile_see_zeros_there() -> None:
     plain.load_state_dict(encoder.state_dict())
     with torch.no_grad():
         torch.testing.assert_close(encoder.embed(tiles), plain.embed(shifted))
+
+
+def test_alibi_takes_the_distance_from_the_scores() -> None:
+    bias = random_vit(CROMA).score_bias
+    assert bias is not None
+    # Two heads, 2 x 2 patches: patch 0 and 3 are a diagonal apart, and head 2 is a sixteenth as steep as head 1.
+    assert bias[0, :, 0, 3].tolist() == pytest.approx([-math.sqrt(2) / 16, -math.sqrt(2) / 256])
+    assert bias[0, 0, 0].tolist() == pytest.approx([0, -1 / 16, -1 / 16, -math.sqrt(2) / 16])
+    q, k, v = torch.randn(3, 1, 2, 4, 5, generator=torch.Generator().manual_seed(1)).unbind(0)
+    with torch.no_grad():
+        fused = attend(q, k, v, bias)
+    torch.testing.assert_close(fused, attend(q.requires_grad_(), k, v, bias).detach())
+    assert not torch.allclose(fused, attend(q, k, v))
