@@ -27,7 +27,17 @@ from tests.ground.test_branches import FUSED
 from tests.ground.test_branches import SWIGLU as FUSED_SWIGLU
 from tests.ground.test_slim import PLAIN, SWIGLU
 
-SHAPES = {"stem": TINY, "registers": PLAIN, "swiglu": SWIGLU, "branches": FUSED, "gated branches": FUSED_SWIGLU}
+ALIBI = replace(
+    PLAIN, class_token=False, register_tokens=0, positions="alibi", activation="quick-gelu", pool="mean-then-norm"
+)
+SHAPES = {
+    "stem": TINY,
+    "registers": PLAIN,
+    "swiglu": SWIGLU,
+    "branches": FUSED,
+    "gated branches": FUSED_SWIGLU,
+    "alibi": ALIBI,
+}
 
 
 def tiles_for(arch: Architecture, seed: int = 3, count: int | None = None) -> Tensor:
