@@ -134,7 +134,7 @@ def matrix_chart(title: str, names: Sequence[str], values: Sequence[Sequence[flo
     """A square of likenesses, 0 to 1, as SVG: shaded and numbered, rows and columns in the order of `names`."""
     count = len(names)
     left, top = 12 + max(len(name) for name in names) * 6.2, 8.0
-    cell = min(44.0, (WIDTH - left) / count)
+    cell = min(44.0, (WIDTH - left - 24) / count)  # names below lean out to the right
     height = top + count * cell + 8 + max(len(name) for name in names) * 4.6 + 12
     small = ' style="font-size:9px"' if cell < 26 else ""
     parts = []
