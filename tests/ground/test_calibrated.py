@@ -172,6 +172,24 @@ def test_what_cannot_calibrate_is_refused() -> None:
     assert "method: found 'best', expected one of first, calibrated" in _unusable(encoder, "best", None)
 
 
+def test_an_encoder_that_is_not_finite_is_refused() -> None:
+    encoder = random_vit(TINY)
+    with torch.no_grad():
+        encoder.blocks[1].mlp.fc2.weight[3, 5] = float("nan")
+    with pytest.raises(InputError, match=r"calibration: .*(block 2|no solution)"):
+        calibrate(encoder, TINY.at(0.5), Calibration(tiles_for(TINY)))
+
+
+def test_silent_heads_and_units_do_no_harm() -> None:
+    encoder = random_vit(PLAIN)
+    with torch.no_grad():
+        for block in encoder.blocks:
+            block.attn.qkv.weight.zero_()
+            block.mlp.fc1.weight.zero_()
+    made = calibrate(encoder, PLAIN.at(0.5), Calibration(tiles_for(PLAIN))).encoder
+    assert error(encoder, made, tiles_for(PLAIN, 4)) < 1e-6
+
+
 def _unusable(encoder: Vit, method: str, calibration: Calibration | None) -> str:
     with pytest.raises(InputError) as caught:
         slim(encoder, 0.5, method=method, calibration=calibration)
