@@ -108,7 +108,7 @@ def export(
     proof, calibration = (None, None) if tiles is None else proof_tiles(profile, tiles, accept_gsd)
     flown = int(made.get("batch", 0)) or cost.default_batch(profile.architecture.at(width))
     proving = Proving(golden, proof, calibration, tuple(sorted(set(batch or (1, flown)))), max_drop)
-    source = Source(profile, full, digest, width, made, accept_licence)
+    source = Source(profile, full, digest, width, made, accept_licence, None if fitted is None else fitted.known())
     done = run_export(source, requests, proving, out, progress.print)
     if bundle is not None:
         write_bundle(done[0].folder, bundle)

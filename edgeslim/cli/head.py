@@ -84,6 +84,13 @@ def head(
             help="Side of the spatial blocks that are held out whole, metres; default ten tiles.", rich_help_panel=_FIT
         ),
     ] = None,
+    unknown_share: Annotated[
+        float,
+        typer.Option(
+            help="Share of tiles like these that may be called unknown in flight; 0: none, whatever it sees.",
+            rich_help_panel=_FIT,
+        ),
+    ] = 0.05,
     seed: Annotated[int, typer.Option(help="Of split, cross-validation and bootstrap.", rich_help_panel=_FIT)] = 0,
     picture: Annotated[
         Path | None, typer.Option(help="Confusion matrix to draw (.svg); default beside the head.")
@@ -111,6 +118,8 @@ def head(
 
     for flag, value in (("--block-m", block_m), ("--gsd-m", gsd_m), ("--scale", scale), ("--tile-px", tile_px)):
         positive(flag, value)
+    if not 0 <= unknown_share < 1:
+        raise UsageError(f"--unknown-share: found {unknown_share:g}, expected a share from 0, and below 1")
     drawn = picture or out.with_suffix(".svg")
     require_place(out, overwrite=overwrite)
     profile, width = _encoder_and_width(encoder, width_multiplier, cards)
@@ -119,7 +128,7 @@ def head(
     found = labelled_tiles(tiles, labels)
     full, digest = full_checkpoint(profile, checkpoint, cards)
     stderr = Console(stderr=True, highlight=False, soft_wrap=True)
-    asked = Asked(kind.value, block_m, seed, bands, scale, offset, gsd_m, resample)
+    asked = Asked(kind.value, block_m, seed, bands, scale, offset, gsd_m, resample, unknown_share)
     fitted = fit_head(profile, full, digest, width, found, asked, lambda line: stderr.print(escape(shown(line))))
     write_head(fitted.card, fitted.tensors, out, overwrite=overwrite)
     console = Console(highlight=False)

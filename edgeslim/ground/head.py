@@ -15,6 +15,7 @@ from edgeslim.architecture import Architecture
 from edgeslim.errors import InputError
 from edgeslim.ground.checkpoint import Checkpoint
 from edgeslim.ground.fitting import (
+    Fold,
     called_by,
     confidence_of,
     fit_linear,
@@ -22,8 +23,10 @@ from edgeslim.ground.fitting import (
     neighbours_say,
 )
 from edgeslim.ground.flight import FlightModel, slimmed_checkpoint
-from edgeslim.ground.split import Split, folds_of, require_enough, split_tiles
-from edgeslim.head_card import HeadCard
+from edgeslim.ground.known import UNKNOWN_SHARE, known_of
+from edgeslim.ground.split import Split, folds_of, rarest, require_enough, split_tiles
+from edgeslim.head_card import LINEAR, HeadCard
+from edgeslim.onboard.known import LIMIT, nearest, pixel_statistics
 from edgeslim.onboard.labels import Labelled
 from edgeslim.onboard.reading.gdal import gdal_environment
 from edgeslim.onboard.reading.tile import Place, TileReader, Wanted
@@ -69,6 +72,8 @@ class Asked:
     """Metres a pixel of the tiles' files; None: their own coordinates, or the encoder's."""
     resample: bool = False
     """Bring tiles of another size to the encoder's."""
+    unknown_share: float = UNKNOWN_SHARE
+    """Of tiles like those that it is fitted on, that may be called unknown; 0: none ever is."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -93,6 +98,7 @@ class _Read:
     has: NDArray[np.bool_]
     places: list[Place | None]
     features: F32
+    pixels: F32
     gsd_m: float | None
     file_px: float
 
@@ -132,7 +138,9 @@ def fit_head(
     )  # fmt: skip
     say(f"{len(split.train)} tiles to fit on, {len(split.test)} to score on: {split.how}")
     multi = bool((found.has.sum(1) > 1).any())
-    tensors, logits, strength, temperature = _fit(asked, found, split, multi, say)
+    folds = list(folds_of(split, found.has, asked.seed))
+    tensors, logits, strength, temperature = _fit(asked, found, split, folds, multi, say)
+    limits = _limits(asked, found, split, folds)
     truth = found.has[split.test]
     called = called_by(logits, multi)
     score, interval, basis = _score(truth, called, split, asked.seed, multi)
@@ -161,17 +169,19 @@ def fit_head(
         interval=interval,
         interval_basis=basis,
         calibration_error=calibration_error(surer, right),
+        unknown_share=asked.unknown_share if limits else None,
+        rejected_share=_rejected(limits, found, split) if limits else None,
     )
+    tensors |= {name: torch.from_numpy(array) for name, array in limits.items()}
     confusion = None if multi else confusion_of(truth.argmax(1), logits.argmax(1), truth.shape[1])
     return Fitted(card, tensors, class_scores(tiles.classes, truth, called), confusion)
 
 
 def _fit(
-    asked: Asked, found: _Read, split: Split, multi: bool, say: Callable[[str], None]
+    asked: Asked, found: _Read, split: Split, folds: list[Fold], multi: bool, say: Callable[[str], None]
 ) -> tuple[dict[str, Tensor], NDArray[np.float64], float, float]:
     """Tensors of the head, logits of the held-out tiles (n, classes), strength and temperature."""
     features, has = found.features[split.train], found.has[split.train]
-    folds = list(folds_of(split, found.has, asked.seed))
     if asked.kind == "knn":
         model, count = fit_neighbours(features, has, folds)
         tensors = {"bank": torch.from_numpy(features), "has": torch.from_numpy(has)}
@@ -181,6 +191,23 @@ def _fit(
         say(f"warning: the fit was stopped before its end at strength {head.strength:g}; its score stands all the same")
     tensors = {"weight": torch.from_numpy(head.weight).float(), "bias": torch.from_numpy(head.bias).float()}
     return tensors, head.logits(found.features[split.test]), head.strength, head.temperature
+
+
+def _limits(asked: Asked, found: _Read, split: Split, folds: list[Fold]) -> dict[str, F32]:
+    """Arrays of edgeslim.onboard.known.Distances; empty where no tile is to be called unknown."""
+    if asked.unknown_share == 0 or asked.kind not in LINEAR:
+        return {}
+    label, train = rarest(found.has)[split.train], split.train
+    return known_of(found.features[train], found.pixels[train], label, found.has.shape[1], folds, asked.unknown_share)
+
+
+def _rejected(limits: dict[str, F32], found: _Read, split: Split) -> float:
+    """Share of the held-out tiles that are beyond the limits."""
+    apart = [
+        nearest(values[split.test], limits[f"{name}_whitening"], limits[f"{name}_means"])
+        for name, values in (("features", found.features), ("pixels", found.pixels))
+    ]
+    return float((np.maximum(*apart) > LIMIT).mean())
 
 
 def _encoder(checkpoint: Checkpoint, width_multiplier: float, radiometry: Radiometry) -> FlightModel:
@@ -200,11 +227,14 @@ def _read_all(
     sizes: list[float] = []
     sides: list[int] = []
     features: list[F32] = []
+    pixels: list[F32] = []
+    clip = float(model.clip_low), float(model.clip_high)
     with gdal_environment(), torch.inference_mode():
         stream = reader.read(tiles.files)
         while batch := list(islice(stream, AT_ONCE)):
-            values = torch.from_numpy(np.stack([tile.values for tile in batch]))
-            features.append(model(values)[1].numpy())
+            values = np.stack([tile.values for tile in batch])
+            features.append(model(torch.from_numpy(values))[1].numpy())
+            pixels.append(pixel_statistics(values, clip))
             for tile in batch:
                 names.append(tile.file.name)
                 places.append(tile.place)
@@ -217,7 +247,9 @@ def _read_all(
         reasons = "; ".join(f"{len(v)} {k}" for k, v in reader.skipped.items())
         raise InputError(f"--tiles: none of {len(tiles.files)} tiles can be used ({reasons}); expected images")
     gsd_m = float(np.median(sizes)) if sizes else None
-    return _Read(names, flags[rows], places, np.concatenate(features), gsd_m, float(np.median(sides)))
+    return _Read(
+        names, flags[rows], places, np.concatenate(features), np.concatenate(pixels), gsd_m, float(np.median(sides))
+    )
 
 
 def _gsd_of(asked: Asked, found: _Read, profile: Profile) -> float | None:
