@@ -10,7 +10,7 @@ from html import escape
 from edgeslim.report.axis import Axis, axis_for
 
 WIDTH, HEIGHT = 400, 290
-_LEFT, _RIGHT, _TOP, _BOTTOM = 46, 70, 30, 38
+_LEFT, _RIGHT, _TOP, _BOTTOM = 46, 84, 30, 38
 _LINE = 13.0
 """Between two names, px."""
 _DASHES = ("", "6 3", "2 3", "9 3 2 3", "1 2", "12 4")
