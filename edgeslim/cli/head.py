@@ -113,8 +113,9 @@ def head(
     from edgeslim.ground.head import Asked, fit_head
     from edgeslim.ground.head_file import require_place, write_head
     from edgeslim.onboard.labels import labelled_tiles
-    from edgeslim.report.confusion import print_classes, write_picture
+    from edgeslim.report.confusion import PICTURE_FILE, print_classes, write_picture
     from edgeslim.report.head import print_head
+    from edgeslim.whole import require_free
 
     for flag, value in (("--block-m", block_m), ("--gsd-m", gsd_m), ("--scale", scale), ("--tile-px", tile_px)):
         positive(flag, value)
@@ -122,6 +123,7 @@ def head(
         raise UsageError(f"--unknown-share: found {unknown_share:g}, expected a share from 0, and below 1")
     drawn = picture or out.with_suffix(".svg")
     require_place(out, overwrite=overwrite)
+    require_free(drawn, PICTURE_FILE)
     profile, width = _encoder_and_width(encoder, width_multiplier, cards)
     if tile_px is not None:
         profile = replace(profile, architecture=replace(profile.architecture, tile_px=tile_px))
@@ -140,8 +142,10 @@ def head(
         title = (
             f"{Path(profile.id).stem} at width {width:.4g}: {card.metric} {card.score:.1%} of {card.scored_tiles} tiles"
         )
-        write_picture(drawn, names, names, fitted.confusion, title, card.split, overwrite=overwrite)
+        write_picture(drawn, names, names, fitted.confusion, title, card.split)
         typer.echo(str(drawn))
+    elif picture is not None:
+        stderr.print(f"warning: {escape(str(picture))} is not drawn: tiles have several classes, which no matrix shows")
     typer.echo(str(out))
 
 

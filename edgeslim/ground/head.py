@@ -11,7 +11,6 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from edgeslim.architecture import Architecture
 from edgeslim.errors import InputError
 from edgeslim.ground.checkpoint import Checkpoint
 from edgeslim.ground.fitting import (
@@ -25,6 +24,7 @@ from edgeslim.ground.fitting import (
 from edgeslim.ground.flight import FlightModel, slimmed_checkpoint
 from edgeslim.ground.known import UNKNOWN_SHARE, known_of
 from edgeslim.ground.split import Split, folds_of, rarest, require_enough, split_tiles
+from edgeslim.ground.tile_radiometry import own_bands, radiometry_of_tiles
 from edgeslim.head_card import LINEAR, HeadCard
 from edgeslim.onboard.known import LIMIT, nearest, pixel_statistics
 from edgeslim.onboard.labels import Labelled
@@ -38,7 +38,7 @@ from edgeslim.onboard.scores import (
     micro_f1,
     wilson_interval,
 )
-from edgeslim.profile import Band, ClassLabel, Profile, Radiometry
+from edgeslim.profile import ClassLabel, Profile, Radiometry
 
 F32 = NDArray[np.float32]
 AT_ONCE = 32
@@ -124,7 +124,7 @@ def fit_head(
     require_enough(tiles.classes, flags)
     arch = profile.architecture
     wanted = tiles_wanted(profile, asked)
-    radiometry = radiometry_for(profile, tiles, wanted, asked, say)
+    radiometry = profile.radiometry or radiometry_of_tiles(tiles, wanted, say)
     own = profile.radiometry is None
     reader = TileReader(replace(wanted, radiometry=None if own else radiometry))
     found = _read_all(reader, tiles, flags, _encoder(checkpoint, width_multiplier, radiometry), say)
@@ -155,7 +155,7 @@ def fit_head(
         multi_label=multi,
         classes=_labels(profile, tiles.classes, found.has[split.train]),
         land_share_source=profile.land_share_source,
-        bands=profile.bands or _own_bands(arch),
+        bands=profile.bands or own_bands(arch),
         gsd_m=gsd_m,
         radiometry=radiometry,
         strength=strength,
@@ -265,67 +265,6 @@ def tiles_wanted(profile: Profile, asked: Asked) -> Wanted:
     """What a tile has to be for an encoder, in raw values of its own."""
     arch = profile.architecture
     return Wanted(arch.tile_px, arch.bands, profile.bands, None, asked.bands, asked.scale, asked.offset, asked.resample)
-
-
-def radiometry_for(
-    profile: Profile, tiles: Labelled, wanted: Wanted, asked: Asked, say: Callable[[str], None]
-) -> Radiometry:
-    """The card's; where it says nothing raw values are those of the tiles, normalised by their own statistics.
-
-    What one unit is stands in `--scale`, in the tiles' tags, or is what such numbers usually are, which is said.
-    """
-    if profile.radiometry is not None:
-        return profile.radiometry
-    reader = TileReader(wanted)
-    count, total, squares = 0, np.zeros(wanted.band_count), np.zeros(wanted.band_count)
-    low, high = np.inf, -np.inf
-    with gdal_environment():
-        for tile in reader.read(tiles.files):
-            values = tile.values.astype(np.float64)
-            count += values[0].size
-            total += values.sum((1, 2))
-            squares += np.square(values).sum((1, 2))
-            low, high = min(low, float(values.min())), max(high, float(values.max()))
-    if not count:
-        reasons = "; ".join(f"{len(v)} {k}" for k, v in reader.skipped.items())
-        raise InputError(f"--tiles: none of {len(tiles.files)} tiles can be used ({reasons}); expected images")
-    if len(reader.dtypes) > 1:
-        (one, first), (other, second) = list(reader.dtypes.items())[:2]
-        raise InputError(f"--tiles: found {one} ({first}) and {other} ({second}), expected one type; convert them")
-    dtype = np.dtype(next(iter(reader.dtypes)))
-    if asked.scale is not None:
-        scale, offset, basis = asked.scale, asked.offset or 0.0, "by --scale"
-    elif reader.tags is not None:
-        (scale, offset), basis = reader.tags, "by the tiles' own tags"
-    else:
-        scale = 1.0 if dtype.kind == "f" else 1 / 255 if dtype.itemsize == 1 else 1e-4
-        offset, basis = 0.0, "taken for granted: say otherwise with --scale"
-    if dtype == np.uint8:
-        low, high = 0.0, 255.0
-    mean = total / count
-    std = np.sqrt(np.maximum(squares / count - mean**2, 0))
-    if not (std > 0).all():
-        raise InputError(f"--tiles: band {int((std <= 0).argmax()) + 1} has one value in all tiles; choose --bands")
-    say(
-        f"the encoder's card names no radiometry: {dtype} values are normalised by the mean and deviation of these "
-        f"tiles, clipped to {low:g} … {high:g}; one unit is reflectance {scale:.4g} ({basis})"
-    )
-    return Radiometry(
-        levels=("as the tiles",),
-        scale=scale,
-        offset=offset,
-        clip=(low, high),
-        mean=tuple(round(float(v), 6) for v in mean),
-        std=tuple(round(float(v), 6) for v in std),
-        image_scale=1.0,
-    )
-
-
-def _own_bands(arch: Architecture) -> tuple[Band, ...]:
-    """Of an encoder whose card names none: red, green and blue where there are three, else numbers."""
-    if arch.bands == 3:
-        return tuple(Band(name, name) for name in ("red", "green", "blue"))
-    return tuple(Band(f"band {number}", f"band {number}") for number in range(1, arch.bands + 1))
 
 
 def _labels(profile: Profile, classes: tuple[str, ...], has: NDArray[np.bool_]) -> tuple[ClassLabel, ...]:

@@ -102,6 +102,8 @@ def require_place(path: Path, *, overwrite: bool) -> None:
     """Raise InputError unless a head may be written to `path`: nothing stands there, or a head and `overwrite`."""
     if path.suffix != ".safetensors":
         raise InputError(f"-o {path}: found suffix {path.suffix!r}, expected .safetensors")
+    if not path.parent.is_dir():
+        raise InputError(f"-o {path}: found no folder {path.parent}; make it, or choose another -o")
     if not path.exists():
         return
     if not path.is_file() or not _is_head(path):

@@ -16,9 +16,10 @@ from edgeslim.ground.card import profile_toml
 from edgeslim.ground.checkpoint import Checkpoint
 from edgeslim.ground.features import Seen, look_at
 from edgeslim.ground.fitting import F64, Fold, fit_linear, nearest_five, neighbours_say
-from edgeslim.ground.head import Asked, radiometry_for, tiles_wanted
+from edgeslim.ground.head import Asked, tiles_wanted
 from edgeslim.ground.redundancy import standardised
 from edgeslim.ground.split import Split, folds_of, require_enough, split_tiles
+from edgeslim.ground.tile_radiometry import radiometry_of_tiles
 from edgeslim.onboard.labels import Labelled
 from edgeslim.onboard.reading.tile import TileReader
 from edgeslim.plan import METHODS
@@ -55,7 +56,7 @@ def measure(
     arch = profile.architecture
     widths = tuple(sorted({*widths, 1.0}))
     wanted = tiles_wanted(profile, asked)
-    radiometry = radiometry_for(profile, tiles, wanted, asked, say)
+    radiometry = profile.radiometry or radiometry_of_tiles(tiles, wanted, say)
     reader = TileReader(replace(wanted, radiometry=None if profile.radiometry is None else radiometry))
     seen = look_at(reader, tiles, checkpoint, radiometry, widths, say)
     notes = reader.warnings()

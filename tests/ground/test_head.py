@@ -14,11 +14,15 @@ import rasterio
 import torch
 
 from edgeslim.cli import main
+from edgeslim.ground.checkpoint import read_checkpoint
+from edgeslim.ground.golden import golden_tiles
 from edgeslim.ground.head_file import read_head
 from edgeslim.manifest import read_manifest
 from edgeslim.onboard.check import read_golden
 from edgeslim.onboard.reading.gdal import gdal_environment
 from edgeslim.onboard.runtime import open_runtime
+from edgeslim.profile import load_profile
+from tests.ground.conftest import TINY
 from tests.tiles import geotiff_folder, image_folder, pixels, write
 
 
@@ -103,6 +107,15 @@ def test_geotiffs_are_split_by_blocks_of_ground(
     card = read_head(here / "head.safetensors").card
     assert card.interval[0] <= card.score <= card.interval[1]
     assert card.gsd_m == pytest.approx(10, abs=0.1)
+    profile, _ = read_head(here / "head.safetensors").at_work(
+        load_profile(tiny_cards / "profiles" / "tiny.toml"),
+        read_checkpoint(tiny_cards / "profiles" / "tiny.safetensors", TINY),
+        card.checkpoint_sha256,
+    )
+    golden = golden_tiles(profile, folder)  # GeoTIFFs prove an export as images do
+    assert len(golden) == 16
+    assert golden.labels is not None
+    assert golden.tiles.max() <= 2750
     line = fails(capsys, ["head", "tiny", "--tiles", str(folder), "-o", "b.safetensors", "--block-m", "90000",
                           "--cards", str(tiny_cards)])  # fmt: skip
     assert "all lie in one block" in line
@@ -169,6 +182,10 @@ def test_a_head_flies_on_its_own_encoder_alone(
     assert "was fitted on weights with SHA-256" in fails(capsys, [*export, "--checkpoint", "other.safetensors"])
     assert "exists already" in fails(capsys, ["head", "tiny", "--tiles", str(images), *cards])
     assert "found suffix '.pt'" in fails(capsys, ["head", "tiny", "--tiles", str(images), "-o", "x.pt", *cards])
+    assert "found no folder gone" in fails(capsys, ["head", "tiny", "--tiles", "x", "-o", "gone/x.safetensors", *cards])
+    (here / "mine.svg").write_text("<svg/>")
+    taken = ["head", "tiny", "--tiles", "x", "-o", "mine.safetensors", "--overwrite", *cards]
+    assert "is no confusion matrix, kept it" in fails(capsys, taken)
     assert "is no head" in fails(capsys, ["export", "--head", "other.safetensors"])
     assert "found no such file" in fails(capsys, ["export", "--head", "gone.safetensors"])
 
@@ -213,7 +230,11 @@ def test_a_real_encoder_that_had_no_head_flies(
     assert card.architecture.tile_px == 112
     assert main(["export", "--head", "head.safetensors", "--accept-licence", "--tiles", "tiles"]) == 1
     assert "Forest_1.jpg is 64x64 px, expected 112x112" in capsys.readouterr().err
-    assert main(["export", "--head", "head.safetensors", "--accept-licence"]) == 0
+    assert main(["export", "--head", "head.safetensors", "--accept-licence", "--tiles", "tiles", "--resample"]) == 0
+    certificate = read_manifest(here / "artifact").certificate
+    assert certificate is not None
+    assert certificate.verdict == "proven on 20 real tiles, fewer than 1000"
+    assert certificate.score is not None
     assert read_manifest(here / "artifact").name == "vit_s14_imgfocus_fp16-w0.1"
     capsys.readouterr()
     assert main(["evaluate", "--tiles", "tiles", "--resample", "--json"]) == 0
