@@ -73,12 +73,14 @@ def write_random(path: Path, arch: Architecture) -> None:
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--folder", type=Path, default=Path("build/benchmarks/slim_memory"))
-    parser.add_argument("--size", action="append", choices=SIZES, help="default: all")
+    parser.add_argument("--size", action="append", choices=SIZES, help="default: all; others keep their row")
     parser.add_argument("--keep", action="store_true", help="leave the checkpoints there")
     arguments = parser.parse_args()
     arguments.folder.mkdir(parents=True, exist_ok=True)
     as_installed()
-    rows = []
+    known = RESULT.with_suffix(".json")
+    before = json.loads(known.read_text())["rows"] if arguments.size and known.exists() else []
+    rows = [row for row in before if row["encoder"] not in arguments.size]
     for size in arguments.size or SIZES:
         arch = architecture(size)
         width = max(step for step in arch.width_steps() if step <= WIDTH)
@@ -113,6 +115,7 @@ def main() -> None:
         slim.unlink(missing_ok=True)
     if not arguments.keep:
         shutil.rmtree(arguments.folder)
+    rows.sort(key=lambda row: row["parameters"])
     record = {"command": "python benchmarks/slim_memory.py", "limit_mib": LIMIT_MIB, "machine": machine(), "rows": rows}
     RESULT.with_suffix(".json").write_text(json.dumps(record, indent=1) + "\n")
     cells = [

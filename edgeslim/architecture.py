@@ -50,9 +50,9 @@ POOLS = ("class", "mean", "mean-then-norm")
 """Of `Architecture.pool`."""
 ACTIVATIONS = ("gelu", "quick-gelu")
 """Of `Architecture.activation`."""
-POSITIONS = ("absolute", "alibi")
+POSITIONS = ("absolute", "alibi", "rope")
 """Of `Architecture.positions`."""
-LATER = ("patch_padding", "pre_norm", "activation", "positions")
+LATER = ("patch_padding", "pre_norm", "activation", "positions", "rope_dim")
 """Fields that `to_dict` leaves out where they have their defaults: what has none of it is written as it always was, and
 read by an edgeslim on board that does not know them."""
 
@@ -107,7 +107,11 @@ class Architecture:
     """Of an "mlp": "gelu", or "quick-gelu": x sigmoid(1.702 x) (Hendrycks & Gimpel, arXiv 1606.08415)."""
     positions: str = "absolute"
     """"absolute": added to the tokens; or "alibi": attention's scores lose the distance of two patches, in patches,
-    times 2^(-8 j / attention_heads) in head j = 1, 2, ... (CROMA, arXiv 2311.00566)."""
+    times 2^(-8 j / attention_heads) in head j = 1, 2, ... (CROMA, arXiv 2311.00566); or "rope": q and k are turned by
+    the patch's place, two dimensions after two by row and by column (DINOv3, arXiv 2508.10104)."""
+    rope_dim: int = 0
+    """Dimensions of a head before any was cut, over which the periods of "rope" are spread; 0 without it. A head keeps
+    a multiple of four: its pairs stay pairs, of rows as of columns."""
 
     def __post_init__(self) -> None:
         for field, largest in _LARGEST.items():
@@ -132,6 +136,13 @@ class Architecture:
         if self.positions == "alibi" and (self.class_token or self.register_tokens):
             raise InputError(
                 "architecture.positions: found 'alibi' with tokens that have no place, expected patches alone"
+            )
+        if (self.positions == "rope") != (self.rope_dim > 0) or not 0 <= self.rope_dim <= _LARGEST["head_dim"]:
+            raise InputError(f"architecture.rope_dim: found {self.rope_dim}, expected that of positions 'rope', or 0")
+        if self.rope_dim and (self.rope_dim % 4 or self.head_dim % 4 or self.head_dim > self.rope_dim):
+            raise InputError(
+                f"architecture.head_dim: found {self.head_dim} of rope_dim {self.rope_dim}, expected multiples of 4, "
+                "the first of them not larger"
             )
         if self.pool == "class" and not self.class_token:
             raise InputError("architecture.pool: found 'class' without a class token, expected pool = 'mean'")
@@ -173,9 +184,19 @@ class Architecture:
         return self.patches + int(self.class_token) if self.positions == "absolute" else 0
 
     @property
-    def bias_values(self) -> int:
-        """Values of the constant that is added to attention's scores, for all heads; the blocks share it."""
-        return self.attention_heads * self.tokens**2 if self.positions == "alibi" else 0
+    def constant_values(self) -> int:
+        """Values that the places of the patches are said by in attention, which all blocks share.
+
+        What "alibi" adds to the scores of all heads; cosines and sines by which "rope" turns.
+        """
+        if self.positions == "alibi":
+            return self.attention_heads * self.tokens**2
+        return 2 * self.tokens * self.head_dim if self.rope_dim else 0
+
+    @property
+    def head_step(self) -> int:
+        """Dimensions that a head is cut by at a time."""
+        return 4 if self.rope_dim else 1
 
     @property
     def attention_dim(self) -> int:
@@ -191,8 +212,8 @@ class Architecture:
         return _cut(self, width_multiplier, depth)
 
     def width_steps(self) -> list[float]:
-        """Width multipliers at which a head's width changes: j / dk for j = 1 ... dk, ascending."""
-        return [j / self.head_dim for j in range(1, self.head_dim + 1)]
+        """Width multipliers at which a head's width changes: j / dk for j = 1 ... dk, or 4, 8, ... dk, ascending."""
+        return [j / self.head_dim for j in range(self.head_step, self.head_dim + 1, self.head_step)]
 
     def to_dict(self) -> dict[str, Any]:
         """Plain types, for cards, plans and manifests."""
@@ -210,9 +231,10 @@ class Architecture:
 
 @lru_cache(256)  # a plan asks for each width several times, and over all boards on each
 def _cut(full: Architecture, width_multiplier: float, depth: int | None) -> Architecture:
+    kept = inner_size(full.head_dim, width_multiplier)
     return replace(
         full,
         depth=full.depth if depth is None else depth,
-        head_dim=inner_size(full.head_dim, width_multiplier),
+        head_dim=max(full.head_step, kept - kept % full.head_step),
         ffn_hidden=full.branches * inner_size(full.ffn_hidden // full.branches, width_multiplier),
     )

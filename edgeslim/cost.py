@@ -63,8 +63,8 @@ def parameters(arch: AnyArchitecture, classes: int = 0) -> int:
 
 
 def constants(arch: AnyArchitecture) -> int:
-    """Values that an encoder holds beside its parameters: what ALiBi adds to the scores."""
-    return arch.bias_values if isinstance(arch, Architecture) else 0
+    """Values that an encoder holds beside its parameters: what says the places of its patches in attention."""
+    return arch.constant_values if isinstance(arch, Architecture) else 0
 
 
 def _vit_parameters(arch: Architecture) -> int:
@@ -157,7 +157,8 @@ def _vit_phases(arch: Architecture, scores_held: int) -> list[int]:
         values_in = values_out
     phases.append(values_in + 2 * n * d)
     # Residual, normalised input, q k v as computed and as laid out per head, then scores before and after softmax.
-    phases.append(2 * n * d + 6 * n * a)
+    # Where q and k are turned, they are held as they are and with their pairs exchanged, too.
+    phases.append(2 * n * d + (10 if arch.rope_dim else 6) * n * a)
     phases.append(n * d + 3 * n * a + scores_held * scores)
     phases.append(2 * n * d + (3 if arch.ffn == "mlp" else 4) * n * h)
     return phases
@@ -227,11 +228,13 @@ def _vit_ops(arch: Architecture, classes: int, batch: int, value_bytes: int, fus
     heads = batch * arch.attention_heads
     scores = heads * n * n
     # What ALiBi adds is read, and the scores once more, beside the product that wrote them.
-    beside_bias = arch.bias_values + (0 if fused_attention or not arch.bias_values else 2 * scores)
+    beside_bias = 0 if arch.positions != "alibi" else arch.constant_values + (0 if fused_attention else 2 * scores)
+    # Turned, q and k are read twice, as they are and with their pairs exchanged, and written once more.
+    beside_turn = arch.constant_values + 8 * rows * a if arch.rope_dim else 0
     # Softmax reads and writes the scores, beside the products that write and read them: no more, where all is fused.
     beside_scores, beside_values = (-scores, -scores) if fused_attention else (2 * scores, 0)
     for block in range(arch.depth):
-        yield product(f"blocks.{block}.qkv", "gemm", 1, rows, d, 3 * a, 2 * rows * d)
+        yield product(f"blocks.{block}.qkv", "gemm", 1, rows, d, 3 * a, 2 * rows * d + beside_turn)
         yield product(f"blocks.{block}.scores", "attention", heads, n, arch.head_dim, n, beside_scores + beside_bias)
         yield product(f"blocks.{block}.values", "attention", heads, n, n, arch.head_dim, beside_values)
         yield product(f"blocks.{block}.proj", "gemm", 1, rows, a, d, 2 * rows * d)

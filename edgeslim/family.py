@@ -19,11 +19,14 @@ from edgeslim.shelf import distinct_card_paths, read_record, read_toml, shown
 
 SHELF = "families"
 SCHEMA = 1
-MAKES = ("as it is", "batched", "convolution", "convolution of bands", "first frame", "first positions")
+MAKES = (
+    *("as it is", "batched", "convolution", "convolution of bands", "first frame", "first positions"),
+    "no bias of k",
+)
 """What a rule makes of a tensor. "batched": a token (d,) or positions (N, d), as (1, N, d); "convolution": the weights
 of a linear layer over flattened patches (row, column, band), as a convolution's; "convolution of bands": the same of
 (band, row, column); "first frame": of a convolution over frames, as for one frame; "first positions": of positions of
-several frames, those of the class token and the first."""
+several frames, those of the class token and the first; "no bias of k": of q, k and v, with zeros for k's."""
 STACKED = ("q", "k", "v")
 """Parts that are stacked into one tensor, in this order."""
 TERM = "term"
@@ -129,7 +132,8 @@ class Family:
     dropped: tuple[str, ...] = ()
     """Regular expressions of names that are not of the encoder: decoders, heads, mask tokens."""
     zeros: tuple[str, ...] = ()
-    """Regular expressions of canonical names that are zero where there are none: biases that the family has not."""
+    """Regular expressions of canonical names that are zero where there are none: biases that the family has not. A part
+    of one is its name and the part: `blocks.0.attn.qkv.bias.k`."""
     ones: tuple[str, ...] = ()
     """Regular expressions of canonical names that are one where there are none: weights of a LayerNorm that the
     family's checkpoints leave to who tunes them."""

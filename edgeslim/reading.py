@@ -20,6 +20,7 @@ _AXES = {
     "convolution of bands": (2,),
     "first frame": (5,),
     "first positions": (3,),
+    "no bias of k": (1,),
 }
 """Of the tensors that a rule makes something of."""
 _PATCHES = "patch_embed.proj.weight"
@@ -98,7 +99,10 @@ class Reading:
         first = sources[0].made
         if sources[0].part == TERM:
             return tuple(max(sizes) for sizes in zip(*(source.made for source in sources), strict=False))
-        return first if sources[0].part is None else (sum(source.made[0] for source in sources), *first[1:])
+        if sources[0].part is None:
+            return first
+        zero = len(absent_parts(self.family, canonical, sources)) * first[0]
+        return (sum(source.made[0] for source in sources) + zero, *first[1:])
 
     def architecture(self, head_dim: int | None = None) -> Architecture:
         """What the shapes say, with `head_dim` dimensions a head (None: the family's).
@@ -134,6 +138,7 @@ class Reading:
             pre_norm="norm_pre.weight" in self.pieces,
             activation=self.family.activation,
             positions=self.family.positions,
+            rope_dim=kept if self.family.positions == "rope" else 0,
         )
 
     def _side(self, class_tokens: int, registers: int) -> int:
@@ -205,7 +210,7 @@ def _prefix(known: Iterable[str], names: Iterable[str]) -> str:
 def _problems(pieces: Mapping[str, list[Source]], family: Family) -> Iterator[str]:
     terms = Counter(rule.canonical for rule in family.key if rule.part == TERM)
     for name, sources in pieces.items():
-        parts = sorted(source.part or "" for source in sources)
+        parts = sorted([*(source.part or "" for source in sources), *absent_parts(family, name, sources)])
         if parts not in ([""], sorted(STACKED), [TERM] * (terms[name] or 1)):
             expected = f"{terms[name]} that add up" if terms[name] else "one tensor, or q, k and v"
             yield f"{name}: found {', '.join(source.name for source in sources)}, expected {expected}"
@@ -221,6 +226,12 @@ def _problems(pieces: Mapping[str, list[Source]], family: Family) -> Iterator[st
         for source in pieces.get(name, ()):
             if len(source.made) != count:
                 yield f"{source.name}: found shape {source.shape}, expected {count} axes"
+
+
+def absent_parts(family: Family, name: str, sources: Iterable[Source]) -> list[str]:
+    """Which of q, k and v a stacked tensor is without, because the family says that they are zero."""
+    there = {source.part for source in sources}
+    return [part for part in STACKED if there & set(STACKED) and part not in there and family.filled(f"{name}.{part}")]
 
 
 def recognise(

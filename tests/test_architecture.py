@@ -59,6 +59,14 @@ def test_width_steps_are_each_kept_head_dim() -> None:
     assert [TINY.at(w).head_dim for w in TINY.width_steps()] == list(range(1, 17))
 
 
+def test_heads_with_pairs_are_cut_by_fours() -> None:
+    turned = replace(TINY, positions="rope", rope_dim=16)
+    assert [turned.at(w).head_dim for w in turned.width_steps()] == [4, 8, 12, 16]
+    assert [turned.at(w).head_dim for w in (0.001, 0.49, 0.5, 0.99)] == [4, 4, 8, 12]
+    assert turned.at(0.5).at(0.5) == turned.at(0.25) == replace(turned, head_dim=4, ffn_hidden=16)
+    assert turned.position_tokens == 0
+
+
 def test_tokens_count_class_and_registers() -> None:
     assert TINY.tokens == 17
     assert replace(TINY, register_tokens=4).tokens == 21
@@ -82,7 +90,11 @@ def test_a_later_field_is_written_only_where_it_says_something() -> None:
     ("change", "message"),
     [
         ({"depth": 0}, "architecture.depth: found 0"),
-        ({"positions": "rotary"}, "positions: found 'rotary', expected one of absolute, alibi"),
+        ({"positions": "rotary"}, "positions: found 'rotary', expected one of absolute, alibi, rope"),
+        ({"positions": "rope"}, "rope_dim: found 0, expected that of positions 'rope'"),
+        ({"rope_dim": 16}, "rope_dim: found 16, expected that of positions 'rope', or 0"),
+        ({"positions": "rope", "rope_dim": 12}, "head_dim: found 16 of rope_dim 12, expected multiples of 4"),
+        ({"positions": "rope", "rope_dim": 16, "head_dim": 6}, "head_dim: found 6 of rope_dim 16"),
         ({"positions": "alibi"}, "positions: found 'alibi' with tokens that have no place"),
         ({"activation": "relu"}, "activation: found 'relu', expected one of gelu, quick-gelu"),
         ({"activation": "quick-gelu", "ffn": "swiglu"}, "activation: found 'quick-gelu', expected .* of an mlp"),

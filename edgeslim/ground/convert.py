@@ -15,10 +15,11 @@ from edgeslim.errors import InputError
 from edgeslim.family import STACKED, TERM, Family
 from edgeslim.ground.fold import folded
 from edgeslim.ground.vit import Vit
-from edgeslim.reading import Reading, Shape, Source
+from edgeslim.reading import Reading, Shape, absent_parts
 
 _NORMS_MEAN = "mean-then-norm"
 _BLOCKS = "blocks."
+_QKV = ".attn.qkv."
 OWN = "encoder."
 """What the names of an encoder's tensors begin with in a file of edgeslim's own."""
 
@@ -36,8 +37,8 @@ def canonical_tensors(
     """
     _check_facts(reading.family, arch, where)
     expected = expected_shapes(arch)
-    pieces = {name: sources for name, sources in reading.pieces.items() if not name.startswith(_BLOCKS)}
-    around = {name: _joined(sources, tensors, arch, where) for name, sources in pieces.items()}
+    names = [name for name in reading.pieces if not name.startswith(_BLOCKS)]
+    around = {name: _joined(reading, name, tensors, arch, where) for name in names}
     around = folded(around, reading, arch, where)
     if "pos_embed" in around:
         around |= _positions(around, arch)
@@ -45,7 +46,9 @@ def canonical_tensors(
     for key, shape in expected.items():
         tensor = around.pop(key, None)
         if tensor is None and key in reading.pieces and key.startswith(_BLOCKS):
-            tensor = _joined(reading.pieces[key], tensors, arch, where)
+            tensor = _joined(reading, key, tensors, arch, where)
+            if reading.family.positions == "rope" and _QKV in key:
+                tensor = _paired(tensor, arch, f"{where}: {key}")
         for texts, filled in ((reading.family.zeros, torch.zeros), (reading.family.ones, torch.ones)):
             if tensor is None and any(re.fullmatch(text, key) for text in texts):
                 tensor = filled(shape)
@@ -96,17 +99,35 @@ def _check_facts(family: Family, arch: Architecture, where: str) -> None:
     raise InputError(f"{where}: found {family.id}, {found} in the card; set them alike")
 
 
-def _joined(sources: list[Source], tensors: Mapping[str, Tensor], arch: Architecture, where: str) -> Tensor:
+def _joined(reading: Reading, name: str, tensors: Mapping[str, Tensor], arch: Architecture, where: str) -> Tensor:
     """One tensor of those that make it: itself, q, k and v stacked, or the sum of its terms."""
-    stacked = sources[0].part in STACKED
-    ordered = sorted(sources, key=lambda source: STACKED.index(source.part or "")) if stacked else sources
-    made = [_made(tensors[source.name].float(), source.make, arch, f"{where}: {source.name}") for source in ordered]
-    if sources[0].part != TERM:
-        return torch.cat(made) if stacked else made[0]
-    total = made[0]
-    for term in made[1:]:
-        total = total + term
-    return total
+    sources = reading.pieces[name]
+    made = [_made(tensors[source.name].float(), source.make, arch, f"{where}: {source.name}") for source in sources]
+    if sources[0].part is None:
+        return made[0]
+    if sources[0].part == TERM:
+        total = made[0]
+        for term in made[1:]:
+            total = total + term
+        return total
+    parts = dict.fromkeys(absent_parts(reading.family, name, sources), torch.zeros_like(made[0]))
+    parts |= {source.part: value for source, value in zip(sources, made, strict=True) if source.part}
+    return torch.cat([parts[part] for part in STACKED])
+
+
+def _paired(qkv: Tensor, arch: Architecture, where: str) -> Tensor:
+    """(3 x heads x dk, ...) of q, k and v in halves -> q and k in fours: a pair of rows, then one of columns.
+
+    The family turns dimension i with i + dk / 2, those of rows in the first quarter of each half and those of columns
+    in the second. A product of q and k is the same in any order that both have. Raises InputError where the rows are
+    not those of `arch`.
+    """
+    dk, heads = arch.head_dim, arch.attention_heads
+    if qkv.shape[0] != 3 * heads * dk or dk != arch.rope_dim:
+        raise InputError(f"{where}: found {qkv.shape[0]} rows, expected 3 x {heads} heads of {arch.rope_dim}")
+    order = torch.arange(dk).view(2, 2, dk // 4).permute(2, 1, 0).flatten()
+    rows = qkv.view(3, heads, dk, *qkv.shape[1:])
+    return torch.cat([rows[:2, :, order], rows[2:]]).flatten(0, 2)
 
 
 def _made(tensor: Tensor, make: str, arch: Architecture, where: str) -> Tensor:
@@ -121,6 +142,11 @@ def _made(tensor: Tensor, make: str, arch: Architecture, where: str) -> Tensor:
         if tensor.ndim != 5 or tensor.shape[2] != 1:
             raise InputError(f"{where}: found shape {tuple(tensor.shape)}, expected (d, bands, 1, patch, patch)")
         return tensor[:, :, 0].contiguous()
+    if make == "no bias of k":
+        if len(tensor) % 3:
+            raise InputError(f"{where}: found {len(tensor)} values, expected those of q, k and v")
+        q, k, v = tensor.view(3, -1)
+        return torch.cat([q, torch.zeros_like(k), v])
     if make == "batched":
         return tensor.view(1, -1, tensor.shape[-1])
     if make == "first positions":

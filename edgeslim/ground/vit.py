@@ -42,26 +42,55 @@ def alibi(arch: Architecture) -> Tensor:
     return -distances * steepness.view(1, -1, 1, 1)
 
 
+ROPE_BASE = 100
+"""Of the periods of the rotary positions, in every release of DINOv3."""
+
+
+def rotation(arch: Architecture) -> Tensor:
+    """(2, N, head_dim) cosines and sines by which q and k of each token are turned; tokens without a place are not.
+
+    Dimensions 4j and 4j + 1 of a head are a pair that is turned by the row of the patch's centre, 4j + 2 and 4j + 3 one
+    that is by its column, both from -1 to 1, times 2 pi / 100^(4j / rope_dim): the first dimensions are pairs of both.
+    """
+    side, quarter = math.isqrt(arch.patches), arch.rope_dim // 4
+    centres = 2 * (torch.arange(side) + 0.5) / side - 1
+    rates = 1 / ROPE_BASE ** (torch.arange(quarter) * 4 / arch.rope_dim)
+    places = torch.cartesian_prod(centres, centres)
+    angles = (2 * math.pi * places[:, None, :] * rates[:, None]).repeat_interleave(2, -1).flatten(1)
+    angles = F.pad(angles[:, : arch.head_dim], (0, 0, arch.tokens - arch.patches, 0))
+    return torch.stack([angles.cos(), angles.sin()])
+
+
+def turn(x: Tensor, cosines: Tensor, sines: Tensor) -> Tensor:
+    """Each pair (a, b) of the last dimension of (..., N, k) -> (a cos - b sin, b cos + a sin)."""
+    exchanged = torch.stack([-x[..., 1::2], x[..., ::2]], dim=-1).flatten(-2)
+    return x * cosines + exchanged * sines
+
+
 class Attention(nn.Module):
     """Multi-head self-attention whose heads may be narrower than dim / heads."""
 
     def __init__(self, arch: Architecture) -> None:
         super().__init__()
         self.attention_heads, self.head_dim = arch.attention_heads, arch.head_dim
+        self.turned = arch.positions == "rope"
         self.qkv = nn.Linear(arch.dim, 3 * arch.attention_dim, bias=arch.qkv_bias)
         self.proj = nn.Linear(arch.attention_dim, arch.dim)
 
-    def forward(self, x: Tensor, head_dim: int | None = None, bias: Tensor | None = None) -> Tensor:
+    def forward(self, x: Tensor, head_dim: int | None = None, places: Tensor | None = None) -> Tensor:
         """(B, N, d) -> (B, N, d), using the first `head_dim` dimensions of each head (all by default).
 
-        `bias` (1, heads, N, N) is added to the scores.
+        `places` say where the patches are: (1, heads, N, N) of `alibi`, or (2, N, head_dim) of `rotation`.
         """
         batch, tokens, _ = x.shape
         heads, kept = self.attention_heads, head_dim or self.head_dim
         whole = kept == self.head_dim
         qkv = self.qkv(x) if whole else F.linear(x, *self._first_of_qkv(kept))
         q, k, v = qkv.view(batch, tokens, 3, heads, kept).permute(2, 0, 3, 1, 4).unbind(0)
-        y = attend(q, k, v, bias).transpose(1, 2).reshape(batch, tokens, heads * kept)
+        if self.turned and places is not None:
+            cosines, sines = places[..., :kept].unbind(0)
+            q, k, places = turn(q, cosines, sines), turn(k, cosines, sines), None
+        y = attend(q, k, v, places).transpose(1, 2).reshape(batch, tokens, heads * kept)
         if whole:
             mixed: Tensor = self.proj(y)
             return mixed
@@ -139,9 +168,9 @@ class Block(nn.Module):
         self.mlp = Mlp(arch) if arch.ffn == "mlp" else SwiGlu(arch)
         self.ls2 = LayerScale(arch.dim) if arch.layer_scale else nn.Identity()
 
-    def add_attention(self, x: Tensor, head_dim: int | None = None, bias: Tensor | None = None) -> Tensor:
-        """(B, N, d) -> (B, N, d), the block's first half; `bias` as in Attention."""
-        y: Tensor = self.ls1(self.attn(self.norm1(x), head_dim, bias))
+    def add_attention(self, x: Tensor, head_dim: int | None = None, places: Tensor | None = None) -> Tensor:
+        """(B, N, d) -> (B, N, d), the block's first half; `places` as in Attention."""
+        y: Tensor = self.ls1(self.attn(self.norm1(x), head_dim, places))
         return x + y
 
     def add_feed_forward(self, x: Tensor, ffn_hidden: int | None = None) -> Tensor:
@@ -150,10 +179,10 @@ class Block(nn.Module):
         return x + y
 
     def forward(
-        self, x: Tensor, head_dim: int | None = None, ffn_hidden: int | None = None, bias: Tensor | None = None
+        self, x: Tensor, head_dim: int | None = None, ffn_hidden: int | None = None, places: Tensor | None = None
     ) -> Tensor:
-        """(B, N, d) -> (B, N, d); `bias` as in Attention."""
-        return self.add_feed_forward(self.add_attention(x, head_dim, bias), ffn_hidden)
+        """(B, N, d) -> (B, N, d); `places` as in Attention."""
+        return self.add_feed_forward(self.add_attention(x, head_dim, places), ffn_hidden)
 
 
 class PatchEmbed(nn.Module):
@@ -184,7 +213,7 @@ class Vit(nn.Module):
     `batch_norm=True` puts BatchNorm between the stem's convolutions, for training; `fold_batch_norm` takes it out.
     """
 
-    score_bias: Tensor | None
+    places: Tensor | None
 
     def __init__(self, arch: Architecture, *, batch_norm: bool = False) -> None:
         super().__init__()
@@ -193,10 +222,11 @@ class Vit(nn.Module):
         self.cls_token = nn.Parameter(torch.zeros(1, 1, arch.dim)) if arch.class_token else None
         registers = arch.register_tokens
         self.reg_token = nn.Parameter(torch.zeros(1, registers, arch.dim)) if registers else None
-        places = arch.position_tokens
-        self.pos_embed = nn.Parameter(torch.zeros(1, places, arch.dim)) if places else None
+        count = arch.position_tokens
+        self.pos_embed = nn.Parameter(torch.zeros(1, count, arch.dim)) if count else None
         # Computed from the architecture alone, so no checkpoint has it.
-        self.register_buffer("score_bias", alibi(arch) if arch.bias_values else None, persistent=False)
+        made = {"alibi": alibi, "rope": rotation}.get(arch.positions)
+        self.register_buffer("places", None if made is None else made(arch), persistent=False)
         self.norm_pre = nn.LayerNorm(arch.dim, eps=arch.norm_eps) if arch.pre_norm else nn.Identity()
         self.blocks = nn.ModuleList(Block(arch) for _ in range(arch.depth))
         self.norm = nn.LayerNorm(arch.dim, eps=arch.norm_eps)
@@ -223,7 +253,7 @@ class Vit(nn.Module):
         slim = self.arch.at(width_multiplier)
         x = tokens
         for block in self.blocks:
-            x = block(x, slim.head_dim, slim.ffn_hidden, self.score_bias)
+            x = block(x, slim.head_dim, slim.ffn_hidden, self.places)
         return self.end(x)
 
     def end(self, x: Tensor) -> Tensor:

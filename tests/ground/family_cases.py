@@ -112,7 +112,7 @@ def hugging(kind: str, **options: Any) -> tuple[nn.Module, Callable[[Tensor], Te
     hub = library("transformers")
     sizes = {"image_size": TILE, "patch_size": 8, "num_channels": 5, "hidden_size": DIM}
     sizes |= {"num_hidden_layers": DEPTH, "num_attention_heads": HEADS}
-    config = getattr(hub, f"{kind}Config")(**sizes, **options)
+    config = getattr(hub, f"{kind}Config")(**sizes | options)
     more = {"add_pooling_layer": False} if kind == "ViT" else {}
     made = randomised(getattr(hub, f"{kind}Model")(config, **more))
     if kind == "CLIPVision":
@@ -173,6 +173,43 @@ def transformers_dinov2() -> Any:
 @case("hf-dinov2")
 def transformers_dinov2_with_registers() -> Any:
     return hugging("Dinov2WithRegisters", mlp_ratio=2)
+
+
+def as_meta_writes_dinov3(state: dict[str, Tensor]) -> dict[str, Tensor]:
+    """timm's DINOv3 under the names of Meta's repository, whose bias of k is there and masked away."""
+    found = {"rope_embed.periods": torch.ones(4), "mask_token": torch.zeros(1, DIM)}
+    for name, value in state.items():
+        block = name.rsplit(".", 1)[0]
+        if name.endswith("q_bias"):
+            found[f"{block}.qkv.bias"] = torch.cat([value, torch.ones(DIM), state[f"{block}.v_bias"]])
+            found[f"{block}.qkv.bias_mask"] = torch.full((3 * DIM,), torch.nan)
+        elif not name.endswith(("v_bias", "k_bias")):
+            renamed = re.sub(r"gamma_([12])$", r"ls\1.gamma", name)
+            found[renamed.replace("reg_token", "storage_tokens")] = value
+    return found
+
+
+@case("dinov3", rename=as_meta_writes_dinov3, tile_px=256)
+def dinov3_of_meta() -> Any:
+    library("timm")
+    sizes = {"img_size": 256, "patch_size": 16, "in_chans": 5, "embed_dim": DIM, "depth": DEPTH, "num_heads": HEADS}
+    turned = {"rope_type": "dinov3", "rope_temperature": 100, "use_rot_pos_emb": True, "use_abs_pos_emb": False}
+    others = {"init_values": 1.0, "num_reg_tokens": 4, "use_fc_norm": False, "global_pool": "token", "num_classes": 0}
+    eva = library("timm.models.eva").Eva
+    norm = partial(nn.LayerNorm, eps=1e-5)
+    made: Any = randomised(eva(**sizes, **turned, **others, qkv_bias=True, rope_rotate_half=True, norm_layer=norm))
+    return made, lambda tiles: made.forward_features(tiles)[:, 0]
+
+
+@case("hf-dinov3", tile_px=256)
+def transformers_dinov3() -> Any:
+    return hugging("DINOv3ViT", patch_size=16, intermediate_size=96, num_register_tokens=4)
+
+
+@case("hf-dinov3-gated", tile_px=256)
+def transformers_dinov3_gated() -> Any:
+    gated = {"use_gated_mlp": True, "hidden_act": "silu"}
+    return hugging("DINOv3ViT", patch_size=16, intermediate_size=64, num_register_tokens=4, **gated)
 
 
 @case("hf-clip")

@@ -49,9 +49,9 @@ class Parallel(nn.Module):
         self.mlp = nn.ModuleList((Mlp if arch.ffn == "mlp" else SwiGlu)(one) for _ in range(arch.branches))
 
     def forward(
-        self, x: Tensor, head_dim: int | None = None, ffn_hidden: int | None = None, bias: Tensor | None = None
+        self, x: Tensor, head_dim: int | None = None, ffn_hidden: int | None = None, places: Tensor | None = None
     ) -> Tensor:
-        assert bias is None
+        assert places is None
         y = self.norm1(x)
         x = x + torch.stack([branch(y, head_dim) for branch in self.attn]).sum(0)
         y = self.norm2(x)

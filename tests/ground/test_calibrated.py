@@ -25,7 +25,7 @@ from tests.ground.conftest import TINY, random_vit
 from tests.ground.counter import count_flop
 from tests.ground.test_branches import FUSED
 from tests.ground.test_branches import SWIGLU as FUSED_SWIGLU
-from tests.ground.test_slim import PLAIN, SWIGLU
+from tests.ground.test_slim import DINOV3, PLAIN, SWIGLU
 
 ALIBI = replace(
     PLAIN, class_token=False, register_tokens=0, positions="alibi", activation="quick-gelu", pool="mean-then-norm"
@@ -37,6 +37,7 @@ SHAPES = {
     "branches": FUSED,
     "gated branches": FUSED_SWIGLU,
     "alibi": ALIBI,
+    "rotary": DINOV3,
 }
 
 
@@ -89,7 +90,10 @@ def test_a_seed_decides_all(monkeypatch: pytest.MonkeyPatch) -> None:
     assert any(not torch.equal(value, made[2][key]) for key, value in made[0].items())
 
 
-@pytest.mark.parametrize("arch", SHAPES.values(), ids=SHAPES.keys())
+FREE = {name: arch for name, arch in SHAPES.items() if arch.positions != "rope"}
+
+
+@pytest.mark.parametrize("arch", FREE.values(), ids=FREE.keys())
 def test_heads_of_low_rank_are_recovered_exactly(arch: Architecture) -> None:
     """q, k and v of each head live in half of its dimensions, mixed: half as many dimensions lose nothing."""
     encoder = random_vit(arch)
@@ -106,6 +110,21 @@ def test_heads_of_low_rank_are_recovered_exactly(arch: Architecture) -> None:
     assert error(encoder, made, tiles_for(arch, 4)) < 1e-5
     fewer = calibrate(encoder, replace(arch, head_dim=max(1, half // 2)), Calibration(tiles_for(arch))).encoder
     assert error(encoder, fewer, tiles_for(arch, 4)) > 1e-3
+
+
+def test_rotary_pairs_stay_pairs() -> None:
+    """q and k live in their first two pairs, v in four directions, mixed: four dimensions lose nothing."""
+    encoder, kept = random_vit(DINOV3), 4
+    generator = torch.Generator().manual_seed(9)
+    with torch.no_grad():
+        for block in encoder.blocks:
+            for value in block.attn.qkv.parameters():
+                parts = value.view(3, DINOV3.attention_heads, DINOV3.head_dim, -1)
+                parts[:2, :, kept:] = 0
+                mixing = torch.randn(DINOV3.attention_heads, DINOV3.head_dim, kept, generator=generator)
+                parts[2].copy_(mixing @ parts[2, :, :kept])
+    made = calibrate(encoder, replace(DINOV3, head_dim=kept), Calibration(tiles_for(DINOV3))).encoder
+    assert error(encoder, made, tiles_for(DINOV3, 4)) < 1e-5
 
 
 @pytest.mark.parametrize("arch", SHAPES.values(), ids=SHAPES.keys())

@@ -21,6 +21,7 @@ ARCHITECTURES = {
     "swiglu with registers and layer scale": replace(PLAIN, ffn="swiglu", register_tokens=4, layer_scale=True),
     "patches that begin before the tile, mean before the norm": replace(PLAIN, patch_padding=1, pool="mean-then-norm"),
     "CROMA": replace(PLAIN, class_token=False, pool="mean", positions="alibi", qkv_bias=False),
+    "DINOv3": replace(PLAIN, register_tokens=4, layer_scale=True, positions="rope", rope_dim=16),
     "CLIP": replace(PLAIN, pre_norm=True, activation="quick-gelu"),
     "12 bands, no qkv bias": replace(PLAIN, bands=12, qkv_bias=False),
     "embedded": Architecture(
@@ -76,14 +77,16 @@ def test_parameters_and_flop_equal_the_modules(name: str, width: float) -> None:
     assert cost.flop(arch, 10, batch=2) == count_flop(with_head, tiles)
 
 
-def test_what_alibi_adds_is_held_beside_the_parameters() -> None:
-    arch = ARCHITECTURES["CROMA"]
+@pytest.mark.parametrize("name", ["CROMA", "DINOv3"])
+@pytest.mark.parametrize("width", WIDTHS)
+def test_what_says_the_places_is_held_beside_the_parameters(name: str, width: float) -> None:
+    arch = ARCHITECTURES[name].at(width)
     encoder = vit.Vit(arch)
-    assert encoder.score_bias is not None
-    assert cost.constants(arch) == encoder.score_bias.numel() == arch.attention_heads * arch.tokens**2
-    plain = replace(arch, positions="absolute")
+    assert encoder.places is not None
+    assert cost.constants(arch) == encoder.places.numel()
+    plain = replace(arch, positions="absolute", rope_dim=0)
     assert cost.constants(plain) == 0
-    added = cost.constants(arch) - arch.patches * arch.dim
+    added = cost.constants(arch) - plain.position_tokens * arch.dim
     assert (cost.footprint(arch).weights_bytes - cost.footprint(plain).weights_bytes) == 4 * added
     assert size.weights_bytes(arch, 0, "fp16") - size.weights_bytes(plain, 0, "fp16") == 2 * added
     moved = [sum(op.moved_bytes for op in cost.ops(one)) for one in (plain, arch)]

@@ -12,6 +12,7 @@ from safetensors.torch import load_file, save_file
 from torch import Tensor
 from torch.nn import functional as F
 
+from edgeslim.architecture import Architecture
 from edgeslim.checkpoint_file import profile_of, read_header
 from edgeslim.cli import main
 from edgeslim.errors import InputError
@@ -20,6 +21,8 @@ from edgeslim.ground.checkpoint import read_checkpoint
 from edgeslim.ground.fold import resampled_patches
 from edgeslim.ground.slim import slim
 from edgeslim.reading import recognise
+from edgeslim.shelf import card_paths
+from tests.ground.conftest import random_vit
 from tests.ground.family_cases import random_value
 from tests.ground.test_family_figures import FIGURES
 
@@ -47,6 +50,19 @@ def test_a_part_that_is_missing_or_of_another_shape_is_one_line(tmp_path: Path) 
     assert "\n" not in str(found.value)
     with pytest.raises(InputError, match="expected those of a square patch of 48 values"):
         read(state | {"patch_embed.weight_generator.fc_weight.weight": torch.zeros(99, 128)}, tmp_path, "B04")
+
+
+def test_a_bias_that_is_not_of_q_k_and_v(tmp_path: Path) -> None:
+    arch = Architecture(1, 48, 3, 16, 96, 8, 32, 3, register_tokens=1, layer_scale=True, positions="rope", rope_dim=16)
+    state = {name: value.detach().clone() for name, value in random_vit(arch).state_dict().items()}
+    state["storage_tokens"] = state.pop("reg_token")
+    for length, message in (
+        (143, "found 143 values, expected those of q, k and v"),
+        (141, "found 141 rows, expected 3"),
+    ):
+        save_file(state | {"blocks.0.attn.qkv.bias": torch.zeros(length)}, tmp_path / "a.safetensors")
+        with pytest.raises(InputError, match=message):
+            read_checkpoint(tmp_path / "a.safetensors", replace(arch, norm_eps=1e-5))
 
 
 def test_each_band_has_its_own_kernel_wherever_it_stands(tmp_path: Path) -> None:
@@ -102,3 +118,39 @@ def test_from_a_checkpoint_that_is_folded_to_a_slimmed_one(
         found = read_checkpoint(Path("slimmed.safetensors"), profile.architecture).build()(tiles)
     assert torch.allclose(found, expected)
     assert set(load_file("slimmed.safetensors")) == {f"encoder.{name}" for name in full.encoder}
+
+
+class Hostile:
+    """Runs code where it is unpickled."""
+
+    def __reduce__(self) -> tuple[object, tuple[str]]:
+        return open, ("ran", "w")
+
+
+@pytest.mark.parametrize("kind", ["pickle", "truncated", "of another shape", "of another family"])
+def test_a_wrong_checkpoint_is_one_line_whatever_is_asked_of_it(
+    kind: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    state = state_of("dofa")
+    if kind == "pickle":
+        torch.save({**state, "patch_embed.more": Hostile()}, "a.pth")
+    elif kind == "truncated":
+        torch.save(state, "whole.pth")
+        Path("a.pth").write_bytes(Path("whole.pth").read_bytes()[:-1000])
+    elif kind == "of another shape":
+        torch.save(state | {"blocks.0.attn.qkv.bias": torch.zeros(7)}, "a.pth")
+    else:
+        torch.save(state | {"blocks.0.attn.rel_pos": torch.zeros(7)}, "a.pth")
+    # Heads of 16, as this small encoder has them, stand in a card of one's own.
+    cards = tmp_path / "cards" / "families"
+    cards.mkdir(parents=True)
+    card = (card_paths("families")[0].parent / "dofa.toml").read_text(encoding="utf-8")
+    (cards / "dofa.toml").write_text(card.replace("[[size]]", "[[size]]\ndim = 48\nhead_dim = 16\n\n[[size]]", 1))
+    words = ["slim", "--encoder", "a.pth:B04", "-w", "0.5", "--cards", str(cards.parent)]
+    assert main(words) == 1
+    captured = capsys.readouterr()
+    assert captured.err.splitlines()[-1].startswith("error: a.pth: ")
+    assert "Traceback" not in captured.err
+    assert not Path("ran").exists()
+    assert not Path("slimmed.safetensors").exists()

@@ -15,7 +15,7 @@ from edgeslim.architecture import Architecture
 from edgeslim.errors import InputError
 from edgeslim.ground.first import slim_state
 from edgeslim.ground.slim import slim
-from edgeslim.ground.vit import attend
+from edgeslim.ground.vit import attend, rotation, turn
 from tests.ground.conftest import TINY, random_vit
 
 PLAIN = Architecture(
@@ -34,7 +34,8 @@ PADDED = replace(PLAIN, patch_padding=1, pool="mean-then-norm")
 CLIP = replace(PLAIN, pre_norm=True, activation="quick-gelu")
 SWIGLU = replace(PLAIN, ffn="swiglu", qkv_bias=False, register_tokens=0, layer_scale=False)
 CROMA = replace(PLAIN, class_token=False, register_tokens=0, pool="mean", positions="alibi")
-EVERY = [TINY, PLAIN, SWIGLU, PADDED, CLIP, CROMA]
+DINOV3 = replace(PLAIN, head_dim=12, positions="rope", rope_dim=12)
+EVERY = [TINY, PLAIN, SWIGLU, PADDED, CLIP, CROMA, DINOV3]
 
 
 def reference(state: dict[str, torch.Tensor], arch: Architecture, tiles: torch.Tensor, s: float) -> torch.Tensor:
@@ -80,7 +81,7 @@ def test_features_equal_the_written_out_scheme(s: float) -> None:
     torch.testing.assert_close(found.double(), reference(encoder.state_dict(), PLAIN, tiles, s), rtol=1e-4, atol=1e-4)
 
 
-@pytest.mark.parametrize("arch", EVERY, ids=["stem", "registers", "swiglu", "padded", "clip", "croma"])
+@pytest.mark.parametrize("arch", EVERY, ids=["stem", "registers", "swiglu", "padded", "clip", "croma", "dinov3"])
 def test_width_one_is_bit_exact(arch: Architecture) -> None:
     encoder = random_vit(arch)
     tiles = torch.randn(2, arch.bands, 16, 16, generator=torch.Generator().manual_seed(2))
@@ -151,7 +152,7 @@ def test_patches_that_begin_before_the_tile_see_zeros_there() -> None:
 
 
 def test_alibi_takes_the_distance_from_the_scores() -> None:
-    bias = random_vit(CROMA).score_bias
+    bias = random_vit(CROMA).places
     assert bias is not None
     # Two heads, 2 x 2 patches: patch 0 and 3 are a diagonal apart, and head 2 is a sixteenth as steep as head 1.
     assert bias[0, :, 0, 3].tolist() == pytest.approx([-math.sqrt(2) / 16, -math.sqrt(2) / 256])
@@ -161,3 +162,19 @@ def test_alibi_takes_the_distance_from_the_scores() -> None:
         fused = attend(q, k, v, bias)
     torch.testing.assert_close(fused, attend(q.requires_grad_(), k, v, bias).detach())
     assert not torch.allclose(fused, attend(q, k, v))
+
+
+@pytest.mark.parametrize("kept", [4, 8, 12])
+def test_turned_products_say_how_far_two_patches_are_apart(kept: int) -> None:
+    arch = replace(DINOV3, tile_px=32, patch_size=4, head_dim=kept)
+    cosines, sines = rotation(arch).unbind(0)
+    assert torch.equal(cosines[:3], torch.ones(3, kept))
+    q, k = torch.randn(2, 1, kept, generator=torch.Generator().manual_seed(1)).unbind(0)
+    turned = [turn(x.expand(arch.tokens, kept), cosines, sines)[3:].view(8, 8, kept) for x in (q, k)]
+    # The same step between two patches, the same product, wherever they are; and each pair keeps its length.
+    product = (turned[0][2, 3] * turned[1][4, 6]).sum()
+    torch.testing.assert_close(product, (turned[0][5, 1] * turned[1][7, 4]).sum(), rtol=1e-4, atol=1e-5)
+    assert abs(float(product - (turned[0][2, 3] * turned[1][6, 4]).sum())) > 1e-3
+    torch.testing.assert_close(turned[0].square().sum(-1), q.square().sum().expand(8, 8))
+    # A slimmed encoder turns by the first of the whole one's angles.
+    assert torch.equal(rotation(replace(arch, head_dim=12))[..., :kept], rotation(arch))
