@@ -8,13 +8,14 @@ from __future__ import annotations
 import json
 from collections.abc import Mapping
 from pathlib import Path
+from typing import Any
 
 from edgeslim.architecture import Architecture
 from edgeslim.errors import InputError
 from edgeslim.family import all_families
-from edgeslim.profile import Profile
+from edgeslim.profile import FACTS, Profile, read_facts
 from edgeslim.reading import Shape, recognise
-from edgeslim.shelf import shown
+from edgeslim.shelf import check_keys, shown
 
 _LONGEST = 100_000_000
 """Bytes of a header, as safetensors itself allows."""
@@ -70,21 +71,36 @@ def profile_of(
         id=f"{path}:{made_for}" if made_for else str(path),
         aliases=(),
         name=f"{name}: {path.name}",
-        licence="unknown",
         source=str(path),
         architecture=architecture,
-        gsd_m=None,
-        bands=(),
-        radiometry=None,
-        classes=(),
-        land_share_source=None,
         checkpoint=path,
         checkpoint_sha256=None,
         scores=(),
         weights_tried="that file",
         made_for=made_for,
+        **_facts(path, metadata, architecture),
     )
     return profile, f"{path}: {said}"
+
+
+def _facts(path: Path, metadata: Mapping[str, str], architecture: Architecture) -> dict[str, Any]:
+    """What the card of the encoder that was slimmed said of bands, values, classes and licence.
+
+    Of a file that is not edgeslim's own nothing is known.
+    """
+    if "architecture" not in metadata or "card" not in metadata:
+        return read_facts({}, str(path))
+    try:
+        card = json.loads(metadata["card"])
+    except (ValueError, RecursionError):
+        card = None
+    if not isinstance(card, dict):
+        raise InputError(f"{path}: its own card is not JSON; write it again by `edgeslim slim`")
+    check_keys(card, FACTS, f"{path}: card")
+    facts = read_facts(card, f"{path}: card")
+    if facts["bands"] and len(facts["bands"]) != architecture.bands:
+        raise InputError(f"{path}: card: found {len(facts['bands'])} bands, expected {architecture.bands}")
+    return facts
 
 
 def _own(path: Path, shapes: Mapping[str, Shape], text: str) -> Architecture:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 import re
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
@@ -274,33 +274,62 @@ def load_profile(path: Path) -> Profile:
         return read_value(hint, data[key], f"{path}: {key}") if key in data else None
 
     scores = read_value(tuple[Score, ...], data.get("score", []), f"{path}: [[score]]")
-    classes = read_value(tuple[ClassLabel, ...], data.get("class", []), f"{path}: [[class]]")
-    if any(label.land_share is not None for label in classes) and not data.get("land_share_source"):
-        raise InputError(f"{path}: missing key 'land_share_source', expected where the land shares come from")
-    bands = read_value(tuple[Band, ...], data.get("band", []), f"{path}: [[band]]")
     checkpoint = optional(str, "checkpoint")
-    radiometry = data.get("radiometry")
-    if radiometry is not None:
-        radiometry = read_value(Radiometry, radiometry, f"{path}: [radiometry]")
-        radiometry.require_bands(len(bands), str(path))
     return Profile(
         id=data["id"],
         aliases=read_value(tuple[str, ...], data.get("aliases", []), f"{path}: aliases"),
         name=text("name", data["id"]),
-        licence=text("licence", "unknown"),
         source=text("source", "unknown"),
         architecture=read_value(Architecture, data["architecture"], f"{path}: [architecture]"),
-        gsd_m=_gsd(optional(float, "gsd_m"), str(path)),
-        bands=bands,
-        radiometry=radiometry,
-        classes=classes,
-        land_share_source=optional(str, "land_share_source"),
         checkpoint=path.parent / checkpoint if checkpoint else None,
         checkpoint_sha256=optional(str, "checkpoint_sha256"),
         scores=tuple(sorted(scores, key=lambda s: s.width_multiplier)),
         weights_tried=optional(str, "weights_tried"),
         made_for=optional(str, "made_for"),
+        **read_facts(data, str(path)),
     )
+
+
+FACTS = ("licence", "gsd_m", "band", "radiometry", "class", "land_share_source")
+"""Keys of a card that hold for its weights whatever becomes of their shape: what they take and say, and the licence."""
+
+
+def read_facts(data: dict[str, Any], where: str) -> dict[str, Any]:
+    """FACTS of a card as fields of a Profile. Raises InputError naming `where` and the key."""
+    classes = read_value(tuple[ClassLabel, ...], data.get("class", []), f"{where}: [[class]]")
+    if any(label.land_share is not None for label in classes) and not data.get("land_share_source"):
+        raise InputError(f"{where}: missing key 'land_share_source', expected where the land shares come from")
+    bands = read_value(tuple[Band, ...], data.get("band", []), f"{where}: [[band]]")
+    radiometry = data.get("radiometry")
+    if radiometry is not None:
+        radiometry = read_value(Radiometry, radiometry, f"{where}: [radiometry]")
+        radiometry.require_bands(len(bands), where)
+    gsd_m, source = data.get("gsd_m"), data.get("land_share_source")
+    return {
+        "licence": read_value(str, data.get("licence", "unknown"), f"{where}: licence"),
+        "gsd_m": _gsd(None if gsd_m is None else read_value(float, gsd_m, f"{where}: gsd_m"), where),
+        "bands": bands,
+        "radiometry": radiometry,
+        "classes": classes,
+        "land_share_source": None if source is None else read_value(str, source, f"{where}: land_share_source"),
+    }
+
+
+def card_facts(profile: Profile) -> dict[str, Any]:
+    """FACTS of an encoder as its card writes them, plain types; what it does not say is left out."""
+    found = {
+        "licence": profile.licence,
+        "gsd_m": profile.gsd_m,
+        "band": [_said(asdict(band)) for band in profile.bands],
+        "radiometry": None if profile.radiometry is None else asdict(profile.radiometry),
+        "class": [_said(asdict(label)) for label in profile.classes],
+        "land_share_source": profile.land_share_source,
+    }
+    return {key: value for key, value in found.items() if value is not None and value != []}
+
+
+def _said(record: dict[str, Any]) -> dict[str, Any]:
+    return {key: value for key, value in record.items() if value is not None}
 
 
 def _gsd(gsd_m: float | None, where: str) -> float | None:

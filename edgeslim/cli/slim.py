@@ -45,6 +45,8 @@ def slim(
 ) -> None:
     """Write the slimmed checkpoint: narrower heads and feed-forward networks, and the head of that width."""
     need_ground()
+    import json
+
     import torch
     from rich.console import Console
     from rich.markup import escape
@@ -54,6 +56,7 @@ def slim(
     from edgeslim.ground.checkpoint import Checkpoint, write_checkpoint
     from edgeslim.ground.flight import slimmed_checkpoint
     from edgeslim.ground.stream import Streamed, slim_file
+    from edgeslim.profile import card_facts
 
     profile, width, made = chosen_width(plan, encoder, width_multiplier, cards)
     method = method or str(made.get("method", "first"))
@@ -72,6 +75,7 @@ def slim(
         "method": method,
         "width_multiplier": repr(width),
         "checkpoint_sha256": digest,
+        "card": json.dumps(card_facts(profile)),
     }
     if calibration is None:
         done = slim_file(opened, width, out, metadata)

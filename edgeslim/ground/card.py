@@ -19,7 +19,7 @@ from edgeslim.ground.labelled import LabelledTiles
 from edgeslim.ground.train import accuracy
 from edgeslim.manifest import sha256_of
 from edgeslim.onboard.scores import wilson_interval
-from edgeslim.profile import Profile, Score
+from edgeslim.profile import Profile, Score, card_facts
 
 BATCH = 64
 """Tiles scored at once: small enough to stay in the processor's cache."""
@@ -97,6 +97,7 @@ def write_card(
 
 def profile_toml(profile: Profile) -> str:
     """The text of an encoder card, which `load_profile` reads."""
+    facts = card_facts(profile)
     data: dict[str, Any] = {
         "schema": 1,
         "id": profile.id,
@@ -108,10 +109,7 @@ def profile_toml(profile: Profile) -> str:
         "made_for": profile.made_for,
         "gsd_m": profile.gsd_m,
         "architecture": profile.architecture.to_dict(),
-        "radiometry": None if profile.radiometry is None else asdict(profile.radiometry),
-        "band": [{k: v for k, v in asdict(band).items() if v is not None} for band in profile.bands],
-        "land_share_source": profile.land_share_source,
-        "class": [{k: v for k, v in asdict(label).items() if v is not None} for label in profile.classes],
+        **{key: facts.get(key) for key in ("radiometry", "band", "land_share_source", "class")},
         "score": [{k: v for k, v in asdict(score).items() if v is not None} for score in profile.scores],
     }
     if profile.checkpoint is not None:

@@ -12,15 +12,20 @@ import pytest
 import torch
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
-from safetensors.torch import load_file
+from safetensors import safe_open
+from safetensors.torch import load_file, save_file
 from torch import Tensor
 
 from edgeslim.architecture import Architecture
 from edgeslim.checkpoint_file import read_header
+from edgeslim.cli import main
+from edgeslim.cli.encoder import encoder_of
 from edgeslim.errors import InputError
 from edgeslim.ground.checkpoint import Checkpoint, OpenCheckpoint, open_checkpoint, read_checkpoint, write_checkpoint
 from edgeslim.ground.first import slim_state
 from edgeslim.ground.stream import slim_file
+from edgeslim.manifest import read_manifest
+from edgeslim.profile import take_profile
 from tests.ground.conftest import TINY, random_vit
 from tests.ground.test_branches import FUSED
 from tests.ground.test_slim import PLAIN, SWIGLU
@@ -87,3 +92,30 @@ def test_a_file_is_whole_or_not_there(tmp_path: Path) -> None:
             OpenCheckpoint(TINY, {}, lambda: iter(state.items())), 0.5, tmp_path / f"{name}.safetensors", {"x": "1"}
         )
     assert (tmp_path / "a.safetensors").read_bytes() == (tmp_path / "b.safetensors").read_bytes()
+
+
+def test_a_slimmed_file_keeps_what_its_card_said(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, tiny_cards: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    assert main(["slim", "--encoder", "tiny", "-w", "0.5", "--cards", str(tiny_cards)]) == 0
+    whole, slimmed = take_profile("tiny", tiny_cards), encoder_of("slimmed.safetensors")
+    assert slimmed.architecture == whole.architecture.at(0.5)
+    for field in ("licence", "gsd_m", "bands", "radiometry", "classes", "land_share_source"):
+        assert getattr(slimmed, field) == getattr(whole, field), field
+    # It flies like any other encoder: nothing has to be said again.
+    assert main(["export", "--encoder", "slimmed.safetensors", "-w", "1", "-o", "artifact"]) == 0
+    assert read_manifest(tmp_path / "artifact").classes == whole.classes
+    capsys.readouterr()
+    with safe_open("slimmed.safetensors", "pt") as file:
+        metadata, tensors = file.metadata(), {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118
+    for card, said in (
+        ("[", "its own card is not JSON"),
+        ('{"licence": 3}', "licence: found 3"),
+        ('{"checkpoint": "/etc/passwd"}', "unknown key 'checkpoint'"),
+        ('{"band": [{"name": "B04", "common_name": "red"}]}', "found 1 bands, expected 3"),
+    ):
+        save_file(tensors, "bad.safetensors", metadata={**metadata, "card": card})
+        assert main(["plan", "--device", "rpi4", "--encoder", "bad.safetensors"]) == 1
+        (line,) = [line for line in capsys.readouterr().err.splitlines() if line.startswith("error: ")]
+        assert said in line
