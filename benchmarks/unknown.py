@@ -314,8 +314,8 @@ def main() -> None:
     libraries = ", ".join(f"{name} {version(name)}" for name in ("torch", "scikit-learn", "numpy", "onnxruntime"))
     found = {
         "about": f"EuroSAT RGB, split by the hash of its names; {libraries}; {platform.machine()}. The embedded "
-        "encoder was trained on the part that its head and limits are fitted on, and on the classes that are held out of "
-        "those; the ViT-S/14 never saw any of it (tiles brought to 224 px).",
+        "encoder was trained on the part that its head and limits are fitted on, and on the classes that are held out "
+        "of those; the ViT-S/14 never saw any of it (tiles brought to 224 px).",
         "rows": rows,
         "cost_us": {str(width): cost(shared, width) for width in (1.0, 0.25)},
     }
