@@ -15,7 +15,7 @@ from edgeslim.device_card import PowerMode
 from edgeslim.durations import startup_lacks
 from edgeslim.errors import CardLacks, NothingFits, UsageError
 from edgeslim.estimate import Estimate, estimate
-from edgeslim.plan import METHOD, Plan, Step, Tried
+from edgeslim.plan import METHODS, Plan, Step, Tried
 from edgeslim.profile import Profile
 from edgeslim.shelf import shown
 from edgeslim.target import Target
@@ -95,7 +95,7 @@ def make_plan(
         encoder=profile.id,
         architecture=profile.architecture,
         classes=profile.num_classes,
-        method=METHOD,
+        method=METHODS[0],
         chosen=chosen,
         slim_architecture=profile.architecture.at(chosen.width_multiplier),
         device=device.id,

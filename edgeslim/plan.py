@@ -13,15 +13,16 @@ from edgeslim.durations import Scene
 from edgeslim.errors import InputError
 from edgeslim.estimate import Estimate
 from edgeslim.figure import Figure
-from edgeslim.shelf import read_record
+from edgeslim.shelf import read_record, shown
 from edgeslim.whole import Kind, write_whole
 
 SCHEMA = 1
 KEY = "edgeslim_plan"
 """Its presence in a JSON file marks that file as a plan, its value is the schema."""
 
-METHOD = "first"
-"""Slimming method: the first channels of each head and of each hidden layer (arXiv 2601.22841)."""
+METHODS = ("first", "calibrated")
+"""Slimming methods: the first channels of each head and of each hidden layer (arXiv 2601.22841); weights for the same
+shape from unlabelled tiles (edgeslim/ground/calibrated.py)."""
 
 NOT_IN_SUMMARY = ("architecture", "slim_architecture", "steps", "multiples", "startup_lacks", "tried", "error_band")
 """Fields that a plan's summary leaves out."""
@@ -65,7 +66,7 @@ class Plan:
     classes: int
     """Of the head; 0 without one."""
     method: str
-    """Slimming method."""
+    """Slimming method: one of METHODS. The scores of the card were measured with "first"."""
     chosen: Estimate
     """The chosen width, and what it is computed to cost."""
     slim_architecture: Architecture
@@ -132,6 +133,8 @@ class Plan:
             found = f"{KEY} = {data[KEY]!r}" if KEY in data else f"no key {KEY!r}"
             raise InputError(f"{where}: found {found}, expected {KEY} = {SCHEMA}; `edgeslim plan` writes one")
         plan = read_record(cls, {k: v for k, v in data.items() if k != KEY}, where)
+        if plan.method not in METHODS:
+            raise InputError(f"{where}: method: found {shown(plan.method)}, expected one of {', '.join(METHODS)}")
         slim, expected = plan.slim_architecture, plan.architecture.at(plan.width_multiplier)
         if slim != expected or (plan.chosen.head_dim, plan.chosen.ffn_hidden) != (slim.head_dim, slim.ffn_hidden):
             raise InputError(

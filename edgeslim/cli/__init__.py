@@ -21,14 +21,14 @@ _usage_error: type[Exception] = typer.BadParameter.__bases__[0]
 _click_exception: type[Exception] = _usage_error.__bases__[0]
 
 VERBS = (
-    *("doctor", "devices", "encoders", "plan", "slim", "export", "build", "classify", "watch"),
-    *("check", "bench", "calibrate", "diff", "apply", "train", "demo"),
+    *("doctor", "devices", "encoders", "diagnose", "plan", "slim", "head", "export", "build", "classify", "watch"),
+    *("check", "evaluate", "bench", "calibrate", "diff", "apply", "train", "demo"),
 )
 """In the order of a mission. Each is a function, or an app of several, in the module of its name."""
 _COLLECT_AFTER = 20_000
 """New objects after which garbage is looked for. Imports make many that stay; Python's own 700 would look through them
 a hundred times before the first tile."""
-_ON_BOARD = ("doctor", "build", "classify", "watch", "check", "bench", "calibrate", "apply")
+_ON_BOARD = ("doctor", "build", "classify", "watch", "check", "evaluate", "bench", "calibrate", "apply")
 
 
 def _version(value: bool) -> None:

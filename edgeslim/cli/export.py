@@ -25,6 +25,12 @@ def export(
     width_multiplier: Annotated[
         float | None, typer.Option("--width-multiplier", "-w", help="Kept fraction, 0 < w <= 1, instead of a plan.")
     ] = None,
+    head: Annotated[
+        Path | None,
+        typer.Option(
+            help="Head that `edgeslim head` wrote; without encoder and plan, on the encoder it was fitted on."
+        ),
+    ] = None,
     checkpoint: Annotated[Path | None, typer.Option(help="Weights, instead of those beside the card.")] = None,
     target: Annotated[
         list[str] | None,
@@ -64,13 +70,15 @@ def export(
     from rich.console import Console
 
     from edgeslim import cost
-    from edgeslim.cli.ground import chosen_width, full_checkpoint, requests_of
+    from edgeslim.cli.ground import chosen_width, full_checkpoint, requests_of, width_of_head
     from edgeslim.errors import UsageError
     from edgeslim.ground.capture import Proving, Source
     from edgeslim.ground.export import export as run_export
     from edgeslim.ground.golden import golden_tiles, proof_tiles
+    from edgeslim.ground.head_file import read_head
     from edgeslim.onboard.uplink.bundle import write_bundle
     from edgeslim.onboard.uplink.packed import require_free
+    from edgeslim.plan import METHODS
     from edgeslim.report.certificate import print_certificate
 
     if not 0 < max_drop < 1:
@@ -80,11 +88,22 @@ def export(
     if bundle is not None:
         require_free(bundle, False, "--bundle")
     progress = Console(stderr=True, highlight=False, soft_wrap=True)
-    profile, width, made = chosen_width(plan, encoder, width_multiplier, cards)
+    fitted = None if head is None else read_head(head)
+    if fitted is None:
+        profile, width, made = chosen_width(plan, encoder, width_multiplier, cards)
+    else:
+        profile, width, made = width_of_head(fitted.card, plan, encoder, width_multiplier, cards)
+    if made.get("method", METHODS[0]) != METHODS[0]:
+        raise UsageError(
+            f"{plan or 'plan.json'}: found method {made['method']!r}, whose heads are yet to be fitted, expected "
+            f"{METHODS[0]!r}; `edgeslim slim` writes the encoder, or plan again without --method"
+        )
     requests = requests_of(target, precision, made, cards)
     if bundle is not None and len(requests) > 1:
         raise UsageError(f"--bundle {bundle}: found {len(requests)} artifacts, expected one target and one precision")
     full, digest = full_checkpoint(profile, checkpoint, cards)
+    if fitted is not None:
+        profile, full = fitted.at_work(profile, full, digest)
     golden = golden_tiles(profile, tiles, accept_gsd)
     proof, calibration = (None, None) if tiles is None else proof_tiles(profile, tiles, accept_gsd)
     flown = int(made.get("batch", 0)) or cost.default_batch(profile.architecture.at(width))

@@ -3,14 +3,17 @@
 from __future__ import annotations
 
 import importlib.util
+from collections.abc import Callable
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from edgeslim.errors import InputError, MissingExtra, UsageError
 
 if TYPE_CHECKING:
+    from edgeslim.ground.calibration import Calibration
     from edgeslim.ground.capture import Request
     from edgeslim.ground.checkpoint import Checkpoint
+    from edgeslim.head_card import HeadCard
     from edgeslim.profile import Profile
 
 
@@ -54,6 +57,60 @@ def chosen_width(
     if profile.architecture != made.architecture:
         raise UsageError(f"{path}: was made for another {made.encoder} than the card here; run `edgeslim plan` again")
     return profile, made.width_multiplier, made.summary()
+
+
+def width_of_head(
+    card: HeadCard, plan: Path | None, encoder: str | None, width_multiplier: float | None, cards: Path | None
+) -> tuple[Profile, float, dict[str, Any]]:
+    """The same for a head: on the encoder and at the width that it was fitted for, which nothing else may contradict.
+
+    Raises UsageError where an encoder, a width or a plan does.
+    """
+    from dataclasses import replace
+
+    from edgeslim.cli.encoder import encoder_of
+
+    made: dict[str, Any] = {}
+    if plan is not None:
+        profile, width, made = chosen_width(plan, encoder, width_multiplier, cards)
+    else:
+        profile = encoder_of(encoder or card.encoder, cards)
+        width = card.width_multiplier if width_multiplier is None else width_multiplier
+    if replace(profile.architecture, tile_px=card.architecture.tile_px) != card.architecture:
+        raise UsageError(f"--head: was fitted on another encoder ({card.encoder}) than {profile.id}; fit one on it")
+    if card.architecture.at(width) != card.architecture.at(card.width_multiplier):
+        raise UsageError(
+            f"--head: was fitted at width {card.width_multiplier:.4g}, found {width:.4g}; fit one at that width"
+        )
+    return replace(profile, architecture=card.architecture), width, made
+
+
+def calibration_of(
+    profile: Profile,
+    method: str,
+    tiles: Path | None,
+    tiles_max: int | None,
+    seed: int,
+    accept_gsd: bool,
+    *,
+    say: Callable[[str], None],
+) -> Calibration | None:
+    """What a slimming method is given: tiles of --tiles for "calibrated", None for "first".
+
+    Raises UsageError for a method that is none, or that --tiles does not go with; InputError as `read_calibration`.
+    """
+    from edgeslim.ground.calibration_tiles import read_calibration
+    from edgeslim.plan import METHODS
+
+    if method not in METHODS:
+        raise UsageError(f"--method: found {method!r}, expected one of {', '.join(METHODS)}")
+    if method == METHODS[0]:
+        if tiles is not None or tiles_max is not None:
+            raise UsageError(f"--method {method}: found --tiles or --tiles-max, expected them for calibrated only")
+        return None
+    if tiles is None:
+        raise UsageError(f"--method {method}: found no --tiles, expected a folder or zip of image tiles, or a scene")
+    return read_calibration(profile, tiles, tiles_max, seed, accept_gsd, say=say)
 
 
 def requests_of(

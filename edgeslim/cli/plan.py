@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import re
 from collections.abc import Callable, Iterable
+from dataclasses import replace
 from enum import Enum
 from pathlib import Path
 from typing import Annotated
@@ -20,7 +21,7 @@ from edgeslim.device import Device, take_device
 from edgeslim.device_card import all_cards
 from edgeslim.durations import Scene
 from edgeslim.errors import UsageError
-from edgeslim.plan import Plan
+from edgeslim.plan import METHODS, Plan
 from edgeslim.profile import DEFAULT_ENCODER, Profile
 from edgeslim.report.plan import print_plan
 from edgeslim.runtime_figures import RuntimeFigures
@@ -99,6 +100,9 @@ def plan(
     batch: Annotated[
         int | None, typer.Option(help="Tiles a call; default: 1, and in a scene what `classify` takes.")
     ] = None,
+    method: Annotated[
+        str, typer.Option(help="How `slim` is to slim: first, or calibrated; neither changes what a width costs.")
+    ] = METHODS[0],
     cards: Annotated[Path | None, typer.Option(help="Folder with your own devices/, profiles/, export/.")] = None,
     allow_unverified: Annotated[
         bool,
@@ -120,6 +124,8 @@ def plan(
 
     Without --device: on which boards it fits, in their default power mode, and what the others lack.
     """
+    if method not in METHODS:
+        raise UsageError(f"--method: found {shown(method)}, expected one of {', '.join(METHODS)}")
     ask = Ask(
         gflop=gflop,
         memory_mib=memory_mib,
@@ -140,8 +146,9 @@ def plan(
         batch=batch,
     )
     if device is None:
-        if out is not None or html is not None or overwrite:
-            given = "-o" if out is not None else "--html" if html is not None else "--overwrite"
+        if out is not None or html is not None or overwrite or method != METHODS[0]:
+            flags = {"-o": out is not None, "--html": html is not None, "--overwrite": overwrite, "--method": True}
+            given = next(flag for flag, is_given in flags.items() if is_given)
             raise UsageError(
                 f"{given}: found without --device, expected both: a plan is of one device, and without one none is "
                 "written"
@@ -158,7 +165,8 @@ def plan(
             raise UsageError(f"--html: found {shown(str(html))}, which -o is, too; expected another name")
         require_free(html, PAGE_FILE, overwrite=overwrite)
     try:
-        made = make_plan(encoder_of(encoder, cards), board, _targets(target, board.runtime, cards)(board), ask)
+        found = make_plan(encoder_of(encoder, cards), board, _targets(target, board.runtime, cards)(board), ask)
+        made = replace(found, method=method)
     except NoWidthFits as refusal:
         _write_page(refusal.plan, html, board, overwrite)
         raise

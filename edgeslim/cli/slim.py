@@ -21,39 +21,61 @@ def slim(
     width_multiplier: Annotated[
         float | None, typer.Option("--width-multiplier", "-w", help="Kept fraction, 0 < w <= 1, instead of a plan.")
     ] = None,
+    method: Annotated[
+        str | None,
+        typer.Option(
+            help="first: the first channels; calibrated: better weights of the same shape, from --tiles. Default: the "
+            "plan's, or first."
+        ),
+    ] = None,
+    tiles: Annotated[
+        Path | None,
+        typer.Option(help="Unlabelled tiles to calibrate with: a folder or zip of image tiles, or a GeoTIFF scene."),
+    ] = None,
+    tiles_max: Annotated[
+        int | None, typer.Option(help="Most tiles to calibrate with; default 256, or what the encoder needs.")
+    ] = None,
+    seed: Annotated[int, typer.Option(min=0, help="Of a calibration: which tiles are held out.")] = 0,
+    accept_gsd: Annotated[
+        bool, typer.Option("--accept-gsd", help="Take tiles from a scene of another or unknown pixel size.")
+    ] = False,
     checkpoint: Annotated[Path | None, typer.Option(help="Weights, instead of those beside the card.")] = None,
     cards: Annotated[Path | None, typer.Option(help="Folder with your own devices/, profiles/, export/.")] = None,
     overwrite: Annotated[bool, typer.Option("--overwrite", help="Replace an existing file.")] = False,
 ) -> None:
-    """Write the slimmed checkpoint: first-k channels of every head and feed-forward network, and its head."""
+    """Write the slimmed checkpoint: narrower heads and feed-forward networks, and the head of that width."""
     need_ground()
     import torch
+    from rich.console import Console
+    from rich.markup import escape
 
-    from edgeslim.cli.ground import chosen_width, full_checkpoint
+    from edgeslim.cli.ground import calibration_of, chosen_width, full_checkpoint
     from edgeslim.errors import InputError
     from edgeslim.ground.checkpoint import write_checkpoint
     from edgeslim.ground.flight import slimmed_checkpoint
-    from edgeslim.ground.slim import METHOD
 
-    profile, width, _ = chosen_width(plan, encoder, width_multiplier, cards)
+    profile, width, made = chosen_width(plan, encoder, width_multiplier, cards)
+    method = method or str(made.get("method", "first"))
     if out.exists() and not overwrite:
         raise InputError(f"-o {out}: exists already; choose another name or add --overwrite")
     if out.suffix != ".safetensors":
         raise InputError(f"-o {out}: found suffix {out.suffix!r}, expected .safetensors")
     full, digest = full_checkpoint(profile, checkpoint, cards)
-    slimmed = slimmed_checkpoint(full, width)
-    write_checkpoint(
-        slimmed,
-        out,
-        {
-            "encoder": profile.id,
-            "licence": profile.licence,
-            "method": METHOD,
-            "width_multiplier": repr(width),
-            "checkpoint_sha256": digest,
-        },
-        torch.float32,
+    progress = Console(stderr=True, highlight=False, soft_wrap=True)
+    calibration = calibration_of(
+        profile, method, tiles, tiles_max, seed, accept_gsd, say=lambda line: progress.print(escape(line))
     )
+    slimmed = slimmed_checkpoint(full, width, method, calibration)
+    metadata = {
+        "encoder": profile.id,
+        "licence": profile.licence,
+        "method": method,
+        "width_multiplier": repr(width),
+        "checkpoint_sha256": digest,
+    }
+    if calibration is not None:
+        metadata |= {"calibration_tiles": str(len(calibration.tiles)), "calibration_seed": str(seed)}
+    write_checkpoint(slimmed, out, metadata, torch.float32)
     arch = slimmed.architecture
     count = sum(t.numel() for t in slimmed.encoder.values())
     before = sum(t.numel() for t in full.encoder.values())
@@ -62,5 +84,6 @@ def slim(
         f"ffn_hidden {full.architecture.ffn_hidden} -> {arch.ffn_hidden}, parameters {before:,} -> {count:,}"
     )
     if not slimmed.heads:
-        typer.echo("no head was fitted at this width: the file holds the encoder alone")
+        why = "no head was fitted at this width" if method == "first" else "heads were fitted to the features of first"
+        typer.echo(f"{why}: the file holds the encoder alone")
     typer.echo(str(out))

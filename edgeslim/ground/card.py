@@ -2,11 +2,9 @@
 
 from __future__ import annotations
 
-import math
 from collections.abc import Callable
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
-from statistics import NormalDist
 from typing import Any
 
 import tomli_w
@@ -20,6 +18,7 @@ from edgeslim.ground.flight import flight_model, radiometry_of, slimmed_checkpoi
 from edgeslim.ground.labelled import LabelledTiles
 from edgeslim.ground.train import accuracy
 from edgeslim.manifest import sha256_of
+from edgeslim.onboard.scores import wilson_interval
 from edgeslim.profile import Profile, Score
 
 BATCH = 64
@@ -94,14 +93,6 @@ def write_card(
     scored = replace(profile, checkpoint=path, scores=scores)
     (folder / f"{profile.id}.toml").write_text(_toml(scored), encoding="utf-8")
     return scored, rows
-
-
-def wilson_interval(share: float, count: int, confidence: float = 0.95) -> tuple[float, float]:
-    """Score interval of a share that was seen in `count` trials, to four digits (Wilson, JASA 22, 1927)."""
-    z = NormalDist().inv_cdf((1 + confidence) / 2)
-    middle = (share + z * z / (2 * count)) / (1 + z * z / count)
-    half = z / (1 + z * z / count) * math.sqrt(share * (1 - share) / count + z * z / (4 * count * count))
-    return round(middle - half, 4), round(middle + half, 4)
 
 
 def _toml(profile: Profile) -> str:

@@ -6,6 +6,7 @@ import json
 import platform
 from collections.abc import Callable
 from dataclasses import asdict, dataclass, replace
+from functools import partial
 from pathlib import Path
 
 import torch
@@ -15,15 +16,19 @@ from edgeslim import __version__
 from edgeslim.errors import InputError
 from edgeslim.ground.card import WidthScore, write_card
 from edgeslim.ground.checkpoint import Checkpoint
+from edgeslim.ground.classifier import Classifier, NormalisedTeacher
 from edgeslim.ground.heads import fit_heads
 from edgeslim.ground.labelled import LabelledTiles, load_labelled
 from edgeslim.ground.modelcard import write_model_card
-from edgeslim.ground.teacher import STRIDE, TeacherCnn
-from edgeslim.ground.train import Classifier, NormalisedTeacher, Recipe, accuracy, cpu_hours, fit, statistics
+from edgeslim.ground.recipe import Course, Recipe
+from edgeslim.ground.teacher import SIZES, STRIDE, TeacherCnn
+from edgeslim.ground.train import accuracy, fit, hours, statistics
 from edgeslim.ground.vit import Vit, fold_batch_norm, init_weights
 from edgeslim.profile import Profile
 
 TEACHER_LEARNING_RATE = 2e-3
+JOINED_TO_TEACHER = 0.1
+"""Share of a teacher's batches that are joined along borders, and around a point, if it is asked about such tiles."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -53,40 +58,71 @@ def calm(recipe: Recipe, epochs: int) -> Recipe:
 
 
 def teacher_for(
-    recipe: Recipe, epochs: int, parts: dict[str, LabelledTiles], folder: Path, say: Callable[[str], None]
+    recipe: Recipe, course: Course, parts: dict[str, LabelledTiles], folder: Path, say: Callable[[str], None]
 ) -> NormalisedTeacher:
-    """Train (or resume, or load) the CNN teacher by the student's recipe without widths."""
+    """Train (or resume, or load) the CNN teacher by the student's recipe without widths.
+
+    A teacher that is asked about mixed tiles sees joined ones, too.
+    """
     data = parts["train"]
     torch.manual_seed(recipe.seed)
     mean, std = statistics(data.images)
-    network = NormalisedTeacher(TeacherCnn(data.images.shape[1], len(data.classes)), mean, std)
-    # Convolutions of the CPU backend run a quarter faster with the channels last.
+    network = NormalisedTeacher(TeacherCnn(data.images.shape[1], len(data.classes), SIZES[course.teacher]), mean, std)
+    # Convolutions run faster with the channels last: on the CPU by a quarter, on a GPU's matrix units by more.
     for convolution in (m for m in network.modules() if isinstance(m, nn.Conv2d)):
         convolution.weight.data = convolution.weight.data.contiguous(memory_format=torch.channels_last)
     own = replace(
         recipe,
-        epochs=epochs,
+        epochs=course.teacher_epochs,
         slimmable=False,
         learning_rate=TEACHER_LEARNING_RATE,
         optimizer="adamw",
         band_jitter=0.3,
         mixup_share=0.25,
         cutmix_share=0.25,
-        patchwork_share=0.0,
-        mosaic_share=0.0,
+        patchwork_share=JOINED_TO_TEACHER if recipe.mixed_teacher_share else 0.0,
+        mosaic_share=JOINED_TO_TEACHER if recipe.mixed_teacher_share else 0.0,
     )
-    trained = fit(network, own, data, parts["validation"], folder, say=lambda line: say(f"teacher  {line}"))
+    trained = fit(
+        network,
+        own,
+        data,
+        parts["validation"],
+        folder,
+        device=course.device,
+        every=course.every,
+        say=lambda line: say(f"teacher  {line}"),
+    )
     if not isinstance(trained, NormalisedTeacher):
         raise TypeError("fit returns the module that it was given")
     return trained
+
+
+def _command(tiles: Path, recipe: Recipe, course: Course) -> str:
+    """What remakes a run: the verb with every option that is not its own default."""
+    words = ["edgeslim", "train", tiles.name, "--epochs", str(recipe.epochs)]
+    words += ["--calm-epochs", str(course.calm_epochs), "--teacher-epochs", str(course.teacher_epochs)]
+    words += ["--random-widths", str(recipe.random_widths), "--optimizer", recipe.optimizer]
+    words += ["--precision", recipe.precision, "--seed", str(recipe.seed)]
+    usual = Recipe(), Course()
+    for flag, value, default in (
+        ("--learning-rate", recipe.learning_rate, 2e-3),
+        ("--batch", recipe.batch, usual[0].batch),
+        ("--teacher", course.teacher, usual[1].teacher),
+        ("--teacher-share", recipe.teacher_share, usual[0].teacher_share),
+        ("--mixed-teacher-share", recipe.mixed_teacher_share, usual[0].mixed_teacher_share),
+        ("--device", course.device, usual[1].device),
+    ):
+        if value != default:
+            words += [flag, f"{value:g}" if isinstance(value, float) else str(value)]
+    return " ".join(words)
 
 
 def train_embedded(
     profile: Profile,
     tiles: Path,
     recipe: Recipe,
-    teacher_epochs: int,
-    calm_epochs: int,
+    course: Course,
     out: Path,
     *,
     say: Callable[[str], None],
@@ -104,27 +140,19 @@ def train_embedded(
     if (found := train.classes) != (expected := tuple(label.name for label in profile.classes)):
         raise InputError(f"{tiles}: classes {', '.join(found)}; expected the card's: {', '.join(expected)}")
     say(", ".join(f"{part} {len(data.labels)}" for part, data in parts.items()) + " tiles")
-    teacher = teacher_for(recipe, teacher_epochs, parts, out / "teacher", say) if teacher_epochs else None
+    teacher = teacher_for(recipe, course, parts, out / "teacher", say) if course.teacher_epochs else None
     mean, std = statistics(train.images)
     encoder = Vit(arch, batch_norm=bool(arch.stem_channels))
     init_weights(encoder, torch.Generator().manual_seed(recipe.seed))
     torch.manual_seed(recipe.seed)
     # Tokens can be held against the teacher's feature map only where they lie on the same grid.
     hints = teacher.network.channels if teacher and arch.patch_size == STRIDE else 0
-    model = fit(
-        Classifier(encoder, len(train.classes), mean, std, hints),
-        recipe,
-        train,
-        validation,
-        out / "student",
-        teacher=teacher,
-        say=say,
-    )
-    if calm_epochs:
-        last = calm(recipe, calm_epochs)
-        model = fit(
-            model, last, train, validation, out / "calm", teacher=teacher, say=lambda line: say(f"calm  {line}")
-        )
+    stage = partial(fit, train=train, validation=validation, teacher=teacher, device=course.device, every=course.every)
+    student = Classifier(encoder, len(train.classes), mean, std, hints)
+    model = stage(student, recipe, folder=out / "student", say=say)
+    if course.calm_epochs:
+        last = calm(recipe, course.calm_epochs)
+        model = stage(model, last, folder=out / "calm", say=lambda line: say(f"calm  {line}"))
     if not isinstance(model, Classifier):
         raise TypeError("fit returns the module that it was given")
     model.encoder = fold_batch_norm(model.encoder)
@@ -144,20 +172,17 @@ def train_embedded(
             std=tuple(round(float(v) * scale, 2) for v in std),
         ),
     )
-    command = f"edgeslim train {tiles.name} --epochs {recipe.epochs} --calm-epochs {calm_epochs}"
-    command += f" --teacher-epochs {teacher_epochs}"
-    command += f" --random-widths {recipe.random_widths} --optimizer {recipe.optimizer}"
-    command += f" --precision {recipe.precision} --seed {recipe.seed}"
     card, rows = write_card(trained, Checkpoint(arch, state, heads), parts["test"], out)
     facts = {
-        "command": command,
+        "command": _command(tiles, recipe, course),
         "recipe": asdict(recipe),
-        "calm_epochs": calm_epochs,
+        "course": asdict(course),
         "edgeslim": __version__,
         "torch": torch.__version__,
         "machine": f"{platform.machine()}, {torch.get_num_threads()} threads",
         "parts": {part: len(data.labels) for part, data in parts.items()},
-        "cpu_hours": {name: cpu_hours(out / name) for name in ("teacher", "student", "calm")},
+        "hours": {name: hours(out / name) for name in ("teacher", "student", "calm")},
+        "teacher_parameters": 0 if teacher is None else sum(p.numel() for p in teacher.parameters()),
         "teacher_accuracy": None if teacher is None else accuracy(teacher, parts["test"]),
         "widths": [asdict(row) for row in rows],
     }

@@ -9,10 +9,13 @@ import torch
 from torch import Tensor, nn
 
 from edgeslim.errors import InputError
+from edgeslim.ground.calibrated import FIRST, calibrate
+from edgeslim.ground.calibration import Calibration
 from edgeslim.ground.checkpoint import Checkpoint, read_checkpoint
-from edgeslim.ground.slim import slim
+from edgeslim.ground.slim import check_method, slim
 from edgeslim.ground.vit import Vit, fold_layer_scale
 from edgeslim.manifest import sha256_of
+from edgeslim.plan import METHODS
 from edgeslim.profile import Profile, Radiometry
 
 
@@ -48,6 +51,13 @@ class FlightModel(nn.Module):
         return self.head(features), features
 
 
+def normalised(tiles: Tensor, radiometry: Radiometry) -> Tensor:
+    """Raw band values (n, bands, H, W) as the encoder takes them, as `FlightModel` does it: clipped, mean 0, std 1."""
+    mean, std = (torch.tensor(v, dtype=torch.float64) for v in (radiometry.mean, radiometry.std))
+    gain, shift = ((1 / std).float().view(1, -1, 1, 1), (-mean / std).float().view(1, -1, 1, 1))
+    return tiles.clamp(*radiometry.clip) * gain + shift
+
+
 def radiometry_of(profile: Profile) -> Radiometry:
     """What a raw band value means to the encoder. Raises InputError where its card does not say."""
     if profile.radiometry is None:
@@ -55,11 +65,26 @@ def radiometry_of(profile: Profile) -> Radiometry:
     return profile.radiometry
 
 
-def slimmed_checkpoint(checkpoint: Checkpoint, width_multiplier: float) -> Checkpoint:
-    """The checkpoint cut to one width, with the head of that width if there is one."""
-    encoder = slim(checkpoint.build(), width_multiplier)
+def slimmed_checkpoint(
+    checkpoint: Checkpoint,
+    width_multiplier: float,
+    method: str = METHODS[0],
+    calibration: Calibration | None = None,
+) -> Checkpoint:
+    """The checkpoint cut to one width, with the head of that width if there is one.
+
+    Heads were fitted to the features of "first": calibrated weights have none, unless "first" was found to be better,
+    or nothing is cut. Raises InputError as `slim` does.
+    """
+    whole = checkpoint.build()
+    check_method(method, calibration)
+    if calibration is None:
+        encoder, fits = slim(whole, width_multiplier), True
+    else:
+        made = calibrate(whole, whole.arch.at(width_multiplier), calibration)
+        encoder, fits = made.encoder, made.way == FIRST or made.encoder.arch == whole.arch
     size = encoder.arch.head_dim
-    heads = {size: checkpoint.heads[size]} if size in checkpoint.heads else {}
+    heads = {size: checkpoint.heads[size]} if fits and size in checkpoint.heads else {}
     return Checkpoint(encoder.arch, {k: v.detach() for k, v in encoder.state_dict().items()}, heads)
 
 

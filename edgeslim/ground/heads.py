@@ -9,8 +9,10 @@ from torch import Tensor
 from torch.nn import functional as F
 
 from edgeslim.ground import augment
+from edgeslim.ground.augment import Chance
+from edgeslim.ground.classifier import Classifier
 from edgeslim.ground.labelled import LabelledTiles
-from edgeslim.ground.train import Classifier, Recipe
+from edgeslim.ground.recipe import Recipe
 
 ANCHORS = (float("inf"), 1.0, 0.1, 0.01)
 """Strengths tried for the pull towards the shared head; infinite keeps it."""
@@ -34,10 +36,10 @@ def features_of(model: Classifier, tokens: Tensor, width_multiplier: float, batc
 
 def training_view(data: LabelledTiles, seed: int, band_jitter: float) -> Tensor:
     """Up to about MOST_TILES of `data`, turned and under random radiometry, float32 0 ... 255: to fit heads on."""
-    generator = torch.Generator().manual_seed(seed)
+    chance = Chance.seeded(seed)
     step = max(1, len(data.labels) // MOST_TILES)
-    tiles = augment.geometry(data.images[::step].float(), generator)
-    return augment.radiometry(tiles, generator, band_jitter)
+    tiles = augment.geometry(data.images[::step].float(), chance)
+    return augment.radiometry(tiles, chance, band_jitter)
 
 
 def fit_head(features: Tensor, target: Tensor, start: tuple[Tensor, Tensor], anchor: float) -> tuple[Tensor, Tensor]:

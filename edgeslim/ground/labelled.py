@@ -5,7 +5,7 @@ from __future__ import annotations
 import hashlib
 import zipfile
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import partial
 from pathlib import Path, PurePosixPath
 from typing import IO
@@ -33,6 +33,10 @@ def part_of(name: str) -> str:
     return next(part for part, (low, high) in PARTS.items() if low <= fraction < high)
 
 
+class UnreadableImage(InputError):
+    """An image file that is damaged, or none."""
+
+
 @dataclass(frozen=True, slots=True)
 class LabelledTiles:
     """Tiles of one part, in the order of their names."""
@@ -45,6 +49,10 @@ class LabelledTiles:
     """Class names, sorted."""
     names: tuple[str, ...]
     """CLASS/FILE of each tile."""
+
+    def to(self, device: torch.device) -> LabelledTiles:
+        """The same with its tensors on `device`."""
+        return replace(self, images=self.images.to(device), labels=self.labels.to(device))
 
 
 def _open(path: Path) -> IO[bytes]:
@@ -70,12 +78,12 @@ def image_files(source: Path) -> Iterator[tuple[str, Callable[[], IO[bytes]]]]:
 
 
 def read_image(source: Path, name: str, opened: Callable[[], IO[bytes]], tile_px: int) -> NDArray[np.uint8]:
-    """One RGB image as (tile_px, tile_px, 3). Raises InputError if it is unreadable or of another size."""
+    """One RGB image as (tile_px, tile_px, 3). Raises UnreadableImage, and InputError for one of another size."""
     try:
         with opened() as stream:
             pixels = np.asarray(Image.open(stream).convert("RGB"))
     except (UnidentifiedImageError, OSError) as error:
-        raise InputError(f"{source}: {name} cannot be read ({error}); remove or replace it") from None
+        raise UnreadableImage(f"{source}: {name} cannot be read ({error}); remove or replace it") from None
     if pixels.shape[:2] != (tile_px, tile_px):
         found = f"{pixels.shape[1]}x{pixels.shape[0]}"
         raise InputError(f"{source}: {name} is {found} px, expected {tile_px}x{tile_px}")

@@ -13,22 +13,28 @@ from edgeslim.profile import Profile
 def write_model_card(profile: Profile, facts: dict[str, Any], rows: list[WidthScore], folder: Path) -> Path:
     """Write ID.md into `folder` from the profile card, the run's facts and the scores; return its path."""
     full, arch = rows[-1], profile.architecture
-    parts, hours, recipe = facts["parts"], facts["cpu_hours"], facts["recipe"]
+    parts, hours, recipe, course = facts["parts"], facts["hours"], facts["recipe"], facts["course"]
     low, high = PARTS["test"]
     taught = facts["teacher_accuracy"]
     optimizer = "Muon on the blocks' matrices, AdamW on the rest" if recipe["optimizer"] == "muon" else "AdamW"
     calm = (
-        f"{facts['calm_epochs']} more epochs end it, at a fifth of the learning rate, with a fifth of the batches\n"
+        f"{course['calm_epochs']} more epochs end it, at a fifth of the learning rate, with a fifth of the batches\n"
         "joined and no other mixing. "
-        if facts["calm_epochs"]
+        if course["calm_epochs"]
         else ""
     )
     joined = recipe["patchwork_share"] + recipe["mosaic_share"]
     teacher = (
         ""
         if taught is None
-        else (f"The teacher is a residual CNN of 2.0 M parameters, {taught:.2%} on the test part; it does not ship.")
+        else (
+            f"The teacher is a residual CNN of {facts['teacher_parameters'] / 1e6:.1f} M parameters, {taught:.2%} on "
+            "the test part; it does not ship.\n"
+            f"Its view counts {recipe['teacher_share']:.0%} against the labels, {recipe['mixed_teacher_share']:.0%} "
+            "on mixed tiles."
+        )
     )
+    unit = "CPU hours" if course["device"] == "cpu" else "GPU hours"
     table = "\n".join(
         f"| {row.width_multiplier:.3f} | {row.gflop:.4f} | {row.gflop / full.gflop:.1%} | {row.parameters / 1e6:.3f} "
         f"| {row.as_imaged:.2%} | {row.as_surface:.2%} |"
@@ -90,7 +96,7 @@ weight decay {recipe["weight_decay"]:g}, cosine over {recipe["epochs"]} epochs; 
 {joined:.0%} of the batches are joined from several tiles (a scene's windows straddle fields and woods, EuroSAT's tiles
 do not), {recipe["mixup_share"]:.0%} are MixUp and {recipe["cutmix_share"]:.0%} CutMix; moving average of the weights;
 {recipe["precision"]}, seed {recipe["seed"]}, torch {facts["torch"]}, {facts["machine"]}.
-{calm}CPU hours: teacher {hours["teacher"]}, student {hours["student"] + hours["calm"]:.2f}.
+{calm}{unit}: teacher {hours["teacher"]:.2f}, student {hours["student"] + hours["calm"]:.2f}.
 {teacher}
 {facts.get("history", "")}
 

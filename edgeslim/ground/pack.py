@@ -13,10 +13,10 @@ from edgeslim.ground.flight import radiometry_of
 from edgeslim.ground.formats import Written
 from edgeslim.ground.mlm import write_item
 from edgeslim.ground.proof import run_all
-from edgeslim.ground.slim import METHOD
 from edgeslim.manifest import GOLDEN_NAME, Golden, Manifest, sha256_of
 from edgeslim.onboard.runtime import load_runtime
 from edgeslim.parity import Certificate
+from edgeslim.plan import METHODS
 from edgeslim.profile import licence_obstacle
 
 
@@ -37,7 +37,7 @@ def manifest_of(
         encoder=profile.id,
         licence=profile.licence,
         checkpoint_sha256=source.checkpoint_sha256,
-        method=METHOD,
+        method=METHODS[0],
         width_multiplier=source.width_multiplier,
         architecture=arch,
         total_parameters=cost.parameters(arch, classes=profile.num_classes),

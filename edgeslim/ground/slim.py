@@ -1,54 +1,46 @@
 """Slimming: an encoder and a width multiplier -> a narrower encoder that needs no slicing code.
 
-Method "first" (arXiv 2601.22841): each head keeps its first floor(s * dk) dimensions of q, k and v and those columns of
-the output projection; each FFN keeps its first floor(s * dh) hidden units. Residual width, number of heads, LayerNorm,
-patch and position embedding, depth and the bias of the output projections stay. Attention is scaled by 1 / sqrt(dk').
-A depth keeps the first blocks besides, and the last LayerNorm behind them.
+Every method gives the same shape, and so the same parameters and FLOP; what differs are the weights in it. "first"
+cuts off channels (edgeslim.ground.first), "calibrated" fits what is left to unlabelled tiles (ground.calibrated).
 """
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-
-from torch import Tensor
-
-from edgeslim.architecture import Architecture
+from edgeslim.errors import InputError
+from edgeslim.ground.calibrated import calibrate
+from edgeslim.ground.calibration import Calibration
+from edgeslim.ground.first import slim_state
 from edgeslim.ground.vit import Vit
+from edgeslim.plan import METHODS
 
-METHOD = "first"
+
+def check_method(method: str, calibration: Calibration | None) -> None:
+    """Raise InputError for an unknown method, "calibrated" without a calibration, or "first" with one."""
+    if method not in METHODS:
+        raise InputError(f"method: found {method!r}, expected one of {', '.join(METHODS)}")
+    if (calibration is not None) != (method == "calibrated"):
+        found, expected = ("no tiles", "some") if calibration is None else ("tiles", "none")
+        raise InputError(f"method {method!r}: found {found}, expected {expected}")
 
 
-def slim_state(
-    state: Mapping[str, Tensor], arch: Architecture, width_multiplier: float, depth: int | None = None
-) -> dict[str, Tensor]:
-    """Slice the state dict of a `Vit(arch)` to `width_multiplier`, 0 < s <= 1, and to its first `depth` blocks.
+def slim(
+    encoder: Vit,
+    width_multiplier: float,
+    depth: int | None = None,
+    *,
+    method: str = METHODS[0],
+    calibration: Calibration | None = None,
+) -> Vit:
+    """The encoder cut to `width_multiplier` and its first `depth` blocks by one of METHODS, in evaluation mode.
 
-    Tensors are contiguous copies where something is cut, and the very same tensors where nothing is. Raises InputError
-    for a width or a depth outside the range.
+    Its shape, and so its parameters and FLOP, are those of `encoder.arch.at(width_multiplier, depth)` whatever the
+    method. At 1.0 and full depth its weights are bit for bit the same. Raises InputError as `check_method`
+    and `calibrate` do, and for a width or a depth outside its range.
     """
-    slim = arch.at(width_multiplier, depth)
-    heads, dk, kept, hidden = arch.attention_heads, arch.head_dim, slim.head_dim, slim.ffn_hidden
-    sliced = {}
-    for key, tensor in state.items():
-        if key.startswith("blocks.") and int(key.split(".")[1]) >= slim.depth:
-            continue
-        if kept < dk and key.endswith(("attn.qkv.weight", "attn.qkv.bias")):
-            tensor = tensor.view(3, heads, dk, *tensor.shape[1:])[:, :, :kept].flatten(0, 2).contiguous()
-        elif kept < dk and key.endswith("attn.proj.weight"):
-            tensor = tensor.view(-1, heads, dk)[:, :, :kept].flatten(1).contiguous()
-        elif hidden < arch.ffn_hidden and ".mlp.fc2.weight" in key:
-            tensor = tensor[:, :hidden].contiguous()
-        elif hidden < arch.ffn_hidden and (".mlp.fc1." in key or ".mlp.fc3." in key):
-            tensor = tensor[:hidden].contiguous()
-        sliced[key] = tensor
-    return sliced
-
-
-def slim(encoder: Vit, width_multiplier: float, depth: int | None = None) -> Vit:
-    """The encoder cut to `width_multiplier` and its first `depth` blocks, in evaluation mode.
-
-    At 1.0 and full depth its weights are bit for bit the same.
-    """
-    slimmed = Vit(encoder.arch.at(width_multiplier, depth))
+    check_method(method, calibration)
+    narrow = encoder.arch.at(width_multiplier, depth)
+    if calibration is not None:
+        return calibrate(encoder, narrow, calibration).encoder
+    slimmed = Vit(narrow)
     slimmed.load_state_dict(slim_state(encoder.state_dict(), encoder.arch, width_multiplier, depth))
     return slimmed.eval()

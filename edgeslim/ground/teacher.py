@@ -27,16 +27,18 @@ class Residual(nn.Module):
 
 STRIDE = 8
 """Pixels of a tile behind one cell of the last feature map."""
+SIZES = {"small": (48, 96, 192), "large": (64, 128, 256, 512)}
+"""Channels of each stage: a teacher for two cores (2.0 M parameters), and one for a GPU (14.1 M)."""
 
 
 class TeacherCnn(nn.Module):
-    """Three stages at strides 2, 4 and 8 of two residual blocks each, then a linear classifier."""
+    """Stages of two residual blocks each, the last three at strides 2, 4 and 8, then a linear classifier."""
 
-    def __init__(self, bands: int, classes: int, channels: tuple[int, int, int] = (48, 96, 192)) -> None:
+    def __init__(self, bands: int, classes: int, channels: tuple[int, ...] = SIZES["small"]) -> None:
         super().__init__()
         layers: list[nn.Module] = []
-        for width in channels:
-            layers += [_conv(bands, width, stride=2), Residual(width), Residual(width)]
+        for left, width in zip(reversed(range(len(channels))), channels, strict=True):
+            layers += [_conv(bands, width, stride=2 if left < 3 else 1), Residual(width), Residual(width)]
             bands = width
         self.channels = bands
         self.features = nn.Sequential(*layers)

@@ -11,9 +11,10 @@ import math
 import os
 import time
 from collections.abc import Callable
-from dataclasses import asdict, dataclass
+from dataclasses import asdict
 from functools import partial
 from pathlib import Path
+from typing import Any
 
 import torch
 from torch import Tensor, nn
@@ -21,124 +22,10 @@ from torch.nn import functional as F
 from torch.optim.swa_utils import AveragedModel
 
 from edgeslim.ground import augment
+from edgeslim.ground.augment import Chance
+from edgeslim.ground.classifier import Classifier, NormalisedTeacher
 from edgeslim.ground.labelled import LabelledTiles
-from edgeslim.ground.teacher import TeacherCnn
-from edgeslim.ground.vit import Vit
-
-
-@dataclass(frozen=True, slots=True)
-class Recipe:
-    """All that decides a training run besides data and architecture."""
-
-    epochs: int = 60
-    """Passes over the training part."""
-    batch: int = 128
-    """Tiles a step."""
-    learning_rate: float = 1.5e-3
-    """Peak of the cosine schedule."""
-    weight_decay: float = 0.05
-    """Decay of matrices and kernels; the rest has none."""
-    optimizer: str = "adamw"
-    """"adamw", or "muon" for the blocks' matrices (Jordan 2024; updates scaled as in arXiv 2502.16982)."""
-    warmup_epochs: float = 2.0
-    """Linear rise of the learning rate."""
-    label_smoothing: float = 0.05
-    """Share of the target spread over all classes."""
-    random_widths: int = 1
-    """Random widths a step, besides the widest and the narrowest; 0 with `slimmable` False."""
-    slimmable: bool = True
-    """False trains the widest width alone."""
-    teacher_share: float = 0.5
-    """Weight of the teacher's probabilities against the labels, on batches that are not mixed."""
-    hint_weight: float = 1.0
-    """Weight of the distance between encoded tokens and the teacher's feature map (FitNets, arXiv 1412.6550)."""
-    band_jitter: float = 0.1
-    """How far a band's radiometry strays from the others'."""
-    mixup_share: float = 0.1
-    """Share of the batches that MixUp blends."""
-    cutmix_share: float = 0.05
-    """Share of the batches that CutMix pastes together."""
-    patchwork_share: float = 0.2
-    """Share of the batches that are joined along irregular borders."""
-    mosaic_share: float = 0.25
-    """Share of the batches that are joined around a point."""
-    average_decay: float = 0.999
-    """Decay of the exponential moving average whose weights are kept."""
-    precision: str = "fp32"
-    """"fp32", or "bf16" autocast where the processor has it."""
-    seed: int = 0
-    """Of weights, order and augmentation."""
-
-
-class Classifier(nn.Module):
-    """Encoder and linear head, with the normalisation of 0 ... 255 tiles in front.
-
-    The tokens before the blocks do not depend on the width: they are computed once a step. `hint_channels` adds a
-    projection to a teacher's feature maps, for training alone.
-    """
-
-    mean: Tensor
-    std: Tensor
-
-    def __init__(self, encoder: Vit, classes: int, mean: Tensor, std: Tensor, hint_channels: int = 0) -> None:
-        super().__init__()
-        self.encoder = encoder
-        self.head = nn.Linear(encoder.arch.dim, classes)
-        self.hint = nn.Linear(encoder.arch.dim, hint_channels) if hint_channels else None
-        self.register_buffer("mean", mean.view(1, -1, 1, 1))
-        self.register_buffer("std", std.view(1, -1, 1, 1))
-
-    def tokens(self, tiles: Tensor) -> Tensor:
-        """(B, C, H, W) 0 ... 255 -> (B, N, d)."""
-        return self.encoder.embed((tiles - self.mean) / self.std)
-
-    def logits(self, tokens: Tensor, width_multiplier: float = 1.0) -> Tensor:
-        """(B, N, d) -> (B, classes) float32."""
-        return self.classify(self.encoder.encode(tokens, width_multiplier))
-
-    def classify(self, encoded: Tensor) -> Tensor:
-        """(B, N, d) encoded tokens -> (B, classes) float32."""
-        logits: Tensor = self.head(self.encoder.pool(encoded))
-        return logits.float()
-
-    def hint_loss(self, encoded: Tensor, maps: Tensor) -> Tensor:
-        """Mean squared distance of projected patch tokens (B, N, d) from standardised feature maps (B, C, h, w).
-
-        0 for a model without `hint_channels`.
-        """
-        if self.hint is None:
-            return torch.zeros(())
-        patches = encoded[:, self.encoder.arch.tokens - self.encoder.arch.patches :]
-        return F.mse_loss(self.hint(patches).float(), maps.flatten(2).transpose(1, 2))
-
-    def forward(self, tiles: Tensor) -> Tensor:
-        """(B, C, H, W) 0 ... 255 -> (B, classes) at full width."""
-        return self.logits(self.tokens(tiles))
-
-
-class NormalisedTeacher(nn.Module):
-    """The teacher on normalised tiles, fed 0 ... 255 ones."""
-
-    mean: Tensor
-    std: Tensor
-
-    def __init__(self, network: TeacherCnn, mean: Tensor, std: Tensor) -> None:
-        super().__init__()
-        self.network = network
-        self.register_buffer("mean", mean.view(1, -1, 1, 1))
-        self.register_buffer("std", std.view(1, -1, 1, 1))
-
-    def forward(self, tiles: Tensor) -> Tensor:
-        """(B, C, H, W) 0 ... 255 -> (B, classes) float32."""
-        logits: Tensor = self.network((tiles - self.mean) / self.std)
-        return logits.float()
-
-    @torch.no_grad()
-    def teach(self, tiles: Tensor) -> tuple[Tensor, Tensor]:
-        """(B, C, H, W) 0 ... 255 -> feature maps standardised by channel, and (B, classes) probabilities."""
-        maps: Tensor = self.network.features((tiles - self.mean) / self.std)
-        probabilities = self.network.classify(maps).float().softmax(1)
-        return F.batch_norm(maps.float(), None, None, training=True), probabilities
+from edgeslim.ground.recipe import Recipe
 
 
 def statistics(tiles: Tensor) -> tuple[Tensor, Tensor]:
@@ -154,36 +41,39 @@ def accuracy(
     change: Callable[[Tensor], Tensor] | None = None,
 ) -> float:
     """Share of `data` that `logits_of` (tiles 0 ... 255 -> logits) classifies right, after `change` to the tiles."""
-    right = 0
+    right = torch.zeros((), dtype=torch.int64, device=data.labels.device)
     with torch.inference_mode():
         for start in range(0, len(data.labels), batch):
             tiles = data.images[start : start + batch].float()
             tiles = tiles if change is None else change(tiles)
-            right += int((logits_of(tiles).argmax(1) == data.labels[start : start + batch]).sum())
-    return right / len(data.labels)
+            right += (logits_of(tiles).argmax(1) == data.labels[start : start + batch]).sum()
+    return int(right) / len(data.labels)
 
 
-def cpu_hours(folder: Path) -> float:
-    """CPU hours that `fit` has spent in `folder`; 0.0 where it never ran."""
+def hours(folder: Path) -> float:
+    """Hours that `fit` has spent in `folder`, of the processor's cores or of the GPU; 0.0 where it never ran."""
     log = folder / "log.jsonl"
     rows = [json.loads(line) for line in log.read_text().splitlines()] if log.exists() else []
-    return round(rows[-1]["cpu_seconds"] / 3600, 2) if rows else 0.0
+    return round(rows[-1]["seconds"] / 3600, 2) if rows else 0.0
 
 
 def _soft_cross_entropy(logits: Tensor, target: Tensor) -> Tensor:
     return -(target * F.log_softmax(logits, dim=1)).sum(1).mean()
 
 
-def _moving_average(decay: float) -> Callable[[Tensor, Tensor, Tensor | int], Tensor]:
+def _averaged(model: nn.Module, decay: float) -> AveragedModel:
     """Exponential moving average that forgets the first weights: the decay starts low and rises to `decay`."""
 
-    def update(average: Tensor, current: Tensor, count: Tensor | int) -> Tensor:
-        if not average.is_floating_point():
-            return current
-        seen = int(count)
-        return torch.lerp(average, current.to(average.dtype), 1 - min(decay, (1 + seen) / (10 + seen)))
+    def update(averages: Any, currents: Any, _: Tensor | int) -> None:
+        seen = int(average.n_averaged)  # not what is handed over: that lies on the device, and would be waited for
+        share = 1 - min(decay, (1 + seen) / (10 + seen))
+        if averages[0].is_floating_point():
+            torch._foreach_lerp_(averages, currents, share)
+        else:
+            torch._foreach_copy_(averages, currents)
 
-    return update
+    average = AveragedModel(model, multi_avg_fn=update, use_buffers=True)
+    return average
 
 
 def _optimizers(model: nn.Module, recipe: Recipe) -> list[torch.optim.Optimizer]:
@@ -222,16 +112,22 @@ def fit(
     folder: Path,
     *,
     teacher: NormalisedTeacher | None = None,
+    device: str = "cpu",
+    every: int = 1,
     say: Callable[[str], None] = print,
 ) -> nn.Module:
-    """Train `model` by `recipe`; return its moving average, in evaluation mode.
+    """Train `model` by `recipe` on `device`; return its moving average, in evaluation mode, on the CPU.
 
     `model` maps (B, C, H, W) tiles of 0 ... 255 to logits; a `Classifier` is trained slimmable. `folder` receives
-    `last.pt` after every epoch, from which a later call resumes, and `log.jsonl`.
+    `last.pt` after every `every` epochs, from which a later call resumes, and `log.jsonl`. A stopped run that is
+    resumed on the CPU gives the same weights bit for bit; a GPU sums in no fixed order.
     """
     folder.mkdir(parents=True, exist_ok=True)
     torch.manual_seed(recipe.seed)
-    generator = torch.Generator().manual_seed(recipe.seed)
+    place = torch.device(device)
+    chance = Chance.seeded(recipe.seed, place)
+    model, train, validation = model.to(place), train.to(place), validation.to(place)
+    teacher = None if teacher is None else teacher.to(place)
     steps = len(train.labels) // recipe.batch
     total, warmup = steps * recipe.epochs, max(1, round(recipe.warmup_epochs * steps))
     optimizers = _optimizers(model, recipe)
@@ -242,11 +138,12 @@ def fit(
         return 0.01 + 0.99 * 0.5 * (1 + math.cos(math.pi * (step - warmup) / max(1, total - warmup)))
 
     schedulers = [torch.optim.lr_scheduler.LambdaLR(optimizer, rate) for optimizer in optimizers]
-    average = AveragedModel(model, avg_fn=_moving_average(recipe.average_decay), use_buffers=True)
+    average = _averaged(model, recipe.average_decay)
+    one_hot = torch.eye(len(train.classes), device=place)
     first, spent = 0, 0.0
     checkpoint = folder / "last.pt"
     if checkpoint.exists():
-        state = torch.load(checkpoint, weights_only=True)
+        state = torch.load(checkpoint, map_location="cpu", weights_only=True)
         model.load_state_dict(state["model"])
         average.load_state_dict(state["average"])
         for optimizer, scheduler, of_optimizer, of_scheduler in zip(
@@ -254,35 +151,21 @@ def fit(
         ):
             optimizer.load_state_dict(of_optimizer)
             scheduler.load_state_dict(of_scheduler)
-        generator.set_state(state["generator"])
-        first, spent = int(state["epoch"]), float(state["cpu_seconds"])
+        chance.host.set_state(state["host"])
+        if state["place"] == place.type:  # another device cannot go on with these numbers, and draws its own
+            chance.device.set_state(state["device"])
+        first, spent = int(state["epoch"]), float(state["seconds"])
         say(f"resuming after epoch {first} of {recipe.epochs}")
-    classes = len(train.classes)
-    slimmable = model if recipe.slimmable and isinstance(model, Classifier) else None
+    clock = time.process_time if place.type == "cpu" else time.perf_counter
+    started, before = time.perf_counter(), clock()
     for epoch in range(first, recipe.epochs):
         model.train()
-        started, cpu, loss_sum = time.perf_counter(), time.process_time(), 0.0
-        order = torch.randperm(len(train.labels), generator=generator)
+        loss_sum = torch.zeros((), device=place)
+        order = torch.randperm(len(train.labels), generator=chance.host).to(place)
         for step in range(steps):
             chosen = order[step * recipe.batch : (step + 1) * recipe.batch]
-            tiles = augment.geometry(train.images[chosen].float(), generator)
-            hard = F.one_hot(train.labels[chosen], classes).float()
-            target = hard * (1 - recipe.label_smoothing) + recipe.label_smoothing / classes
-            shares = (recipe.mixup_share, recipe.cutmix_share, recipe.patchwork_share, recipe.mosaic_share)
-            tiles, target, mixed = augment.mix(tiles, target, generator, shares)
-            # After the mixing, as a scene lies under one atmosphere.
-            tiles = augment.noise(augment.radiometry(tiles, generator, recipe.band_jitter), generator)
-            maps = None
-            with torch.autocast("cpu", torch.bfloat16, enabled=recipe.precision == "bf16"):
-                if teacher is not None:
-                    maps, taught = teacher.teach(tiles)
-                    # Of a mixed tile the teacher's opinion is worth less than the labels; its features are local.
-                    if not mixed:
-                        target = target * (1 - recipe.teacher_share) + taught * recipe.teacher_share
-                if slimmable is not None:
-                    loss = _sandwich(slimmable, tiles, target, maps, recipe, generator)
-                else:
-                    loss = _soft_cross_entropy(model(tiles), target)
+            hard = one_hot[train.labels[chosen]]
+            loss = _loss(model, train.images[chosen].float(), hard, recipe, teacher, chance)
             model.zero_grad(set_to_none=True)
             torch.autograd.backward(loss)
             nn.utils.clip_grad_norm_(model.parameters(), 1.0)
@@ -290,18 +173,22 @@ def fit(
                 optimizer.step()
                 scheduler.step()
             average.update_parameters(model)
-            loss_sum += float(loss.detach())
+            loss_sum += loss.detach()
+        if (epoch + 1) % every and epoch + 1 < recipe.epochs:
+            continue
         average.eval()
-        spent += time.process_time() - cpu
-        with torch.autocast("cpu", torch.bfloat16, enabled=recipe.precision == "bf16"):
+        lost = float(loss_sum) / steps
+        spent, before = spent + clock() - before, clock()
+        with torch.autocast(place.type, torch.bfloat16, enabled=recipe.precision == "bf16"):
             scores = {"1.0": accuracy(average, validation)}
-            if isinstance(slim := average.module, Classifier) and slimmable is not None:
+            if isinstance(slim := average.module, Classifier) and recipe.slimmable:
                 scores["0.25"] = accuracy(partial(_quarter, slim), validation)
         row = {
             "epoch": epoch + 1,
-            "loss": loss_sum / steps,
+            "loss": lost,
             "validation": scores,
-            "cpu_seconds": round(spent, 1),
+            "device": place.type,
+            "seconds": round(spent, 1),
             "wall_seconds": round(time.perf_counter() - started, 1),
         }
         _save(
@@ -310,9 +197,11 @@ def fit(
                 "average": average.state_dict(),
                 "optimizers": [optimizer.state_dict() for optimizer in optimizers],
                 "schedulers": [scheduler.state_dict() for scheduler in schedulers],
-                "generator": generator.get_state(),
+                "place": place.type,
+                "host": chance.host.get_state(),
+                "device": chance.device.get_state(),
                 "epoch": epoch + 1,
-                "cpu_seconds": spent,
+                "seconds": spent,
                 "recipe": asdict(recipe),
             },
             checkpoint,
@@ -320,11 +209,38 @@ def fit(
         with (folder / "log.jsonl").open("a") as log:
             log.write(json.dumps(row) + "\n")
         say(
-            f"epoch {epoch + 1}/{recipe.epochs}  loss {row['loss']:.3f}  validation "
+            f"epoch {epoch + 1}/{recipe.epochs}  loss {lost:.3f}  validation "
             + "  ".join(f"w {w}: {s:.4f}" for w, s in scores.items())
             + f"  {row['wall_seconds']:.0f} s"
         )
-    return average.module.eval()
+        started, before = time.perf_counter(), clock()
+    return average.module.to("cpu").eval()
+
+
+def _loss(
+    model: nn.Module,
+    tiles: Tensor,
+    hard: Tensor,
+    recipe: Recipe,
+    teacher: NormalisedTeacher | None,
+    chance: Chance,
+) -> Tensor:
+    """Of one step on (B, C, H, W) tiles of 0 ... 255, which are changed and mixed first, and their one-hot labels."""
+    tiles = augment.geometry(tiles, chance)
+    target = hard * (1 - recipe.label_smoothing) + recipe.label_smoothing / hard.shape[1]
+    shares = (recipe.mixup_share, recipe.cutmix_share, recipe.patchwork_share, recipe.mosaic_share)
+    tiles, target, mixed = augment.mix(tiles, target, chance, shares)
+    # After the mixing, as a scene lies under one atmosphere.
+    tiles = augment.noise(augment.radiometry(tiles, chance, recipe.band_jitter), chance)
+    maps = None
+    with torch.autocast(tiles.device.type, torch.bfloat16, enabled=recipe.precision == "bf16"):
+        if teacher is not None:
+            maps, taught = teacher.teach(tiles)
+            if share := recipe.mixed_teacher_share if mixed else recipe.teacher_share:
+                target = target * (1 - share) + taught * share
+        if recipe.slimmable and isinstance(model, Classifier):
+            return _sandwich(model, tiles, target, maps, recipe, chance)
+        return _soft_cross_entropy(model(tiles), target)
 
 
 def _quarter(model: Classifier, tiles: Tensor) -> Tensor:
@@ -337,15 +253,15 @@ def _sandwich(
     target: Tensor,
     maps: Tensor | None,
     recipe: Recipe,
-    generator: torch.Generator,
+    chance: Chance,
 ) -> Tensor:
     """Sum of the losses of the widest, the narrowest and the recipe's random widths; `maps` are hints, if any."""
     steps = model.encoder.arch.width_steps()
     tokens = model.tokens(tiles)
     # The exponent draws narrow widths more often than wide ones: they gain more from a step, and it costs less.
-    draws = torch.rand(recipe.random_widths, generator=generator) ** 1.5
+    draws = torch.rand(recipe.random_widths, generator=chance.host) ** 1.5
     drawn = (1 + draws * (len(steps) - 2)).long().tolist()
-    loss = torch.zeros(())
+    loss = tokens.new_zeros((), dtype=torch.float32)
     for index in (len(steps) - 1, 0, *drawn):
         encoded = model.encoder.encode(tokens, steps[index])
         logits = model.classify(encoded)

@@ -168,13 +168,21 @@ class Block(nn.Module):
         self.mlp = Mlp(arch) if arch.ffn == "mlp" else SwiGlu(arch)
         self.ls2 = LayerScale(arch.dim) if arch.layer_scale else nn.Identity()
 
+    def add_attention(self, x: Tensor, head_dim: int | None = None, places: Tensor | None = None) -> Tensor:
+        """(B, N, d) -> (B, N, d), the block's first half; `places` as in Attention."""
+        y: Tensor = self.ls1(self.attn(self.norm1(x), head_dim, places))
+        return x + y
+
+    def add_feed_forward(self, x: Tensor, ffn_hidden: int | None = None) -> Tensor:
+        """(B, N, d) -> (B, N, d), the block's second half."""
+        y: Tensor = self.ls2(self.mlp(self.norm2(x), ffn_hidden))
+        return x + y
+
     def forward(
         self, x: Tensor, head_dim: int | None = None, ffn_hidden: int | None = None, places: Tensor | None = None
     ) -> Tensor:
         """(B, N, d) -> (B, N, d); `places` as in Attention."""
-        x = x + self.ls1(self.attn(self.norm1(x), head_dim, places))
-        y: Tensor = self.ls2(self.mlp(self.norm2(x), ffn_hidden))
-        return x + y
+        return self.add_feed_forward(self.add_attention(x, head_dim, places), ffn_hidden)
 
 
 class PatchEmbed(nn.Module):
@@ -246,6 +254,10 @@ class Vit(nn.Module):
         x = tokens
         for block in self.blocks:
             x = block(x, slim.head_dim, slim.ffn_hidden, self.places)
+        return self.end(x)
+
+    def end(self, x: Tensor) -> Tensor:
+        """(B, N, d) tokens behind a block -> (B, N, d) as `pool` takes them."""
         return x if self.arch.pool == "mean-then-norm" else self._last_norm(x)
 
     def _last_norm(self, x: Tensor) -> Tensor:

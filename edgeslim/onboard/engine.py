@@ -26,7 +26,7 @@ import numpy as np
 from edgeslim.errors import InputError, UntrustedResult, shown
 from edgeslim.jetpack import require_versions
 from edgeslim.manifest import ANY_BATCH, GOLDEN_NAME, Manifest, read_manifest, sha256_of, verify_files
-from edgeslim.onboard.machine import Machine, onnxruntime_module, this_machine
+from edgeslim.onboard.machine import Machine, gpu, onnxruntime_module, this_machine
 from edgeslim.onboard.runtime import one_line
 from edgeslim.onboard.runtimes.providers import CUDA, TENSORRT, Providers, require_available
 from edgeslim.shelf import read_record, read_small_file
@@ -157,6 +157,14 @@ def require_machine(folder: Path, manifest: Manifest, machine: Machine | None) -
 def known_doubts(folder: Path, manifest: Manifest) -> tuple[str, ...]:
     """What a person should know of the libraries that an artifact is run by. Raises as `flown_providers` does."""
     return require_machine(folder, manifest, this_machine() if TENSORRT in manifest.providers else None)
+
+
+def chip_of(manifest: Manifest) -> str:
+    """The GPU that an artifact for one runs on, and what drives it there. Raises InputError where one is missing."""
+    if TENSORRT in manifest.providers:
+        return str(this_machine())
+    name, capability = gpu()
+    return f"{name} (sm_{capability.replace('.', '')})"
 
 
 def network_sha256(manifest: Manifest) -> str:

@@ -275,9 +275,16 @@ def _step(plan: Plan, step: Step, scored: bool) -> str:
     )
 
 
+_METHODS = {
+    "first": "first channels of each head and hidden layer: https://arxiv.org/abs/2601.22841",
+    "calibrated": "weights of the same shape, fitted to unlabelled tiles by edgeslim slim; scores are those of first",
+}
+"""What a slimming method is, in words."""
+
+
 def _sources(plan: Plan, device: Device | None) -> str:
     rows = [
-        ("slimming", f"{plan.method} channels of each head and hidden layer: https://arxiv.org/abs/2601.22841"),
+        ("slimming", _METHODS[plan.method]),
         ("score", plan.chosen.score_basis or "not measured"),
         ("power mode", plan.power_mode_basis),
         (

@@ -95,7 +95,20 @@ def _doctor() -> type[Any]:
     return Diagnosis
 
 
+def _diagnosis() -> type[Any]:
+    from edgeslim.diagnosis import Diagnosis
+
+    return Diagnosis
+
+
+def _evaluation() -> type[Any]:
+    from edgeslim.onboard.evaluate import Evaluation
+
+    return Evaluation
+
+
 DOCUMENTS = (
+    Document("diagnose", "What `edgeslim diagnose` found", _diagnosis),
     Document("plan", "A plan of `edgeslim plan`", lambda: Plan, KEY, SCHEMA),
     Document("boards", "Which boards qualify, of `edgeslim plan` without --device", lambda: Boards, boards.KEY),
     Document("devices", "The boards that `edgeslim devices list` knows", lambda: devices.KnownDevices),
@@ -107,6 +120,7 @@ DOCUMENTS = (
     Document("calibrate", "What `edgeslim calibrate` measured", _calibration),
     Document("bench", "What `edgeslim bench` timed", _bench),
     Document("check", "What `edgeslim check` found", _check),
+    Document("evaluate", "What `edgeslim evaluate` found", _evaluation),
     Document("doctor", "What `edgeslim doctor` found", _doctor),
 )
 

@@ -10,7 +10,8 @@ from torch import Tensor, nn
 
 from edgeslim import cost
 from edgeslim.architecture import Architecture
-from edgeslim.ground.slim import slim, slim_state
+from edgeslim.ground.first import slim_state
+from edgeslim.ground.slim import slim
 from edgeslim.ground.vit import Attention, Mlp, SwiGlu, Vit, fuse_branches
 from tests.ground.conftest import random_vit
 from tests.ground.counter import count_flop

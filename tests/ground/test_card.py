@@ -7,7 +7,8 @@ from pathlib import Path
 
 import pytest
 
-from edgeslim.ground.card import _toml, wilson_interval
+from edgeslim.ground.card import _toml
+from edgeslim.onboard.scores import wilson_interval
 from edgeslim.profile import Band, Profile, load_profile, take_profile
 from edgeslim.shelf import shelf_folder
 

@@ -13,7 +13,8 @@ from hypothesis import strategies as st
 from edgeslim import cost
 from edgeslim.architecture import Architecture
 from edgeslim.errors import InputError
-from edgeslim.ground.slim import slim, slim_state
+from edgeslim.ground.first import slim_state
+from edgeslim.ground.slim import slim
 from edgeslim.ground.vit import attend, rotation, turn
 from tests.ground.conftest import TINY, random_vit
 

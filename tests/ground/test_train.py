@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import hashlib
+import json
+import re
 import zipfile
 from collections.abc import Callable
 from dataclasses import replace
@@ -11,16 +13,21 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
+import typer
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from PIL import Image
 
+from edgeslim.cli import app_for
 from edgeslim.errors import InputError
 from edgeslim.ground import augment
+from edgeslim.ground.augment import Chance
+from edgeslim.ground.classifier import Classifier
 from edgeslim.ground.embedded import train_embedded
 from edgeslim.ground.heads import temperature
 from edgeslim.ground.labelled import PARTS, LabelledTiles, load_labelled, part_of
-from edgeslim.ground.train import Classifier, Recipe, _sandwich, fit, statistics
+from edgeslim.ground.recipe import Course, Recipe
+from edgeslim.ground.train import _sandwich, fit, statistics
 from edgeslim.ground.vit import Vit, fold_batch_norm, init_weights
 from edgeslim.profile import Profile, load_profile
 from tests.ground.conftest import TINY
@@ -91,7 +98,7 @@ def test_the_sandwich_sums_widest_narrowest_and_random(parts: dict[str, Labelled
     maps = torch.randn(8, 5, 4, 4, generator=torch.Generator().manual_seed(1))
     recipe = Recipe(random_widths=1, hint_weight=0.7)
     model.zero_grad()
-    torch.autograd.backward(_sandwich(model, images, target, maps, recipe, torch.Generator().manual_seed(3)))
+    torch.autograd.backward(_sandwich(model, images, target, maps, recipe, Chance.seeded(3)))
     found = {name: p.grad.clone() for name, p in model.named_parameters() if p.grad is not None}
     drawn = int(1 + float(torch.rand(1, generator=torch.Generator().manual_seed(3)) ** 1.5) * (TINY.head_dim - 2))
     model.zero_grad()
@@ -147,7 +154,7 @@ def test_mixed_targets_say_what_share_of_a_tile_is_whose(way: Callable[..., tupl
     # Each tile is filled with its own number: what is left of it can be counted.
     images = torch.arange(8.0).view(8, 1, 1, 1).expand(8, 1, 32, 32).clone()
     for seed in range(6):
-        mixed, target = way(images, torch.eye(8), torch.Generator().manual_seed(seed))
+        mixed, target = way(images, torch.eye(8), Chance.seeded(seed))
         torch.testing.assert_close(target.sum(1), torch.ones(8))
         if way is augment.patchwork and int(torch.randint(1, 3, (), generator=torch.Generator().manual_seed(seed))) > 1:
             continue  # the second join takes parts of joined tiles: their shares hold on average only
@@ -157,7 +164,7 @@ def test_mixed_targets_say_what_share_of_a_tile_is_whose(way: Callable[..., tupl
 
 def test_radiometry_stays_in_range_and_spares_a_share() -> None:
     images = torch.full((400, 3, 4, 4), 100.0)
-    changed = augment.radiometry(images, torch.Generator().manual_seed(0), 0.1, share=0.65)
+    changed = augment.radiometry(images, Chance.seeded(0), 0.1, share=0.65)
     assert changed.min() >= 0
     assert changed.max() <= 255
     spared = float((changed == images).flatten(1).all(1).float().mean())
@@ -177,9 +184,14 @@ def test_the_temperature_is_found_again(true: float) -> None:
 
 
 def test_the_whole_recipe_writes_a_card_that_loads(tiny: Profile, tiles: Path, tmp_path: Path) -> None:
-    recipe = Recipe(epochs=12, batch=32, warmup_epochs=1, learning_rate=5e-3, optimizer="muon")
+    recipe = Recipe(
+        epochs=12, batch=32, warmup_epochs=1, learning_rate=5e-3, optimizer="muon", mixed_teacher_share=0.25
+    )
     bare = replace(tiny, checkpoint=None, checkpoint_sha256=None)
-    trained = train_embedded(bare, tiles, recipe, 1, 1, tmp_path, say=lambda _: None)
+    course = Course(teacher_epochs=1, calm_epochs=1, every=5)
+    trained = train_embedded(bare, tiles, recipe, course, tmp_path, say=lambda _: None)
+    seen = [json.loads(line)["epoch"] for line in (tmp_path / "student" / "log.jsonl").read_text().splitlines()]
+    assert seen == [5, 10, 12]
     card = load_profile(tmp_path / "tiny.toml")
     assert [row.width_multiplier for row in trained.rows] == TINY.width_steps()
     assert card.score_at(1.0) is not None
@@ -189,3 +201,19 @@ def test_the_whole_recipe_writes_a_card_that_loads(tiny: Profile, tiles: Path, t
     text = (tmp_path / "tiny.md").read_text()
     assert f"{trained.rows[-1].as_imaged:.2%}" in text
     assert str(tmp_path) not in text
+    # The command is the verb's own: every flag stands in its help, and what it remakes is this run.
+    words = re.findall(r"^    edgeslim train (.*)$", text, re.MULTILINE)[0].split()
+    assert dict(zip(words[1::2], words[2::2], strict=True)) == {
+        "--epochs": "12",
+        "--calm-epochs": "1",
+        "--teacher-epochs": "1",
+        "--random-widths": "1",
+        "--optimizer": "muon",
+        "--precision": "fp32",
+        "--seed": "0",
+        "--learning-rate": "0.005",
+        "--batch": "32",
+        "--mixed-teacher-share": "0.25",
+    }
+    verb = typer.main.get_command(app_for(["train"])).commands["train"]  # type: ignore[attr-defined]
+    assert {word for word in words if word.startswith("--")} <= {flag for known in verb.params for flag in known.opts}

@@ -270,7 +270,7 @@ def test_libraries_that_no_card_is_of_are_doubted(
     assert any("at most 20 for TensorRT 10.3.0" in line for line in check_artifact(folder, threads=1).warnings)
 
 
-def test_other_artifacts_need_no_engine(board: Behaviour, tmp_path: Path) -> None:
+def test_other_artifacts_need_no_engine(board: Behaviour, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     with pytest.raises(InputError, match="found an artifact for the CPU, which needs no engine"):
         build_engine(make_artifact(tmp_path / "plain"), (1,), 1)
     folder = artifact_for(tmp_path / "cuda", providers=(CUDA,))
@@ -279,6 +279,8 @@ def test_other_artifacts_need_no_engine(board: Behaviour, tmp_path: Path) -> Non
     board.nodes = (("Gemm", CUDA, "float"),)
     assert "on CUDAExecutionProvider" in check_artifact(folder, threads=1).runtime
     assert list(board.sessions[-1]) == [CUDA]
+    monkeypatch.setattr(engines, "gpu", lambda: ("H100", "9.0"))
+    assert engines.chip_of(read_manifest(folder)) == "H100 (sm_90)"  # and no TensorRT is asked for
 
 
 def test_a_manifest_whose_providers_make_no_sense(tmp_path: Path) -> None:

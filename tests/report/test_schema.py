@@ -9,6 +9,7 @@ from functools import cache
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
@@ -27,7 +28,8 @@ from edgeslim.report.schema import CHOICES, DOCUMENTS, schema_of, schema_path, t
 from edgeslim.shelf import card_paths
 from edgeslim.target import take_target, targets_on
 from edgeslim.units import ARITHMETIC
-from tests.onboard.artifacts import make_artifact
+from tests.onboard.artifacts import TILE_PX, make_artifact
+from tests.tiles import write
 
 jsonschema = pytest.importorskip("jsonschema", reason="jsonschema is not installed: no record was held to its schema")
 BY_VERB = {document.verb: document for document in DOCUMENTS}
@@ -179,6 +181,8 @@ def test_what_is_no_plan_is_refused(change: dict[str, Any], message: str) -> Non
 def test_what_the_verbs_print(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: Any) -> None:
     monkeypatch.chdir(tmp_path)
     artifact = str(make_artifact(tmp_path / "artifact", synthetic=False))
+    for name in ("Forest", "SeaLake"):
+        write(tmp_path / "tiles" / name / "1.png", np.full((3, TILE_PX, TILE_PX), 90, np.uint8), "PNG")
     for document, arguments in (
         ("plan", ["plan", "--device", "rpi4", "--latency-ms", "20", "--json"]),
         ("boards", ["plan", "--scene", "4096x4096", "--deadline-s", "60", "--json"]),
@@ -195,6 +199,7 @@ def test_what_the_verbs_print(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, c
             ["calibrate", artifact, "--device", "x86-64-host", "--seconds", "0.01", "-o", "it.toml", "--json"],
         ),
         ("check", ["check", artifact, "--json"]),
+        ("evaluate", ["evaluate", artifact, "--tiles", "tiles", "--json"]),
         ("bench", ["bench", artifact, "--json", "--threads", "1", "--batch", "1", "--seconds", "0.01"]),
         ("bench", ["bench", artifact, "--json", "--batch", "1", "--seconds", "0.01", "--sustained-s", "1"]),
     ):

@@ -17,7 +17,7 @@ from pathlib import Path
 from typing import Any
 
 from edgeslim.errors import EdgeslimError, UntrustedResult
-from edgeslim.manifest import MANIFEST_NAME, Manifest, read_manifest, sha256_of
+from edgeslim.manifest import MANIFEST_NAME, read_manifest, sha256_of
 from edgeslim.onboard.check import doubts, prove, read_golden, require_golden
 from edgeslim.onboard.resident import (
     LOADING_BLOCK_BYTES,
@@ -76,7 +76,12 @@ def measure(order: Order, emit: Emit, stop: Callable[[], bool]) -> None:
     golden.call(0)
     first_ms = (time.perf_counter() - began) * 1e3
     prove(folder, manifest, runtime, (case.batch,))
-    emit("opened", {"runtime": runtime.version, "on": _chip(manifest), "warnings": doubts(folder, manifest)})
+    chip = ""
+    if manifest.providers:
+        from edgeslim.onboard.engine import chip_of
+
+        chip = chip_of(manifest)
+    emit("opened", {"runtime": runtime.version, "on": chip, "warnings": doubts(folder, manifest)})
     warm_up = replace(case, seconds=WARM_UP_S, least_calls=WARM_UP_CALLS * case.workers, window_s=None)
     time_calls(golden, warm_up, stop)
     if stop():
@@ -103,15 +108,6 @@ def measure(order: Order, emit: Emit, stop: Callable[[], bool]) -> None:
         case, *seen, peak_mib=mib(highest_bytes()), others_cores=others.cores(), cores=os.cpu_count() or 1
     )
     emit("sustained", asdict(found))
-
-
-def _chip(manifest: Manifest) -> str:
-    """The GPU that an artifact for one runs on, and what drives it; empty for the processor."""
-    if not manifest.providers:
-        return ""
-    from edgeslim.onboard.machine import this_machine
-
-    return str(this_machine())
 
 
 def _progress(emit: Emit) -> Callable[[float], None]:

@@ -1,0 +1,290 @@
+"""What do the slimming methods keep of an encoder's features, at the same shape and cost?
+
+    python benchmarks/slimming.py EUROSAT.zip --vit VIT_S14.safetensors [--cache FOLDER] [--only CASE ...]
+
+Three encoders, never averaged: a ViT-S/14 of DINOv2's architecture that was fine-tuned for saliency, on EuroSAT tiles
+enlarged to 224 px, whole and cut after block 6 with the last LayerNorm behind; and, apart, edgeslim's own eurosat-rgb,
+which was trained on the training part of this very set and to be slimmed by `first`. Each is slimmed by `first` and by
+`calibrated` to the narrowest width step of a plan (one dimension a head) and to the widest width within 10, 25, 50 and
+75 % of its FLOP. Head refitted at each width: k-NN (k = 5) and a linear probe (standardised, multinomial logistic, its
+penalty chosen by cross-validation on the training tiles). Beside them a pixel baseline without any network: mean,
+deviation and five quantiles of each band. Calibration tiles are of the validation part and without labels. Intervals
+are paired bootstraps over the test tiles: every score of a row is resampled with the same tiles.
+
+Features are kept in FOLDER, so that a stopped run goes on; times are those of the run that made them.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import sys
+import time
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from torch import Tensor
+from torch.nn import functional as F
+
+ROOT = Path(__file__).parents[1]
+sys.path.insert(0, str(ROOT))
+
+from onboard_process import markdown  # noqa: E402
+
+from edgeslim import cost  # noqa: E402
+from edgeslim.checkpoint_file import profile_of, read_header  # noqa: E402
+from edgeslim.ground.calibrated import calibrate  # noqa: E402
+from edgeslim.ground.calibration import Calibration  # noqa: E402
+from edgeslim.ground.checkpoint import read_checkpoint  # noqa: E402
+from edgeslim.ground.flight import normalised, profile_checkpoint  # noqa: E402
+from edgeslim.ground.labelled import LabelledTiles, load_labelled  # noqa: E402
+from edgeslim.ground.slim import slim  # noqa: E402
+from edgeslim.ground.vit import Vit  # noqa: E402
+from edgeslim.profile import take_profile  # noqa: E402
+
+RESULT = ROOT / "benchmarks" / "results" / "slimming"
+COUNTS = {"train": 500, "test": 300, "validation": 256}
+SHARES = (0.10, 0.25, 0.50, 0.75)
+QUANTILES = (0.05, 0.25, 0.5, 0.75, 0.95)
+PENALTIES = (1e-3, 1e-2, 1e-1, 1.0)
+DRAWS = 2000
+SEED = 0
+VIT_PX, VIT_MEAN, VIT_STD = 224, (0.485, 0.456, 0.406), (0.229, 0.224, 0.225)
+
+
+@dataclass(frozen=True)
+class Case:
+    """One encoder, and what a tile is to it."""
+
+    name: str
+    what: str
+    encoder: Vit
+    own: Any
+
+    def features(self, encoder: Vit, images: Tensor) -> np.ndarray:
+        """(n, 3, 64, 64) uint8 -> (n, d) float32."""
+        with torch.inference_mode():
+            return torch.cat([encoder(self.own(some)) for some in images.split(16)]).numpy()
+
+
+def enlarged(images: Tensor) -> Tensor:
+    """As the ViT takes tiles: bicubic to 224 px, ImageNet's statistics."""
+    mean, std = (torch.tensor(v).view(1, 3, 1, 1) for v in (VIT_MEAN, VIT_STD))
+    large = F.interpolate(images.float() / 255, (VIT_PX, VIT_PX), mode="bicubic", align_corners=False)
+    return (large.clamp(0, 1) - mean) / std
+
+
+def cases(vit: Path | None) -> list[Case]:
+    made = []
+    if vit is not None:
+        profile, _ = profile_of(vit, *read_header(vit))
+        encoder = read_checkpoint(vit, replace(profile.architecture, tile_px=VIT_PX)).build()
+        what = "ViT-S/14 of DINOv2's architecture, fine-tuned for saliency, EuroSAT tiles enlarged to 224 px"
+        made.append(Case("vit-s14-block-6", f"{what}, cut after block 6", slim(encoder, 1.0, depth=6), enlarged))
+        made.append(Case("vit-s14", f"{what}, whole", encoder, enlarged))
+    profile = take_profile("eurosat-rgb")
+    radiometry = profile.radiometry
+    assert radiometry is not None
+    own = lambda images: normalised(images.float() * radiometry.image_scale, radiometry)  # noqa: E731
+    what = "eurosat-rgb, edgeslim's own, trained slimmable on this set's training part, 64 px"
+    made.insert(0, Case("eurosat-rgb", what, profile_checkpoint(profile)[0].build(), own))
+    return made
+
+
+def some_of(data: LabelledTiles, count: int) -> tuple[Tensor, np.ndarray]:
+    """Tiles and labels, drawn once."""
+    chosen = np.random.default_rng(SEED).permutation(len(data.labels))[:count]
+    return data.images[chosen], data.labels.numpy()[chosen]
+
+
+def pixel_features(images: Tensor) -> np.ndarray:
+    """(n, 3, H, W) uint8 -> (n, 21): mean, deviation and quantiles of each band."""
+    values = images.flatten(2).numpy().astype(np.float64)
+    return np.concatenate([values.mean(2), values.std(2), *(np.quantile(values, q, axis=2) for q in QUANTILES)], axis=1)
+
+
+def right(train: np.ndarray, labels: np.ndarray, test: np.ndarray, truth: np.ndarray, scale: bool) -> dict[str, Any]:
+    """Which test tiles k-NN and the linear probe get right; `scale` standardises for k-NN, too."""
+    from sklearn.linear_model import LogisticRegression
+    from sklearn.model_selection import GridSearchCV
+    from sklearn.neighbors import KNeighborsClassifier
+
+    mean, std = train.mean(0), train.std(0) + 1e-12
+    scaled, scaled_test = (train - mean) / std, (test - mean) / std
+    near = KNeighborsClassifier(5).fit(*(scaled if scale else train,), labels)
+    probe = GridSearchCV(LogisticRegression(max_iter=2000), {"C": PENALTIES}, cv=3).fit(scaled, labels)
+    return {
+        "k-NN": near.predict(scaled_test if scale else test) == truth,
+        "linear": probe.predict(scaled_test) == truth,
+    }
+
+
+def interval(values: np.ndarray) -> list[float]:
+    """95 % of the draws."""
+    low, high = np.nanquantile(values, (0.025, 0.975))
+    return [round(float(low), 3), round(float(high), 3)]
+
+
+def widths(encoder: Vit) -> dict[str, float]:
+    """Label -> width multiplier: the narrowest width step, then the widest within each share of the FLOP."""
+    arch = encoder.arch
+    full, floor = cost.flop(arch), arch.width_steps()[0]
+    found = {"floor": floor}
+    steps = sorted({j / arch.ffn_hidden for j in range(1, arch.ffn_hidden + 1)})
+    for share in SHARES:
+        fitting = [w for w in steps if w >= floor and cost.flop(arch.at(w)) <= share * full]
+        if fitting and fitting[-1] > floor:
+            found[f"{share:.0%}"] = fitting[-1]
+    return found
+
+
+def slimmed(case: Case, method: str, width: float, tiles: Tensor) -> tuple[Vit, dict[str, Any]]:
+    """The encoder, and what is known of how it was made."""
+    if method == "first":
+        return slim(case.encoder, width), {}
+    start = time.monotonic()
+    say = lambda line: print(f"    {line}", file=sys.stderr, flush=True)  # noqa: E731
+    made = calibrate(case.encoder, case.encoder.arch.at(width), Calibration(tiles, SEED, say))
+    known = {"way": made.way, "neighbours": made.neighbours, "seconds": round(time.monotonic() - start)}
+    return made.encoder, known
+
+
+def measure(
+    case: Case, data: dict[str, tuple[Tensor, np.ndarray]], cache: Path, at: list[str] | None
+) -> dict[str, Any]:
+    """Every method at every width of one encoder."""
+    (train, labels), (test, truth) = data["train"], data["test"]
+    arch = case.encoder.arch
+    tiles = case.own(data["validation"][0])
+    hits = {"pixels": right(pixel_features(train), labels, pixel_features(test), truth, scale=True)}
+    plan = [("full", "full", 1.0)]
+    plan += [
+        (m, label, w)
+        for label, w in widths(case.encoder).items()
+        if not at or label in at
+        for m in ("first", "calibrated")
+    ]
+    known: dict[str, Any] = {}
+    for method, label, width in plan:
+        key = f"{method}@{label}"
+        file = cache / f"{case.name}-{method}-{label.rstrip('%')}.npz"
+        if not file.exists():
+            encoder, about = (case.encoder, {}) if method == "full" else slimmed(case, method, width, tiles)
+            found = [case.features(encoder, images) for images in (train, test)]
+            np.savez(file, train=found[0], test=found[1], about=json.dumps(about))
+        with np.load(file) as kept:
+            hits[key] = right(kept["train"], labels, kept["test"], truth, scale=False)
+            known[key] = json.loads(str(kept["about"]))
+        print(f"{case.name} {key}: {hits[key]['k-NN'].mean():.3f} {hits[key]['linear'].mean():.3f}", flush=True)
+    draws = np.random.default_rng(SEED).integers(0, len(truth), (DRAWS, len(truth)))
+    rows = [
+        row(hits, probe, method, label, draws)
+        | {
+            "width_multiplier": round(width, 5),
+            "head_dim": arch.at(width).head_dim,
+            "ffn_hidden": arch.at(width).ffn_hidden,
+            "flop_share": round(cost.flop(arch.at(width)) / cost.flop(arch), 4),
+            "parameters": cost.parameters(arch.at(width)),
+            **known[f"{method}@{label}"],
+        }
+        for probe in ("k-NN", "linear")
+        for method, label, width in plan[1:]
+    ]
+    whole = {
+        probe: {
+            "pixels": round(float(hits["pixels"][probe].mean()), 4),
+            "full": round(float(hits["full@full"][probe].mean()), 4),
+        }
+        for probe in ("k-NN", "linear")
+    }
+    return {"case": case.name, "what": case.what, "scores": whole, "rows": rows}
+
+
+def row(hits: dict[str, Any], probe: str, method: str, label: str, draws: np.ndarray) -> dict[str, Any]:
+    """One slimmed encoder under one probe, with paired intervals."""
+    own, full = hits[f"{method}@{label}"][probe], hits["full@full"][probe]
+    base, first = hits["pixels"][probe], hits[f"first@{label}"][probe]
+    again = {
+        name: flags[draws].mean(1) for name, flags in (("own", own), ("full", full), ("base", base), ("first", first))
+    }
+    gained = full.mean() - base.mean()
+    clear = interval(again["full"] - again["base"])[0] > 0
+    return {
+        "probe": probe,
+        "method": method,
+        "at": label,
+        "score": round(float(own.mean()), 4),
+        "ratio": round(float(own.mean() / full.mean()), 3),
+        "ratio_interval": interval(again["own"] / again["full"]),
+        # A share of nothing says nothing: only where the full encoder is clearly above the pixels.
+        "share": round(float((own.mean() - base.mean()) / gained), 3) if clear else None,
+        "share_interval": interval((again["own"] - again["base"]) / (again["full"] - again["base"])) if clear else None,
+        "above_first": round(float(own.mean() - first.mean()), 4),
+        "above_first_interval": interval(again["own"] - again["first"]),
+    }
+
+
+def page(found: dict[str, Any]) -> str:
+    """The result as Markdown."""
+    text = "# Slimming: what the methods keep at the same shape\n\n"
+    text += "`python benchmarks/slimming.py EUROSAT.zip --vit VIT_S14.safetensors`\n\n"
+    text += __doc__.split("\n\n")[2].replace("\n", " ") + f"\n\n{found['setting']}\n"
+    for case in found["cases"]:
+        for probe, scores in case["scores"].items():
+            text += f"\n## {case['case']}, {probe}\n\n{case['what']}. "
+            text += f"Full encoder {scores['full']:.3f}, pixel baseline {scores['pixels']:.3f}.\n\n"
+            head = ["compute", "w", "dk, dh", "method", "score", "score ratio", "share above pixels", "above first"]
+            body = []
+            for r in (r for r in case["rows"] if r["probe"] == probe):
+                share = "–" if r["share"] is None else f"{r['share']:.0%} {_span(r['share_interval'])}"
+                method = r["method"] + (f" ({r['way']})" if "way" in r else "")
+                above = (
+                    ""
+                    if r["method"] == "first"
+                    else f"{100 * r['above_first']:+.1f} {_span(r['above_first_interval'])}"
+                )
+                shape = [f"{r['at']} ({r['flop_share']:.1%})", f"{r['width_multiplier']:.3f}"]
+                shape.append(f"{r['head_dim']}, {r['ffn_hidden']}")
+                ratio = f"{r['ratio']:.0%} {_span(r['ratio_interval'])}"
+                body.append([*shape, method, f"{r['score']:.3f}", ratio, share, above])
+            text += markdown(head, body) + "\n"
+    return text
+
+
+def _span(ends: list[float]) -> str:
+    return f"[{100 * ends[0]:.0f}, {100 * ends[1]:.0f}]"
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("tiles", type=Path, help="EuroSAT RGB: a zip or folder, one folder a class")
+    parser.add_argument("--vit", type=Path, help="the ViT-S/14; left out: only eurosat-rgb")
+    parser.add_argument("--cache", type=Path, default=ROOT / "runs" / "slimming", help="features that are made already")
+    parser.add_argument("--at", nargs="*", help="only these widths: floor, 10%%, 25%%, 50%%, 75%%")
+    parser.add_argument("--only", nargs="*", help="cases to make; others are written as they were")
+    arguments = parser.parse_args()
+    arguments.cache.mkdir(parents=True, exist_ok=True)
+    parts = load_labelled(arguments.tiles, 64)
+    data = {part: some_of(loaded, COUNTS[part]) for part, loaded in parts.items()}
+    before = (
+        json.loads(RESULT.with_suffix(".json").read_text())["cases"] if RESULT.with_suffix(".json").exists() else []
+    )
+    results = {case["case"]: case for case in before}
+    for case in cases(arguments.vit):
+        if not arguments.only or case.name in arguments.only:
+            results[case.name] = measure(case, data, arguments.cache, arguments.at)
+    setting = (
+        f"{COUNTS['train']} training, {COUNTS['test']} test, {COUNTS['validation']} calibration tiles of "
+        f"{len(parts['train'].classes)} classes; seed {SEED}; torch {torch.__version__}, {torch.get_num_threads()} "
+        "threads. Ends of 95 % intervals in brackets, in points. `calibrated` names the way that it took."
+    )
+    found = {"setting": setting, "counts": COUNTS, "cases": list(results.values())}
+    RESULT.with_suffix(".json").write_text(json.dumps(found, indent=1) + "\n")
+    RESULT.with_suffix(".md").write_text(page(found))
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,118 @@
+"""`edgeslim diagnose`: how redundant an encoder's features are on a person's own tiles."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Annotated
+
+import typer
+from rich.console import Console
+from rich.markup import escape
+
+from edgeslim.cli.ground import need_ground
+from edgeslim.cli.schema import schema_flag
+from edgeslim.errors import MissingExtra, UsageError, shown
+
+_TILES = "The tiles"
+
+
+def diagnose(
+    encoder: Annotated[str, typer.Argument(help="Encoder card, or path of a checkpoint.")],
+    tiles: Annotated[
+        Path,
+        typer.Option(
+            help="Folder or zip of PNG, JPEG or GeoTIFF tiles; one folder a class, to be probed, too.",
+            show_default=False,
+        ),
+    ],
+    out: Annotated[Path, typer.Option("-o", "--out", help="Page to write (.html); the numbers go to .json.")] = Path(
+        "diagnosis.html"
+    ),
+    width_multiplier: Annotated[
+        list[float] | None,
+        typer.Option(
+            "--width-multiplier",
+            "-w",
+            help="Width to look at; more than once: each. Default: the narrowest, and about 10, 25, 50, 75 % of FLOP.",
+        ),
+    ] = None,
+    tiles_max: Annotated[
+        int, typer.Option(min=20, help="Tiles that are looked at, evenly spaced.", rich_help_panel=_TILES)
+    ] = 500,
+    labels: Annotated[
+        Path | None,
+        typer.Option(help="CSV with columns file,class instead of folders.", rich_help_panel=_TILES),
+    ] = None,
+    bands: Annotated[
+        str | None,
+        typer.Option(help="Bands of the tiles in the encoder's order, numbers or names.", rich_help_panel=_TILES),
+    ] = None,
+    scale: Annotated[
+        float | None, typer.Option(help="Reflectance of one unit of the tiles, e.g. 0.0001.", rich_help_panel=_TILES)
+    ] = None,
+    offset: Annotated[
+        float | None, typer.Option(help="Reflectance at value 0 of the tiles, e.g. -0.1.", rich_help_panel=_TILES)
+    ] = None,
+    resample: Annotated[
+        bool,
+        typer.Option(
+            "--resample", help="Bring tiles of another size to the encoder's, bilinearly.", rich_help_panel=_TILES
+        ),
+    ] = False,
+    tile_px: Annotated[
+        int | None,
+        typer.Option(help="Side of a tile, px, other than the encoder's: its positions are resampled."),
+    ] = None,
+    seed: Annotated[int, typer.Option(help="Of the split.")] = 0,
+    checkpoint: Annotated[Path | None, typer.Option(help="Weights, instead of those beside the card.")] = None,
+    cards: Annotated[Path | None, typer.Option(help="Folder with your own devices/, profiles/, export/.")] = None,
+    overwrite: Annotated[bool, typer.Option("--overwrite", help="Replace whatever stands at -o.")] = False,
+    as_json: Annotated[bool, typer.Option("--json", help="Print the diagnosis as JSON, too.")] = False,
+    json_schema: Annotated[bool, schema_flag("diagnose")] = False,
+) -> None:
+    """Look at an encoder's features at several widths and after each block: variance, likeness, and what they tell."""
+    need_ground()
+    import importlib.util
+
+    if importlib.util.find_spec("sklearn") is None:
+        raise MissingExtra("scikit-learn", "ground")
+    from dataclasses import replace
+
+    from edgeslim.cli.encoder import encoder_of
+    from edgeslim.cli.flags import positive
+    from edgeslim.cli.ground import full_checkpoint
+    from edgeslim.ground.diagnose import diagnose as look
+    from edgeslim.ground.diagnose import spread_over, usual_widths
+    from edgeslim.ground.head import Asked
+    from edgeslim.onboard.labels import labelled_tiles
+    from edgeslim.report.diagnosis import PAGE_FILE, RECORD_FILE, print_diagnosis, write_diagnosis
+    from edgeslim.whole import require_free
+
+    for flag, value in (("--scale", scale), ("--tile-px", tile_px)):
+        positive(flag, value)
+    if out.suffix != ".html":
+        raise UsageError(f"-o {out}: found suffix {out.suffix!r}, expected .html")
+    require_free(out, PAGE_FILE, overwrite=overwrite)
+    require_free(out.with_suffix(".json"), RECORD_FILE, overwrite=overwrite)
+    profile = encoder_of(encoder, cards)
+    if tile_px is not None:
+        profile = replace(profile, architecture=replace(profile.architecture, tile_px=tile_px))
+    widths = tuple(width_multiplier or usual_widths(profile.architecture))
+    for width in widths:
+        profile.architecture.at(width)
+    found = labelled_tiles(tiles, labels)
+    found = replace(found, files=spread_over(found.files, tiles_max))
+    full, _ = full_checkpoint(profile, checkpoint, cards)
+    stderr = Console(stderr=True, highlight=False, soft_wrap=True)
+    asked = Asked(seed=seed, bands=bands, scale=scale, offset=offset, resample=resample)
+    record = look(profile, full, found, widths, asked, lambda line: stderr.print(escape(shown(line))))
+    for warning in record.warnings:
+        stderr.print(f"[bold yellow]warning:[/] {escape(shown(warning))}")
+    write_diagnosis(record, out, overwrite=overwrite)
+    if as_json:
+        typer.echo(json.dumps(record.to_dict(), indent=2))
+        return
+    print_diagnosis(record, Console(highlight=False))
+    typer.echo(str(out))
+    typer.echo(str(out.with_suffix(".json")))

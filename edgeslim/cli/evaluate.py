@@ -1,0 +1,75 @@
+"""`edgeslim evaluate`: an artifact on a person's own labelled tiles, as it flies."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Annotated
+
+import typer
+from rich.console import Console
+from rich.markup import escape
+
+from edgeslim.cli import flags as f
+from edgeslim.cli.schema import schema_flag
+from edgeslim.errors import UsageError, shown
+
+
+def evaluate(
+    artifact: Annotated[Path, typer.Argument(help="Folder that `edgeslim export` wrote.")] = Path("artifact"),
+    tiles: Annotated[
+        Path | None, typer.Option(help="Folder or zip of PNG, JPEG or GeoTIFF tiles, one folder a class.")
+    ] = None,
+    labels: Annotated[
+        Path | None,
+        typer.Option(help="CSV with columns file,class instead of folders; of several classes a tile, one is enough."),
+    ] = None,
+    bands: Annotated[
+        str | None, typer.Option(help="Bands of the tiles in the encoder's order, numbers or names.")
+    ] = None,
+    scale: Annotated[float | None, typer.Option(help="Reflectance of one unit of the tiles, e.g. 0.0001.")] = None,
+    offset: Annotated[float | None, typer.Option(help="Reflectance at value 0 of the tiles, e.g. -0.1.")] = None,
+    resample: Annotated[
+        bool, typer.Option("--resample", help="Bring tiles of another size to the encoder's, bilinearly.")
+    ] = False,
+    training_prior: f.TrainingPrior = False,
+    threads: Annotated[int | None, typer.Option(help="Threads of the runtime; default every core.")] = None,
+    picture: Annotated[Path | None, typer.Option(help="Confusion matrix to draw (.svg).")] = None,
+    overwrite: Annotated[bool, typer.Option("--overwrite", help="Replace whatever stands at --picture.")] = False,
+    as_json: Annotated[bool, typer.Option("--json", help="Print the evaluation as JSON.")] = False,
+    json_schema: Annotated[bool, schema_flag("evaluate")] = False,
+) -> None:
+    """Score an artifact on your own labelled tiles, by the runtime that flies. No torch."""
+    import numpy as np
+
+    from edgeslim.onboard.evaluate import TileOptions, evaluate_artifact
+    from edgeslim.onboard.labels import labelled_tiles
+    from edgeslim.report.confusion import PICTURE_FILE, print_classes, write_picture
+    from edgeslim.report.evaluation import print_evaluation
+    from edgeslim.whole import require_free
+
+    if tiles is None:
+        raise UsageError("--tiles: found none, expected a folder or zip of labelled tiles")
+    if threads is not None and threads < 1:
+        raise UsageError(f"--threads: found {threads}, expected a whole number of at least 1")
+    f.positive("--scale", scale)
+    if picture is not None:
+        require_free(picture, PICTURE_FILE, overwrite=overwrite)
+    options = TileOptions(bands, scale, offset, resample, training_prior, threads)
+    found = evaluate_artifact(artifact, labelled_tiles(tiles, labels), options)
+    stderr = Console(stderr=True, highlight=False, soft_wrap=True)
+    for warning in found.warnings:
+        stderr.print(f"[bold yellow]warning:[/] {escape(shown(warning))}")
+    counts = np.array(found.confusion, np.int64)
+    if picture is not None:
+        title = f"{found.name}: {found.accuracy:.1%} of {found.tiles} tiles right"
+        note = f"{found.dataset}; prior: {found.prior}; {found.runtime}"
+        write_picture(picture, found.labels, found.answers, counts, title, note, overwrite=overwrite)
+    if as_json:
+        typer.echo(json.dumps(found.to_dict(), indent=2))
+        return
+    console = Console(highlight=False)
+    print_classes(found.classes, found.answers, counts, console)
+    print_evaluation(found, console)
+    if picture is not None:
+        typer.echo(str(picture))

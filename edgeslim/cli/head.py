@@ -1,0 +1,157 @@
+"""`edgeslim head`: labelled tiles -> a head on an encoder's features, and how it does on tiles that it has not seen."""
+
+from __future__ import annotations
+
+from enum import Enum
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+from edgeslim.cli.ground import need_ground
+from edgeslim.errors import MissingExtra, UsageError
+
+if TYPE_CHECKING:
+    from edgeslim.profile import Profile
+
+
+class HeadKind(str, Enum):
+    """What is fitted."""
+
+    logistic = "logistic"
+    ridge = "ridge"
+    knn = "knn"
+
+
+_TILES, _FIT = "The tiles", "How to fit"
+
+
+def head(
+    encoder: Annotated[
+        str, typer.Argument(help="Encoder card, path of a checkpoint, or a plan (.json), whose width is taken.")
+    ],
+    tiles: Annotated[
+        Path, typer.Option(help="Folder or zip of PNG, JPEG or GeoTIFF tiles, one folder a class.", show_default=False)
+    ],
+    out: Annotated[Path, typer.Option("-o", "--out", help="Head file to write (.safetensors).")] = Path(
+        "head.safetensors"
+    ),
+    width_multiplier: Annotated[
+        float | None, typer.Option("--width-multiplier", "-w", help="Kept fraction, 0 < w <= 1; default 1.")
+    ] = None,
+    kind: Annotated[
+        HeadKind,
+        typer.Option(
+            help="logistic or ridge, which fly; knn only tells what the features are worth: `export` refuses it, as "
+            "every tile in flight would be held against all that it was fitted on.",
+            rich_help_panel=_FIT,
+        ),
+    ] = HeadKind.logistic,
+    labels: Annotated[
+        Path | None,
+        typer.Option(
+            help="CSV with columns file,class instead of folders; a file on several lines has several classes.",
+            rich_help_panel=_TILES,
+        ),
+    ] = None,
+    bands: Annotated[
+        str | None,
+        typer.Option(help="Bands of the tiles in the encoder's order, numbers or names.", rich_help_panel=_TILES),
+    ] = None,
+    scale: Annotated[
+        float | None, typer.Option(help="Reflectance of one unit of the tiles, e.g. 0.0001.", rich_help_panel=_TILES)
+    ] = None,
+    offset: Annotated[
+        float | None, typer.Option(help="Reflectance at value 0 of the tiles, e.g. -0.1.", rich_help_panel=_TILES)
+    ] = None,
+    gsd_m: Annotated[
+        float | None,
+        typer.Option(help="Metres a pixel of the tiles, where they do not say it themselves.", rich_help_panel=_TILES),
+    ] = None,
+    resample: Annotated[
+        bool,
+        typer.Option(
+            "--resample", help="Bring tiles of another size to the encoder's, bilinearly.", rich_help_panel=_TILES
+        ),
+    ] = False,
+    tile_px: Annotated[
+        int | None,
+        typer.Option(help="Side of a tile, px, other than the encoder's: its positions are resampled."),
+    ] = None,
+    block_m: Annotated[
+        float | None,
+        typer.Option(
+            help="Side of the spatial blocks that are held out whole, metres; default ten tiles.", rich_help_panel=_FIT
+        ),
+    ] = None,
+    seed: Annotated[int, typer.Option(help="Of split, cross-validation and bootstrap.", rich_help_panel=_FIT)] = 0,
+    picture: Annotated[
+        Path | None, typer.Option(help="Confusion matrix to draw (.svg); default beside the head.")
+    ] = None,
+    checkpoint: Annotated[Path | None, typer.Option(help="Weights, instead of those beside the card.")] = None,
+    cards: Annotated[Path | None, typer.Option(help="Folder with your own devices/, profiles/, export/.")] = None,
+    overwrite: Annotated[bool, typer.Option("--overwrite", help="Replace an existing head.")] = False,
+) -> None:
+    """Fit a head to labelled tiles and score it on tiles, or whole blocks of ground, that it has not seen."""
+    need_ground()
+    _need_scikit_learn()
+    from dataclasses import replace
+
+    from rich.console import Console
+    from rich.markup import escape
+
+    from edgeslim.cli.flags import positive
+    from edgeslim.cli.ground import full_checkpoint
+    from edgeslim.errors import shown
+    from edgeslim.ground.head import Asked, fit_head
+    from edgeslim.ground.head_file import require_place, write_head
+    from edgeslim.onboard.labels import labelled_tiles
+    from edgeslim.report.confusion import print_classes, write_picture
+    from edgeslim.report.head import print_head
+
+    for flag, value in (("--block-m", block_m), ("--gsd-m", gsd_m), ("--scale", scale), ("--tile-px", tile_px)):
+        positive(flag, value)
+    drawn = picture or out.with_suffix(".svg")
+    require_place(out, overwrite=overwrite)
+    profile, width = _encoder_and_width(encoder, width_multiplier, cards)
+    if tile_px is not None:
+        profile = replace(profile, architecture=replace(profile.architecture, tile_px=tile_px))
+    found = labelled_tiles(tiles, labels)
+    full, digest = full_checkpoint(profile, checkpoint, cards)
+    stderr = Console(stderr=True, highlight=False, soft_wrap=True)
+    asked = Asked(kind.value, block_m, seed, bands, scale, offset, gsd_m, resample)
+    fitted = fit_head(profile, full, digest, width, found, asked, lambda line: stderr.print(escape(shown(line))))
+    write_head(fitted.card, fitted.tensors, out, overwrite=overwrite)
+    console = Console(highlight=False)
+    names = [one.name for one in fitted.classes]
+    print_classes(fitted.classes, names, fitted.confusion, console)
+    print_head(fitted.card, console)
+    if fitted.confusion is not None:
+        card = fitted.card
+        title = (
+            f"{Path(profile.id).stem} at width {width:.4g}: {card.metric} {card.score:.1%} of {card.scored_tiles} tiles"
+        )
+        write_picture(drawn, names, names, fitted.confusion, title, card.split, overwrite=overwrite)
+        typer.echo(str(drawn))
+    typer.echo(str(out))
+
+
+def _need_scikit_learn() -> None:
+    import importlib.util
+
+    if importlib.util.find_spec("sklearn") is None:
+        raise MissingExtra("scikit-learn", "ground")
+
+
+def _encoder_and_width(name: str, width_multiplier: float | None, cards: Path | None) -> tuple[Profile, float]:
+    from edgeslim.cli.encoder import encoder_of
+    from edgeslim.cli.ground import chosen_width
+
+    if name.endswith(".json"):
+        if width_multiplier is not None:
+            raise UsageError(f"found both the plan {name} and --width-multiplier: give one of them")
+        return chosen_width(Path(name), None, None, cards)[:2]
+    profile = encoder_of(name, cards)
+    width = 1.0 if width_multiplier is None else width_multiplier
+    profile.architecture.at(width)
+    return profile, width

@@ -1,0 +1,163 @@
+"""Lines: values against an axis as SVG, one line a series, named where it ends; it needs the pages' style sheet."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from html import escape
+
+from edgeslim.report.axis import Axis, axis_for
+
+WIDTH, HEIGHT = 400, 290
+_LEFT, _RIGHT, _TOP, _BOTTOM = 46, 70, 30, 38
+_LINE = 13.0
+"""Between two names, px."""
+_DASHES = ("", "6 3", "2 3", "9 3 2 3", "1 2", "12 4")
+"""Series are told apart by more than their colour."""
+
+
+@dataclass(frozen=True, slots=True)
+class Series:
+    """One line."""
+
+    name: str
+    """At its end."""
+    points: tuple[tuple[float, float], ...]
+    """(x, y), ascending in x."""
+    kind: str = "plain"
+    """Class in the style sheet: "plain", "chosen", "limit"."""
+
+
+@dataclass(frozen=True, slots=True)
+class Chart:
+    """What is drawn."""
+
+    title: str
+    """Of the picture, for those who cannot see it."""
+    x_title: str
+    """Below."""
+    y_title: str
+    """Above."""
+    series: tuple[Series, ...]
+    """At least one."""
+    level: tuple[str, float] | None = None
+    """Name and height of a dashed line across."""
+    of_x: Callable[[float], float] = float
+    """Where a value stands on the axis: the logarithm, say."""
+    x_ticks: tuple[float, ...] = ()
+    """Values; empty: round ones."""
+    marks: bool = True
+    """Whether points are drawn."""
+
+
+def line_chart(chart: Chart) -> str:
+    """The chart as SVG."""
+    xs = [chart.of_x(x) for one in chart.series for x, _ in one.points]
+    ys = [y for one in chart.series for _, y in one.points] + ([chart.level[1]] if chart.level else [])
+    x = Axis(min(xs), max(xs) if max(xs) > min(xs) else min(xs) + 1, _LEFT + 8, WIDTH - _RIGHT)
+    y = axis_for(ys, HEIGHT - _BOTTOM, _TOP)
+    parts = [*_axes(chart, x, y), *_level(chart, y)]
+    for number, one in enumerate(chart.series):
+        places = [(x.at(chart.of_x(px)), y.at(py)) for px, py in one.points]
+        path = " L".join(f"{px:.1f} {py:.1f}" for px, py in places)
+        dash = _DASHES[number % len(_DASHES)]
+        parts.append(
+            f'<g class="series {one.kind}"><path class="line" d="M{path}"'
+            + (f' stroke-dasharray="{dash}"' if dash else "")
+            + "/>"
+            + (
+                "".join(f'<circle class="dot" cx="{px:.1f}" cy="{py:.1f}" r="2.6"/>' for px, py in places)
+                if chart.marks
+                else ""
+            )
+            + "</g>"
+        )
+    parts += _names(chart, x, y)
+    told = "; ".join(f"{one.name}: {one.points[0][1]:.4g} to {one.points[-1][1]:.4g}" for one in chart.series)
+    return (
+        f'<svg viewBox="0 0 {WIDTH} {HEIGHT}" role="img"><title>{escape(chart.title)}</title>'
+        f"<desc>{escape(f'{chart.y_title} against {chart.x_title}. {told}')}</desc>{''.join(parts)}</svg>"
+    )
+
+
+def _axes(chart: Chart, x: Axis, y: Axis) -> list[str]:
+    bottom, right = HEIGHT - _BOTTOM, WIDTH - _RIGHT
+    parts = [_text(0, 11, chart.y_title, "axis")]
+    for tick in y.ticks():
+        parts.append(f'<path class="grid" d="M{_LEFT} {y.at(tick):.1f}H{right}"/>')
+        parts.append(_text(_LEFT - 6, y.at(tick) + 3.8, f"{tick:.10g}", "tick", "end"))
+    parts.append(f'<path class="base" d="M{_LEFT} {bottom}H{right}"/>')
+    ticks: Sequence[tuple[float, float]] = [(tick, chart.of_x(tick)) for tick in chart.x_ticks] or [
+        (tick, tick) for tick in x.ticks()
+    ]
+    for value, at in ticks:
+        parts.append(f'<path class="base" d="M{x.at(at):.1f} {bottom}v4"/>')
+        parts.append(_text(x.at(at), bottom + 16, f"{value:,.10g}", "tick", "middle"))
+    parts.append(_text(right, HEIGHT - 5, chart.x_title, "axis", "end"))
+    return parts
+
+
+def _level(chart: Chart, y: Axis) -> list[str]:
+    if chart.level is None:
+        return []
+    name, value = chart.level
+    at = y.at(value)
+    return [
+        f'<path class="limit" d="M{_LEFT} {at:.1f}H{WIDTH - _RIGHT}"/>',
+        _text(_LEFT + 6, at - 5, name, "limit-text"),
+    ]
+
+
+def _names(chart: Chart, x: Axis, y: Axis) -> list[str]:
+    """Each series' name beside its end, moved down where another one stands there."""
+    ends = sorted((y.at(one.points[-1][1]), number) for number, one in enumerate(chart.series) if one.name)
+    parts: list[str] = []
+    free = -math.inf
+    # Lines that end together share a column of names around where they end.
+    top = min((at for at, _ in ends), default=0.0)
+    above = max(0.0, (len(ends) * _LINE - (ends[-1][0] - top) - _LINE) / 2) if ends else 0.0
+    for at, number in ends:
+        one = chart.series[number]
+        place = max(at - above, free + _LINE, 8.0)
+        free = place
+        end = x.at(chart.of_x(one.points[-1][0]))
+        parts.append(_text(end + 8, place + 4, one.name, f"name {one.kind}"))
+    return parts
+
+
+def _text(x: float, y: float, text: str, kind: str, anchor: str = "start") -> str:
+    return f'<text class="{kind}" x="{x:.1f}" y="{y:.1f}" text-anchor="{anchor}">{escape(text)}</text>'
+
+
+def matrix_chart(title: str, names: Sequence[str], values: Sequence[Sequence[float]]) -> str:
+    """A square of likenesses, 0 to 1, as SVG: shaded and numbered, rows and columns in the order of `names`."""
+    count = len(names)
+    left, top = 12 + max(len(name) for name in names) * 6.2, 8.0
+    cell = min(44.0, (WIDTH - left - 24) / count)  # names below lean out to the right
+    height = top + count * cell + 8 + max(len(name) for name in names) * 4.6 + 12
+    small = ' style="font-size:9px"' if cell < 26 else ""
+    parts = []
+    for row, name in enumerate(names):
+        y = top + row * cell
+        parts.append(_text(left - 6, y + cell / 2 + 4, name, "tick", "end"))
+        x = left + row * cell + cell / 2
+        below = top + count * cell + 12
+        turned = f'transform="rotate(45 {x:.1f} {below:.1f})" x="{x:.1f}" y="{below:.1f}"'
+        parts.append(f'<text class="tick" {turned}>{escape(name)}</text>')
+        for column in range(count):
+            value = values[row][column]
+            shade = max(0.0, min(1.0, value))
+            at = left + column * cell
+            kind = "cell light" if shade > 0.6 else "cell"
+            text = f"{value:.2f}".replace("0.", ".").replace("1.00", "1")
+            parts.append(
+                f'<rect class="shade" x="{at:.1f}" y="{y:.1f}" width="{cell:.1f}" height="{cell:.1f}" '
+                f'fill-opacity="{shade:.3f}"><title>{escape(f"{name}, {names[column]}: {value:.3f}")}</title></rect>'
+                f'<text class="{kind}" x="{at + cell / 2:.1f}" y="{y + cell / 2 + 4:.1f}" '
+                f'text-anchor="middle"{small}>{text}</text>'
+            )
+    return (
+        f'<svg viewBox="0 0 {WIDTH} {height:.0f}" role="img"><title>{escape(title)}</title>'
+        f"<desc>{escape(title)}; every value is in the file of numbers.</desc>{''.join(parts)}</svg>"
+    )
