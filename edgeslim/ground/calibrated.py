@@ -41,7 +41,8 @@ from edgeslim.ground import solve
 from edgeslim.ground.calibration import HELD_OUT, PATCHES, Calibration
 from edgeslim.ground.first import first_of
 from edgeslim.ground.moments import Moments
-from edgeslim.ground.vit import Block, LayerScale, Mlp, SwiGlu, Vit, attend, turn
+from edgeslim.ground.places import turn
+from edgeslim.ground.vit import Block, LayerScale, Mlp, SwiGlu, Vit, attend
 
 LAST_CLASS_SHARE = 0.93
 """Weight of the class token among all tokens in the last block, where others only steady the fit. Of a ViT-S/14 on
