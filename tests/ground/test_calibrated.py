@@ -14,7 +14,7 @@ from edgeslim import cost
 from edgeslim.architecture import Architecture
 from edgeslim.errors import InputError
 from edgeslim.ground import calibrated
-from edgeslim.ground.calibrated import calibrate, neighbours_kept
+from edgeslim.ground.calibrated import _Walk, calibrate, neighbours_kept
 from edgeslim.ground.calibration import Calibration, tiles_needed
 from edgeslim.ground.flight import normalised, profile_checkpoint
 from edgeslim.ground.golden import synthetic_tiles
@@ -37,8 +37,10 @@ SHAPES = {
     "branches": FUSED,
     "gated branches": FUSED_SWIGLU,
     "alibi": ALIBI,
-    "rotary": DINOV3,
+    "rope": DINOV3,
 }
+TRUNCATED = {name: arch for name, arch in SHAPES.items() if arch.positions != "rope"}
+"""Whose q and k may be in any basis."""
 
 
 def tiles_for(arch: Architecture, seed: int = 3, count: int | None = None) -> Tensor:
@@ -67,6 +69,24 @@ def test_width_one_reproduces_the_features(arch: Architecture) -> None:
     )
 
 
+def test_pairs_of_rotary_positions_stay_pairs() -> None:
+    """q and k keep their first dimensions, and their products their size; values and units are refitted for the tiles."""
+    encoder, rows = random_vit(DINOV3), 2 * DINOV3.attention_heads * 4
+    tiles = tiles_for(DINOV3)
+    first = slim(encoder, 1 / 3)
+    with torch.no_grad():
+        walked = _Walk(encoder, first.arch, Calibration(tiles))
+        walked.run()
+    for way in walked.ways:
+        for block, plain in zip(way.encoder.blocks, first.blocks, strict=True):
+            for found, expected in zip(block.attn.qkv.parameters(), plain.attn.qkv.parameters(), strict=True):
+                queries = 1.0 if way.mend is None else (4 / DINOV3.head_dim) ** 0.5
+                torch.testing.assert_close(found[: rows // 2], expected[: rows // 2] * queries)
+                torch.testing.assert_close(found[rows // 2 : rows], expected[rows // 2 : rows])
+            assert (way.mend is None) == torch.equal(block.attn.qkv.weight[rows:], plain.attn.qkv.weight[rows:])
+    assert min(error(encoder, way.encoder, tiles) for way in walked.ways) < error(encoder, first, tiles)
+
+
 @settings(max_examples=8, deadline=None)
 @given(st.sampled_from(list(SHAPES.values())), st.floats(0.001, 0.99))
 def test_the_shape_is_that_of_first(arch: Architecture, width: float) -> None:
@@ -90,10 +110,7 @@ def test_a_seed_decides_all(monkeypatch: pytest.MonkeyPatch) -> None:
     assert any(not torch.equal(value, made[2][key]) for key, value in made[0].items())
 
 
-FREE = {name: arch for name, arch in SHAPES.items() if arch.positions != "rope"}
-
-
-@pytest.mark.parametrize("arch", FREE.values(), ids=FREE.keys())
+@pytest.mark.parametrize("arch", TRUNCATED.values(), ids=TRUNCATED.keys())
 def test_heads_of_low_rank_are_recovered_exactly(arch: Architecture) -> None:
     """q, k and v of each head live in half of its dimensions, mixed: half as many dimensions lose nothing."""
     encoder = random_vit(arch)

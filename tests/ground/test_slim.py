@@ -14,8 +14,9 @@ from edgeslim import cost
 from edgeslim.architecture import Architecture
 from edgeslim.errors import InputError
 from edgeslim.ground.first import slim_state
+from edgeslim.ground.places import rotation, turn
 from edgeslim.ground.slim import slim
-from edgeslim.ground.vit import attend, rotation, turn
+from edgeslim.ground.vit import attend
 from tests.ground.conftest import TINY, random_vit
 
 PLAIN = Architecture(
