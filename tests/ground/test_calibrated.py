@@ -70,7 +70,7 @@ def test_width_one_reproduces_the_features(arch: Architecture) -> None:
 
 
 def test_pairs_of_rotary_positions_stay_pairs() -> None:
-    """q and k keep their first dimensions, and their products their size; values and units are refitted for the tiles."""
+    """q and k keep their first dimensions, and their products their size; values and units are refitted."""
     encoder, rows = random_vit(DINOV3), 2 * DINOV3.attention_heads * 4
     tiles = tiles_for(DINOV3)
     first = slim(encoder, 1 / 3)
