@@ -62,6 +62,10 @@ class HeadCard:
     """How that was found."""
     calibration_error: float
     """Expected calibration error on the held-out tiles, 0 ... 1."""
+    unknown_share: float | None = None
+    """Of tiles like those that it was fitted on, that its limits were set to call unknown; None: it has no limits."""
+    rejected_share: float | None = None
+    """Of the held-out tiles, that it calls unknown."""
 
     def __post_init__(self) -> None:
         if self.kind not in KINDS:

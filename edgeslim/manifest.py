@@ -10,6 +10,7 @@ from typing import Any
 
 from edgeslim.architecture import Architecture
 from edgeslim.errors import InputError, UntrustedResult
+from edgeslim.known import UNKNOWN, Known
 from edgeslim.parity import Certificate
 from edgeslim.profile import Band, ClassLabel, Radiometry
 from edgeslim.shelf import read_record, read_small_file, shown
@@ -129,6 +130,8 @@ class Manifest:
     """Where architecture and weights come from, as their licence may want it said."""
     licence_accepted: bool = False
     """True: the licence has an obstacle (edgeslim.profile.licence_obstacle) that a person accepted at export."""
+    known: Known | None = None
+    """How it tells tiles unlike those that its head was fitted on; None: it does not, and names a class for each."""
 
     @property
     def tile_px(self) -> int:
@@ -143,6 +146,7 @@ class Manifest:
         if self.precision not in ARITHMETIC:
             raise InputError(f"precision: found {shown(self.precision)}, expected one of {', '.join(ARITHMETIC)}")
         self._require_models()
+        self._require_known()
         if (self.providers or self.cpu_operators) and self.runtime != "onnxruntime":
             raise InputError(f"providers: found some for {shown(self.runtime)}, expected them for onnxruntime only")
         if len(set(self.providers)) < len(self.providers):
@@ -166,6 +170,21 @@ class Manifest:
         if ANY_BATCH in self.models and len(self.models) > 1:
             raise InputError(f"models: found {', '.join(self.models)}, expected {ANY_BATCH!r} alone")
 
+    def _require_known(self) -> None:
+        if self.known is None:
+            return
+        if self.known.file not in self.files:
+            raise InputError(f"known: found {shown(self.known.file)}, expected a file that has a hash in files")
+        if not self.features_name:
+            raise InputError("known: found it without features_name, expected a network that gives its features")
+        if len(self.classes) == MOST_CLASSES or any(label.name == UNKNOWN.name for label in self.classes):
+            raise InputError(f"classes: found no room for {UNKNOWN.name!r} beside them, expected at most 254 others")
+
+    @property
+    def answers(self) -> tuple[ClassLabel, ...]:
+        """What a tile may be called: the classes, and unknown where it can tell."""
+        return self.classes if self.known is None else (*self.classes, UNKNOWN)
+
     @property
     def batches(self) -> tuple[int, ...]:
         """Batch sizes that it is made for, ascending; empty: any."""
@@ -173,7 +192,10 @@ class Manifest:
 
     def to_dict(self) -> dict[str, Any]:
         """Plain types, without the hash of itself."""
-        return {"schema": SCHEMA, **asdict(self), "architecture": self.architecture.to_dict()}
+        data = {"schema": SCHEMA, **asdict(self), "architecture": self.architecture.to_dict()}
+        if self.known is None:  # as manifests were before there was such a thing
+            del data["known"]
+        return data
 
     def write(self, folder: Path) -> Path:
         """Write manifest.json into `folder`, sealed with the hash of its own content."""

@@ -21,7 +21,20 @@ _usage_error: type[Exception] = typer.BadParameter.__bases__[0]
 _click_exception: type[Exception] = _usage_error.__bases__[0]
 
 VERBS = (
-    *("doctor", "devices", "encoders", "diagnose", "plan", "slim", "head", "export", "build", "classify", "watch"),
+    *(
+        "doctor",
+        "devices",
+        "encoders",
+        "diagnose",
+        "measure",
+        "plan",
+        "slim",
+        "head",
+        "export",
+        "build",
+        "classify",
+        "watch",
+    ),
     *("check", "evaluate", "bench", "calibrate", "diff", "apply", "train", "demo"),
 )
 """In the order of a mission. Each is a function, or an app of several, in the module of its name."""

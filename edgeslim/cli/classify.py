@@ -189,6 +189,11 @@ def _area(km2: float) -> str:
     return f"{km2 * 1e6:.1f} m²" if 0 < km2 < 0.01 else f"{km2:.2f} km²"
 
 
+def _unknown(summary: dict[str, Any]) -> str:
+    found = summary.get("unknown_tiles")
+    return "" if found is None else f"{found} of them unlike any that the head was fitted on, "
+
+
 def print_summary(summary: dict[str, Any], out: Path) -> None:
     """The areas of a summary.json as a table, and where map and quicklook lie."""
     console = Console(highlight=False, soft_wrap=True)
@@ -208,7 +213,7 @@ def print_summary(summary: dict[str, Any], out: Path) -> None:
     tiles, total = summary["tiles"], sum(c["pixels"] for c in summary["classes"]) + summary["nodata_pixels"]
     mean = "" if summary["mean_confidence"] is None else f", mean confidence {summary['mean_confidence']:.0%}"
     console.print(
-        f"{tiles['classified']} tiles classified, {tiles['skipped']} skipped; "
+        f"{tiles['classified']} tiles classified, {_unknown(summary)}{tiles['skipped']} skipped; "
         f"{summary['nodata_pixels'] / total:.1%} nodata{mean}"
     )
     console.print(f"map        {out / 'classes.tif'}", markup=False)

@@ -57,6 +57,13 @@ def export(
     accept_gsd: Annotated[
         bool, typer.Option("--accept-gsd", help="Take tiles from a scene of another or unknown pixel size.")
     ] = False,
+    bands: Annotated[
+        str | None, typer.Option(help="Bands of --tiles in the encoder's order, numbers or names.")
+    ] = None,
+    resample: Annotated[
+        bool,
+        typer.Option("--resample", help="Bring --tiles to the encoder's tile, or a scene to its pixel size."),
+    ] = False,
     accept_licence: Annotated[
         bool,
         typer.Option("--accept-licence", help="Bundle weights whose licence is research-only or not known to be open."),
@@ -104,11 +111,11 @@ def export(
     full, digest = full_checkpoint(profile, checkpoint, cards)
     if fitted is not None:
         profile, full = fitted.at_work(profile, full, digest)
-    golden = golden_tiles(profile, tiles, accept_gsd)
-    proof, calibration = (None, None) if tiles is None else proof_tiles(profile, tiles, accept_gsd)
+    golden = golden_tiles(profile, tiles, accept_gsd, bands=bands, resample=resample)
+    proof, calibration = (None, None) if tiles is None else proof_tiles(profile, tiles, accept_gsd, bands, resample)
     flown = int(made.get("batch", 0)) or cost.default_batch(profile.architecture.at(width))
     proving = Proving(golden, proof, calibration, tuple(sorted(set(batch or (1, flown)))), max_drop)
-    source = Source(profile, full, digest, width, made, accept_licence)
+    source = Source(profile, full, digest, width, made, accept_licence, None if fitted is None else fitted.known())
     done = run_export(source, requests, proving, out, progress.print)
     if bundle is not None:
         write_bundle(done[0].folder, bundle)

@@ -12,7 +12,7 @@ from edgeslim.errors import InputError, MissingExtra, UsageError
 if TYPE_CHECKING:
     from edgeslim.ground.calibration import Calibration
     from edgeslim.ground.capture import Request
-    from edgeslim.ground.checkpoint import Checkpoint
+    from edgeslim.ground.checkpoint import Checkpoint, OpenCheckpoint
     from edgeslim.head_card import HeadCard
     from edgeslim.profile import Profile
 
@@ -144,10 +144,18 @@ def requests_of(
 
 def full_checkpoint(profile: Profile, path: Path | None, cards: Path | None = None) -> tuple[Checkpoint, str]:
     """The full-width weights and their SHA-256: `path`, or those that ship beside the card."""
-    from edgeslim.ground.checkpoint import read_checkpoint
-    from edgeslim.ground.flight import profile_checkpoint
+    from edgeslim.ground.checkpoint import Checkpoint
+
+    opened, digest = opened_checkpoint(profile, path, cards)
+    return Checkpoint(opened.architecture, dict(opened.tensors()), opened.heads), digest
+
+
+def opened_checkpoint(profile: Profile, path: Path | None, cards: Path | None = None) -> tuple[OpenCheckpoint, str]:
+    """The same, not read yet."""
+    from edgeslim.ground.checkpoint import open_checkpoint
+    from edgeslim.ground.flight import open_profile_checkpoint
     from edgeslim.manifest import sha256_of
 
     if path is not None:
-        return read_checkpoint(path, profile.architecture, cards, profile.made_for), sha256_of(path)
-    return profile_checkpoint(profile, cards)
+        return open_checkpoint(path, profile.architecture, cards, profile.made_for), sha256_of(path)
+    return open_profile_checkpoint(profile, cards)

@@ -84,6 +84,13 @@ def head(
             help="Side of the spatial blocks that are held out whole, metres; default ten tiles.", rich_help_panel=_FIT
         ),
     ] = None,
+    unknown_share: Annotated[
+        float,
+        typer.Option(
+            help="Share of tiles like these that may be called unknown in flight; 0: none, whatever it sees.",
+            rich_help_panel=_FIT,
+        ),
+    ] = 0.05,
     seed: Annotated[int, typer.Option(help="Of split, cross-validation and bootstrap.", rich_help_panel=_FIT)] = 0,
     picture: Annotated[
         Path | None, typer.Option(help="Confusion matrix to draw (.svg); default beside the head.")
@@ -106,20 +113,24 @@ def head(
     from edgeslim.ground.head import Asked, fit_head
     from edgeslim.ground.head_file import require_place, write_head
     from edgeslim.onboard.labels import labelled_tiles
-    from edgeslim.report.confusion import print_classes, write_picture
+    from edgeslim.report.confusion import PICTURE_FILE, print_classes, write_picture
     from edgeslim.report.head import print_head
+    from edgeslim.whole import require_free
 
     for flag, value in (("--block-m", block_m), ("--gsd-m", gsd_m), ("--scale", scale), ("--tile-px", tile_px)):
         positive(flag, value)
+    if not 0 <= unknown_share < 1:
+        raise UsageError(f"--unknown-share: found {unknown_share:g}, expected a share from 0, and below 1")
     drawn = picture or out.with_suffix(".svg")
     require_place(out, overwrite=overwrite)
+    require_free(drawn, PICTURE_FILE)
     profile, width = _encoder_and_width(encoder, width_multiplier, cards)
     if tile_px is not None:
         profile = replace(profile, architecture=replace(profile.architecture, tile_px=tile_px))
     found = labelled_tiles(tiles, labels)
     full, digest = full_checkpoint(profile, checkpoint, cards)
     stderr = Console(stderr=True, highlight=False, soft_wrap=True)
-    asked = Asked(kind.value, block_m, seed, bands, scale, offset, gsd_m, resample)
+    asked = Asked(kind.value, block_m, seed, bands, scale, offset, gsd_m, resample, unknown_share)
     fitted = fit_head(profile, full, digest, width, found, asked, lambda line: stderr.print(escape(shown(line))))
     write_head(fitted.card, fitted.tensors, out, overwrite=overwrite)
     console = Console(highlight=False)
@@ -131,8 +142,10 @@ def head(
         title = (
             f"{Path(profile.id).stem} at width {width:.4g}: {card.metric} {card.score:.1%} of {card.scored_tiles} tiles"
         )
-        write_picture(drawn, names, names, fitted.confusion, title, card.split, overwrite=overwrite)
+        write_picture(drawn, names, names, fitted.confusion, title, card.split)
         typer.echo(str(drawn))
+    elif picture is not None:
+        stderr.print(f"warning: {escape(str(picture))} is not drawn: tiles have several classes, which no matrix shows")
     typer.echo(str(out))
 
 

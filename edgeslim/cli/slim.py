@@ -49,10 +49,11 @@ def slim(
     from rich.console import Console
     from rich.markup import escape
 
-    from edgeslim.cli.ground import calibration_of, chosen_width, full_checkpoint
+    from edgeslim.cli.ground import calibration_of, chosen_width, opened_checkpoint
     from edgeslim.errors import InputError
-    from edgeslim.ground.checkpoint import write_checkpoint
+    from edgeslim.ground.checkpoint import Checkpoint, write_checkpoint
     from edgeslim.ground.flight import slimmed_checkpoint
+    from edgeslim.ground.stream import Streamed, slim_file
 
     profile, width, made = chosen_width(plan, encoder, width_multiplier, cards)
     method = method or str(made.get("method", "first"))
@@ -60,12 +61,11 @@ def slim(
         raise InputError(f"-o {out}: exists already; choose another name or add --overwrite")
     if out.suffix != ".safetensors":
         raise InputError(f"-o {out}: found suffix {out.suffix!r}, expected .safetensors")
-    full, digest = full_checkpoint(profile, checkpoint, cards)
     progress = Console(stderr=True, highlight=False, soft_wrap=True)
     calibration = calibration_of(
         profile, method, tiles, tiles_max, seed, accept_gsd, say=lambda line: progress.print(escape(line))
     )
-    slimmed = slimmed_checkpoint(full, width, method, calibration)
+    opened, digest = opened_checkpoint(profile, checkpoint, cards)
     metadata = {
         "encoder": profile.id,
         "licence": profile.licence,
@@ -73,17 +73,21 @@ def slim(
         "width_multiplier": repr(width),
         "checkpoint_sha256": digest,
     }
-    if calibration is not None:
+    if calibration is None:
+        done = slim_file(opened, width, out, metadata)
+    else:
         metadata |= {"calibration_tiles": str(len(calibration.tiles)), "calibration_seed": str(seed)}
-    write_checkpoint(slimmed, out, metadata, torch.float32)
-    arch = slimmed.architecture
-    count = sum(t.numel() for t in slimmed.encoder.values())
-    before = sum(t.numel() for t in full.encoder.values())
+        full = Checkpoint(opened.architecture, dict(opened.tensors()), opened.heads)
+        slimmed = slimmed_checkpoint(full, width, method, calibration)
+        write_checkpoint(slimmed, out, metadata, torch.float32)
+        counts = [sum(t.numel() for t in one.encoder.values()) for one in (slimmed, full)]
+        done = Streamed(slimmed.architecture, bool(slimmed.heads), counts[0], counts[1])
+    before, arch = profile.architecture, done.architecture
     typer.echo(
-        f"{profile.id} at width {width:.4g}: head_dim {full.architecture.head_dim} -> {arch.head_dim}, "
-        f"ffn_hidden {full.architecture.ffn_hidden} -> {arch.ffn_hidden}, parameters {before:,} -> {count:,}"
+        f"{profile.id} at width {width:.4g}: head_dim {before.head_dim} -> {arch.head_dim}, "
+        f"ffn_hidden {before.ffn_hidden} -> {arch.ffn_hidden}, parameters {done.before:,} -> {done.parameters:,}"
     )
-    if not slimmed.heads:
+    if not done.has_head:
         why = "no head was fitted at this width" if method == "first" else "heads were fitted to the features of first"
         typer.echo(f"{why}: the file holds the encoder alone")
     typer.echo(str(out))

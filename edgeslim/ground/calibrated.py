@@ -2,8 +2,7 @@
 
 Block after block, each on the residual stream that the blocks before it, already slimmed, leave:
 
-- q . k of each head is truncated to the rank that weighs most on the tiles (solve.bilinear); where rotary positions
-  turn q and k, they keep their first pairs, as with "first";
+- q . k of each head is truncated to the rank that weighs most on the tiles (solve.bilinear);
 - so are the heads' outputs, whose projection is then refitted by ridge regression (solve.values, solve.refit);
 - of the hidden units of the feed-forward network those are kept that explain most, and its second matrix is refitted
   (solve.units, solve.refit). The matrices before them keep the rows of those units.
@@ -21,7 +20,7 @@ MoDeGPT (Lin et al., arXiv 2408.09632) truncates the same products in language m
 2401.15024) cuts the residual width instead, which edgeslim leaves alone.
 
 In memory are the tokens of all tiles at one depth, (n, N, d) float32, once for the full encoder and once for each way.
-What is inside a block is summed to moments, batch by batch.
+What is inside a block is summed to moments, batch by batch. (Of a ViT-B/16 and 256 tiles, 5 x 155 MB.)
 """
 
 from __future__ import annotations
@@ -76,12 +75,15 @@ class Calibrated:
 def calibrate(encoder: Vit, narrow: Architecture, calibration: Calibration) -> Calibrated:
     """The encoder in the shape `narrow` = encoder.arch.at(width multiplier, depth), with calibrated weights.
 
-    Deterministic for the calibration's seed on one machine. Raises InputError for tiles that cannot calibrate it, or
-    where no finite encoder comes of them.
+    Deterministic for the calibration's seed on one machine. Raises InputError for tiles that cannot calibrate it, and
+    where numbers are no longer finite.
     """
     calibration.check(encoder.arch)
-    with torch.no_grad():  # not inference mode: what comes of it may be trained on
-        return _Walk(encoder, narrow, calibration).run()
+    try:
+        with torch.no_grad():  # not inference mode: what comes of it may be trained on
+            return _Walk(encoder, narrow, calibration).run()
+    except torch.linalg.LinAlgError as error:  # type: ignore[attr-defined]
+        raise InputError(f"calibration: found no solution ({error}); give other tiles, or use method first") from None
 
 
 @dataclass(slots=True)
@@ -105,6 +107,8 @@ class _Walk:
 
     def __init__(self, encoder: Vit, narrow: Architecture, calibration: Calibration) -> None:
         self.encoder, self.arch, self.narrow, self.say = encoder, encoder.arch, narrow, calibration.say
+        places = encoder.places
+        self.rotary = None if self.arch.positions != "rope" or places is None else places.unbind(0)
         self.generator = torch.Generator().manual_seed(calibration.seed)
         order = torch.randperm(len(calibration.tiles), generator=self.generator)
         self.held_out, self.checked = len(order) // HELD_OUT, len(order) // _CHECKED
@@ -129,15 +133,19 @@ class _Walk:
         """All blocks, then the best way."""
         for number in range(self.narrow.depth):
             self._block(number)
+            if not self.full.isfinite().all():
+                raise InputError(
+                    f"calibration: the full encoder is not finite behind block {number + 1}, expected numbers; are its "
+                    "weights whole, and the tiles normalised?"
+                )
             self.say(f"calibrated block {number + 1} of {self.narrow.depth}")
         expected = self.encoder.pool(self.encoder.end(self.full))
         kept = {}
         for way in self.ways:
             found = way.encoder.pool(way.encoder.end(way.stream))
-            if not found.isfinite().all():
-                raise InputError("calibration: found features that are not finite; are the tiles normalised?")
             kept[way.name] = neighbours_kept(found[: self.held_out], expected[: self.held_out])
-        best = max(self.ways, key=lambda way: kept[way.name])
+        # What is not finite has no neighbours: topk would name some.
+        best = max(self.ways, key=lambda way: (bool(way.stream.isfinite().all()), kept[way.name]))
         shares = ", ".join(f"{share:.0%} by {name}" for name, share in kept.items())
         self.say(f"neighbours kept: {shares}; taken: {best.name}")
         return Calibrated(best.encoder, best.name, kept)
@@ -177,8 +185,7 @@ class _Walk:
         """One block of the full encoder and of each way: attention, then the feed-forward network."""
         index, last = self._looked_at(), number == self.narrow.depth - 1
         whole = _block_of(self.encoder, number)
-        places = self.encoder.places
-        self._pass(self.full, partial(whole.add_attention, places=places))
+        self._pass(self.full, partial(whole.add_attention, places=self.encoder.places))
         for way in self.ways:
             narrow = _block_of(way.encoder, number)
             if way.mend is not None and self.narrow.head_dim < self.arch.head_dim:
@@ -200,40 +207,51 @@ class _Walk:
         """Calibrate the attention of one block. `self.full` is behind it already, `way.stream` is before it."""
         arch, kept = self.arch, self.narrow.head_dim
         heads, dk = arch.attention_heads, arch.head_dim
-        places = self.encoder.places
-        turned, bias = (places, None) if arch.positions == "rope" else (None, places)
-        bias = None if bias is None else bias[:, :, index]
-        queries, keys = torch.zeros(2, heads, dk, dk, dtype=torch.float64)
-        for some in self._batches(self.held_out):
-            q, k, _ = _qkv(whole, way.stream[some], heads)
-            q, k = q[:, :, index], k - k.mean(2, keepdim=True)
-            queries += _products(q * weights.sqrt()[:, None])
-            keys += _products(k)
-        if turned is None:
+        if self.rotary is None:
+            queries, keys = torch.zeros(2, heads, dk, dk, dtype=torch.float64)
+            for some in self._batches(self.held_out):
+                q, k, _ = self._qkv(whole, way.stream[some])
+                q, k = q[:, :, index], k - k.mean(2, keepdim=True)
+                queries += _products(q * weights.sqrt()[:, None])
+                keys += _products(k)
             maps_q, maps_k = solve.bilinear(queries, keys, kept)
-        else:  # only whole pairs can be turned: no other basis of q and k
-            maps_q = maps_k = torch.eye(dk, dtype=torch.float64)[:kept].expand(heads, -1, -1)
+        else:
+            # Any other basis would mix dimensions that are turned at different rates: the first pairs are kept, and
+            # their products keep their size.
+            maps_k = torch.eye(dk, dtype=torch.float64)[:kept].expand(heads, kept, dk)
+            maps_q = maps_k * (kept / dk) ** 0.5
         to_q, to_k = maps_q.float().mT, maps_k.float().mT
         gamma = _gamma(whole.ls1)
+        added = (
+            self.encoder.places[:, :, index] if arch.positions == "alibi" and self.encoder.places is not None else None
+        )
         moments = Moments(), Moments()
         for some, part in self._fitted_and_checked():
             x = way.stream[some]
-            q, k, v = _qkv(whole, x, heads, turned)
+            q, k, v = self._qkv(whole, x)
             q = q[:, :, index]
-            mixed = attend(q @ to_q, k @ to_k, v, bias).transpose(1, 2).flatten(2)
-            y = whole.ls1(whole.attn.proj(attend(q, k, v, bias).transpose(1, 2).flatten(2)))
+            mixed = attend(q @ to_q, k @ to_k, v, added).transpose(1, 2).flatten(2)
+            y = whole.ls1(whole.attn.proj(attend(q, k, v, added).transpose(1, 2).flatten(2)))
             y += (way.mend or 0.0) * (self.full[some][:, index] - x[:, index] - y)
             moments[part].add(mixed.flatten(0, 1), y.flatten(0, 1), weights.repeat(len(x)))
         fitted, checked = (part.centred() for part in moments)
         maps_v = solve.values(fitted, heads, kept)
-        weight, behind = solve.refit(fitted.of(maps_v), checked.of(maps_v))
+        weight, bias = solve.refit(fitted.of(maps_v), checked.of(maps_v))
         maps = [solve.block_diagonal(maps_q), solve.block_diagonal(maps_k), maps_v]
         layers = {"weight": whole.attn.qkv.weight, "bias": whole.attn.qkv.bias}
         for kind, value in layers.items():
             if value is not None:
                 cut = [m @ part for m, part in zip(maps, value.double().chunk(3), strict=True)]
                 getattr(narrow.attn.qkv, kind).copy_(torch.cat(cut))
-        _write(narrow.attn.proj, weight, behind, gamma)
+        _write(narrow.attn.proj, weight, bias, gamma)
+
+    def _qkv(self, block: Block, x: Tensor) -> list[Tensor]:
+        """(B, N, d) -> q, k and v of the full block, each (B, heads, N, dk), turned where positions are rotary."""
+        qkv = block.attn.qkv(block.norm1(x))
+        q, k, v = (part.unflatten(2, (self.arch.attention_heads, -1)).transpose(1, 2) for part in qkv.chunk(3, dim=2))
+        if self.rotary is not None:
+            q, k = (turn(part, *self.rotary) for part in (q, k))
+        return [q, k, v]
 
     def _feed_forward(self, whole: Block, narrow: Block, way: _Way, index: Tensor, weights: Tensor) -> None:
         """Calibrate the feed-forward network of one block, as `_attention` does the attention."""
@@ -278,13 +296,6 @@ def _uncut(encoder: Vit, narrow: Architecture) -> Vit:
     state = made.state_dict()
     made.load_state_dict({key: own[key] if own[key].shape == value.shape else value for key, value in state.items()})
     return made.eval()
-
-
-def _qkv(block: Block, x: Tensor, heads: int, turned: Tensor | None = None) -> list[Tensor]:
-    """(B, N, d) -> q, k and v of the full block, each (B, heads, N, dk); q and k `turned` by a `rotation`."""
-    qkv = block.attn.qkv(block.norm1(x))
-    q, k, v = (part.unflatten(2, (heads, -1)).transpose(1, 2) for part in qkv.chunk(3, dim=2))
-    return [q, k, v] if turned is None else [turn(q, *turned), turn(k, *turned), v]
 
 
 def _products(x: Tensor) -> Tensor:

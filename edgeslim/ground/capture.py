@@ -15,6 +15,7 @@ from edgeslim.ground.flight import FlightModel, flight_model, slimmed_checkpoint
 from edgeslim.ground.formats import Written
 from edgeslim.ground.golden import GoldenTiles, hostile_tiles
 from edgeslim.ground.proof import Reference, answers
+from edgeslim.known import Known
 from edgeslim.profile import Profile, licence_obstacle
 from edgeslim.shelf import shown
 from edgeslim.target import Target
@@ -60,6 +61,8 @@ class Source:
     """Noted in the manifest."""
     accept_licence: bool = False
     """Bundle the weights whatever their licence says."""
+    known: tuple[Known, dict[str, NDArray[np.float32]]] | None = None
+    """How the head tells tiles unlike those that it was fitted on, and what with; None: it does not."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -91,11 +91,12 @@ def write_card(
         for dataset, value in ((AS_IMAGED, row.as_imaged), (AS_SURFACE, row.as_surface))
     )
     scored = replace(profile, checkpoint=path, scores=scores)
-    (folder / f"{profile.id}.toml").write_text(_toml(scored), encoding="utf-8")
+    (folder / f"{profile.id}.toml").write_text(profile_toml(scored), encoding="utf-8")
     return scored, rows
 
 
-def _toml(profile: Profile) -> str:
+def profile_toml(profile: Profile) -> str:
+    """The text of an encoder card, which `load_profile` reads."""
     data: dict[str, Any] = {
         "schema": 1,
         "id": profile.id,
@@ -103,6 +104,8 @@ def _toml(profile: Profile) -> str:
         "name": profile.name,
         "licence": profile.licence,
         "source": profile.source,
+        "weights_tried": profile.weights_tried,
+        "made_for": profile.made_for,
         "gsd_m": profile.gsd_m,
         "architecture": profile.architecture.to_dict(),
         "radiometry": None if profile.radiometry is None else asdict(profile.radiometry),

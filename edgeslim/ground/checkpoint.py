@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import os
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -18,9 +18,9 @@ from edgeslim.architecture import Architecture
 from edgeslim.checkpoint_file import read_header
 from edgeslim.errors import InputError
 from edgeslim.family import all_families
-from edgeslim.ground.convert import OWN, canonical_state, own_state
+from edgeslim.ground.convert import OWN, canonical_tensors, own_names
 from edgeslim.ground.vit import Vit
-from edgeslim.reading import recognise
+from edgeslim.reading import Shape, recognise
 
 _DEEPEST = 2
 """State dicts in a state dict."""
@@ -53,13 +53,42 @@ class Checkpoint:
         return self.heads[head_dim]
 
 
-def _tensors(path: Path) -> dict[str, Tensor]:
-    if path.suffix == ".safetensors":
+class _Stored(Mapping[str, Tensor]):
+    """Tensors of a safetensors file. Each is read when it is asked for, and the file is mapped for no longer."""
+
+    def __init__(self, path: Path) -> None:
+        self.path = path
+        self.shapes = read_header(path)[0]
         try:
-            with safe_open(path, framework="pt") as file:
-                return {key: file.get_tensor(key) for key in file.keys()}  # noqa: SIM118 - not a mapping
+            with safe_open(path, framework="pt"):  # looks whether the file is as long as its header says
+                pass
         except SafetensorError as error:
-            raise InputError(f"{path}: not a whole safetensors file ({error}); copy it again") from None
+            raise _torn(path, error) from None
+
+    def __getitem__(self, name: str) -> Tensor:
+        if name not in self.shapes:
+            raise KeyError(name)
+        try:
+            with safe_open(self.path, framework="pt") as file:
+                tensor: Tensor = file.get_tensor(name)
+                return tensor
+        except SafetensorError as error:
+            raise _torn(self.path, error) from None
+
+    def __iter__(self) -> Iterator[str]:
+        return iter(self.shapes)
+
+    def __len__(self) -> int:
+        return len(self.shapes)
+
+
+def _torn(path: Path, error: Exception) -> InputError:
+    return InputError(f"{path}: not a whole safetensors file ({error}); copy it again")
+
+
+def _tensors(path: Path) -> Mapping[str, Tensor]:
+    if path.suffix == ".safetensors":
+        return _Stored(path)
     try:
         loaded = torch.load(path, map_location="cpu", weights_only=True, mmap=True)
     except Exception as error:  # torch raises many kinds for a file that is not a plain state dict
@@ -73,6 +102,12 @@ def _tensors(path: Path) -> dict[str, Tensor]:
     return dict(_named(loaded, "", path))
 
 
+def _shapes(tensors: Mapping[str, Tensor]) -> dict[str, Shape]:
+    if isinstance(tensors, _Stored):
+        return dict(tensors.shapes)
+    return {name: tuple(value.shape) for name, value in tensors.items()}
+
+
 def _named(loaded: Mapping[Any, Any], before: str, path: Path, depth: int = 0) -> Iterator[tuple[str, Tensor]]:
     """Names and tensors of a state dict; of one for each part (CROMA's), under the parts' names."""
     for key, value in loaded.items():
@@ -84,33 +119,56 @@ def _named(loaded: Mapping[Any, Any], before: str, path: Path, depth: int = 0) -
             raise InputError(f"{path}: found no state dict, expected names and tensors")
 
 
-def read_checkpoint(
+@dataclass(frozen=True, slots=True)
+class OpenCheckpoint:
+    """A checkpoint that is understood, and not read yet but for its heads."""
+
+    architecture: Architecture
+    """Of the encoder in this file."""
+    heads: dict[int, tuple[Tensor, Tensor]]
+    """As of Checkpoint."""
+    tensors: Callable[[], Iterator[tuple[str, Tensor]]]
+    """Canonical names and tensors, float32, one after another: what lies around the blocks, then block after block.
+    Raises InputError naming the first tensor that is missing, left over, or of another shape."""
+
+
+def open_checkpoint(
     path: Path, arch: Architecture, cards: Path | None = None, made_for: str | None = None
-) -> Checkpoint:
-    """Read a checkpoint of the architecture `arch`: edgeslim's own (encoder.*, heads.*), or one of any known family.
+) -> OpenCheckpoint:
+    """A checkpoint of the architecture `arch`: edgeslim's own (encoder.*, heads.*), or one of any known family.
 
     `made_for` is the modality or the bands, where the checkpoint serves several. A linear classifier under `head.`
-    becomes the head of the full width. Raises InputError where no family's key map understands it, where the encoder
-    never saw what is asked, or naming the first tensor that is missing, left over, or of another shape.
+    becomes the head of the full width. Raises InputError where no family's key map understands it, or where the encoder
+    never saw what is asked.
     """
     if not path.is_file():
         raise InputError(f"{path}: found no such file, expected a checkpoint (.safetensors or a plain .pth)")
     tensors = _tensors(path)
-    own = {key: tensors.pop(key).float() for key in list(tensors) if key.startswith("heads.")}
-    if {"head.weight", "head.bias"} <= tensors.keys() and tensors["head.weight"].ndim == 2:
-        own |= {f"heads.{arch.head_dim}.{kind}": tensors.pop(f"head.{kind}").float() for kind in ("weight", "bias")}
-    if (state := own_state(tensors, arch)) is not None:
-        return Checkpoint(arch, state, _heads(own, arch, path))
-    shapes = {key: tuple(value.shape) for key, value in tensors.items()}
-    reading = recognise(shapes, all_families(cards), str(path), made_for, arch.bands)
-    return Checkpoint(arch, canonical_state(reading, tensors, arch, str(path)), _heads(own, arch, path))
+    shapes = _shapes(tensors)
+    names = {name: name for name in shapes if name.startswith("heads.")}
+    if {"head.weight", "head.bias"} <= shapes.keys() and len(shapes["head.weight"]) == 2:
+        names |= {f"heads.{arch.head_dim}.{kind}": f"head.{kind}" for kind in ("weight", "bias")}
+    heads = _heads({name: tensors[stored].float() for name, stored in names.items()}, arch, path)
+    inside = {name: shape for name, shape in shapes.items() if name not in names.values()}
+    if (own := own_names(inside, arch)) is not None:
+        return OpenCheckpoint(arch, heads, lambda: ((name, tensors[f"{OWN}{name}"].float()) for name in own))
+    reading = recognise(inside, all_families(cards), str(path), made_for, arch.bands)
+    return OpenCheckpoint(arch, heads, lambda: canonical_tensors(reading, tensors, arch, str(path)))
+
+
+def read_checkpoint(
+    path: Path, arch: Architecture, cards: Path | None = None, made_for: str | None = None
+) -> Checkpoint:
+    """Read a checkpoint whole. Arguments and errors as of `open_checkpoint` and of what it gives."""
+    opened = open_checkpoint(path, arch, cards, made_for)
+    return Checkpoint(arch, dict(opened.tensors()), opened.heads)
 
 
 def shapes_of(path: Path) -> dict[str, tuple[int, ...]]:
     """Names and shapes of a checkpoint's tensors, none of which is read. Raises InputError as `read_checkpoint`."""
     if path.suffix == ".safetensors":
         return read_header(path)[0]
-    return {key: tuple(value.shape) for key, value in _tensors(path).items()}
+    return _shapes(_tensors(path))
 
 
 def _heads(tensors: Mapping[str, Tensor], arch: Architecture, path: Path) -> dict[int, tuple[Tensor, Tensor]]:
@@ -127,12 +185,17 @@ def _heads(tensors: Mapping[str, Tensor], arch: Architecture, path: Path) -> dic
     return heads
 
 
+def head_names(head_dim: int) -> tuple[str, str]:
+    """Of weight and bias of the head of a width, in a file of edgeslim's own."""
+    return f"heads.{head_dim:02d}.weight", f"heads.{head_dim:02d}.bias"
+
+
 def write_checkpoint(checkpoint: Checkpoint, path: Path, metadata: Mapping[str, str], dtype: torch.dtype) -> None:
     """Write safetensors atomically, tensors as `dtype`. Raises InputError if the place cannot be written."""
     tensors = {f"{OWN}{k}": v.detach().to(dtype, copy=True).contiguous() for k, v in checkpoint.encoder.items()}
-    for size, (weight, bias) in checkpoint.heads.items():
-        tensors[f"heads.{size:02d}.weight"] = weight.detach().to(dtype, copy=True).contiguous()
-        tensors[f"heads.{size:02d}.bias"] = bias.detach().to(dtype, copy=True).contiguous()
+    for size, head in checkpoint.heads.items():
+        for name, value in zip(head_names(size), head, strict=True):
+            tensors[name] = value.detach().to(dtype, copy=True).contiguous()
     partial = path.with_name(path.name + ".part")
     text = {**metadata, "architecture": json.dumps(checkpoint.architecture.to_dict())}
     try:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 import re
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 
 import torch
 from torch import Tensor
@@ -15,57 +15,66 @@ from edgeslim.errors import InputError
 from edgeslim.family import STACKED, TERM, Family
 from edgeslim.ground.fold import folded
 from edgeslim.ground.vit import Vit
-from edgeslim.reading import Reading, absent_parts
+from edgeslim.reading import Reading, Shape, absent_parts
 
 _NORMS_MEAN = "mean-then-norm"
-_QKV = r"\.attn\.qkv\."
+_BLOCKS = "blocks."
+_QKV = ".attn.qkv."
 OWN = "encoder."
 """What the names of an encoder's tensors begin with in a file of edgeslim's own."""
 
 
-def canonical_state(
+def canonical_tensors(
     reading: Reading, tensors: Mapping[str, Tensor], arch: Architecture, where: str
-) -> dict[str, Tensor]:
-    """The state dict of `Vit(arch)`, float32, of the tensors that `reading` read.
+) -> Iterator[tuple[str, Tensor]]:
+    """Names and tensors of the state dict of `Vit(arch)`, float32, made of those that `reading` read.
 
-    Positions are resampled (bicubic, as timm does) where `arch` takes another tile than they were made for; a family
-    whose class token has no position gets zeros for it. Raises InputError naming `where` and the first tensor that is
-    missing, left over or of another shape.
+    What lies around the blocks comes first, as folds and positions need it together; then the blocks, tensor by tensor,
+    so that an encoder need never be in memory whole. Positions are resampled (bicubic, as timm does) where `arch` takes
+    another tile than they were made for; a family whose class token has no position gets zeros for it.
+
+    Raises InputError naming `where` and the first tensor that is missing, left over or of another shape.
     """
     _check_facts(reading.family, arch, where)
-    state = {name: _joined(reading, name, tensors, arch, where) for name in reading.pieces}
-    state = folded(state, reading, arch, where)
-    if reading.family.positions == "rope":
-        for name in filter(re.compile(_QKV).search, state):
-            state[name] = _paired(state[name], arch, f"{where}: {name}")
-    expected = _expected(arch)
-    if "pos_embed" in state:
-        state |= _positions(state, arch)
+    expected = expected_shapes(arch)
+    names = [name for name in reading.pieces if not name.startswith(_BLOCKS)]
+    around = {name: _joined(reading, name, tensors, arch, where) for name in names}
+    around = folded(around, reading, arch, where)
+    if "pos_embed" in around:
+        around |= _positions(around, arch)
+    found = {*around, *(name for name in reading.pieces if name.startswith(_BLOCKS))}
     for key, shape in expected.items():
+        tensor = around.pop(key, None)
+        if tensor is None and key in reading.pieces and key.startswith(_BLOCKS):
+            tensor = _joined(reading, key, tensors, arch, where)
+            if reading.family.positions == "rope" and _QKV in key:
+                tensor = _paired(tensor, arch, f"{where}: {key}")
         for texts, filled in ((reading.family.zeros, torch.zeros), (reading.family.ones, torch.ones)):
-            if key not in state and any(re.fullmatch(text, key) for text in texts):
-                state[key] = filled(shape)
-        if key not in state:
+            if tensor is None and any(re.fullmatch(text, key) for text in texts):
+                tensor = filled(shape)
+        if tensor is None:
             raise InputError(f"{where}: {key} is missing, expected this encoder's {len(expected)}; wrong encoder card?")
-        if (found := tuple(state[key].shape)) != shape:
-            raise InputError(f"{where}: {key} has shape {found}, expected {shape}; wrong encoder card?")
-    if left := sorted(set(state) - set(expected)):
+        if tuple(tensor.shape) != shape:
+            raise InputError(f"{where}: {key} has shape {tuple(tensor.shape)}, expected {shape}; wrong encoder card?")
+        yield key, tensor
+        del tensor
+    if left := sorted(found - set(expected)):
         raise InputError(f"{where}: {left[0]} and {len(left) - 1} more are not of this encoder; wrong encoder card?")
-    return state
 
 
-def own_state(tensors: Mapping[str, Tensor], arch: Architecture) -> dict[str, Tensor] | None:
-    """The state dict of `Vit(arch)`, float32, of a file of edgeslim's own; None where it is another's.
+def own_names(shapes: Mapping[str, Shape], arch: Architecture) -> list[str] | None:
+    """Names of the tensors of `Vit(arch)` in a file of edgeslim's own; None where it is another's.
 
     It needs no key map: its names are the canonical ones under `encoder.`, whatever family the encoder came from.
     """
-    shapes = {name: tuple(value.shape) for name, value in tensors.items()}
-    if shapes != {f"{OWN}{name}": shape for name, shape in _expected(arch).items()}:
+    expected = expected_shapes(arch)
+    if dict(shapes) != {f"{OWN}{name}": shape for name, shape in expected.items()}:
         return None
-    return {name.removeprefix(OWN): value.float() for name, value in tensors.items()}
+    return list(expected)
 
 
-def _expected(arch: Architecture) -> dict[str, tuple[int, ...]]:
+def expected_shapes(arch: Architecture) -> dict[str, Shape]:
+    """Names and shapes of the state dict of `Vit(arch)`."""
     with torch.device("meta"):
         return {key: tuple(value.shape) for key, value in Vit(arch).state_dict().items()}
 

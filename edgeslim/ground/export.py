@@ -18,21 +18,24 @@ import torch
 
 from edgeslim.errors import ConvertError, EdgeslimError, InputError, PackError, ParityError
 from edgeslim.ground.capture import Captured, Proving, Request, Source, capture, check_licence, first_line
-from edgeslim.ground.flight import folded_model
+from edgeslim.ground.flight import folded_model, radiometry_of
 from edgeslim.ground.formats import Format, Written, format_called
 from edgeslim.ground.pack import manifest_of, pack
 from edgeslim.ground.place import check_parent, check_place, swap
-from edgeslim.ground.proof import prove
+from edgeslim.ground.proof import prove, run_all
 from edgeslim.ground.quantisation import layers_by_harm, layers_to_try
 from edgeslim.manifest import Manifest
 from edgeslim.onboard.bench import ms_per_tile
-from edgeslim.onboard.runtime import load_runtime
+from edgeslim.onboard.known import LIMIT, Distances
+from edgeslim.onboard.runtime import F32, Runtime, load_runtime
 from edgeslim.parity import Certificate
 from edgeslim.target import Target
 from edgeslim.units import ARITHMETIC
 
 _RANKED_ON = 16
 """Tiles that layers are ranked on."""
+_KNOWN_ON = 256
+"""Tiles on which it is proven which are unknown."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -206,9 +209,30 @@ def _prove(
         max_drop=proving.max_drop if ARITHMETIC[request.precision] == "int8" else None,
         kept=kept,
     )
+    if captured.source.known is not None:
+        _prove_known(captured, request, runtime, captured.source.known[1])
     if ARITHMETIC[request.precision] == "int8":
         _tell_speed(captured, request, runtime, say)
     return certificate
+
+
+def _prove_known(captured: Captured, request: Request, runtime: Runtime, arrays: dict[str, F32]) -> None:
+    """Raise ParityError where the written network's features make other tiles unknown than torch's do.
+
+    Whitening widens small differences: features whose cosine is 0.999 may all lie beyond a limit.
+    """
+    distances = Distances.of(arrays, radiometry_of(captured.source.profile).clip)
+    proof = captured.reference.proof
+    chosen = np.linspace(0, len(proof.tiles) - 1, min(_KNOWN_ON, len(proof.tiles))).round().astype(np.intp)
+    tiles = proof.tiles.tiles[chosen]
+    _, features = run_all(runtime, tiles, captured.proving.batches[0])
+    expected, found = distances(tiles, proof.features[chosen]) > LIMIT, distances(tiles, features) > LIMIT
+    if (apart := float((expected != found).mean())) > captured.proving.max_drop:
+        raise ParityError(
+            f"stage 3, prove: {request.name} calls {found.mean():.1%} of {len(tiles)} tiles unknown where torch calls "
+            f"{expected.mean():.1%}, {apart:.1%} of them otherwise, expected at most {captured.proving.max_drop:.1%}; "
+            "fly fp32 or fp16, or fit the head with --unknown-share 0"
+        )
 
 
 def _tell_speed(captured: Captured, request: Request, runtime: Any, say: Callable[[str], None]) -> None:

@@ -45,6 +45,8 @@ class Linear:
     """By which weight and bias were divided."""
     converged: bool
     """Whether the optimiser came to its end."""
+    checked: float
+    """Accuracy, or micro F1, of the tiles that cross-validation held out, at this strength."""
 
     def logits(self, features: F32) -> F64:
         """(n, classes) of (n, d) features."""
@@ -92,7 +94,8 @@ def fit_linear(kind: str, features: F32, has: NDArray[np.bool_], folds: Sequence
     divisor = temperature(outcome[strength], known, multi_label)
     weight, bias, converged = _path(kind, inputs, has, (strength,), multi_label)[0]
     weight, bias = weight / scale / divisor, bias / divisor
-    return Linear(weight, bias - weight @ mean, strength, divisor, converged)
+    checked_score = micro_f1(known, called_by(outcome[strength], multi_label))
+    return Linear(weight, bias - weight @ mean, strength, divisor, converged, checked_score)
 
 
 def _path(
@@ -170,6 +173,11 @@ def fit_neighbours(features: F32, has: NDArray[np.bool_], folds: Sequence[Fold])
 
     best = max((count for count in NEIGHBOURS if count < len(features)), key=score)
     return KNeighborsClassifier(best, metric="cosine").fit(features, target), best
+
+
+def nearest_five(features: F32, has: NDArray[np.bool_]) -> KNeighborsClassifier:
+    """The probe of arXiv 2601.22841: five nearest neighbours, here by cosine distance on (n, d) features."""
+    return KNeighborsClassifier(min(5, len(features)), metric="cosine").fit(features, has.astype(np.int64))
 
 
 def neighbours_say(model: KNeighborsClassifier, features: F32) -> F64:

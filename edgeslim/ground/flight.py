@@ -11,7 +11,7 @@ from torch import Tensor, nn
 from edgeslim.errors import InputError
 from edgeslim.ground.calibrated import FIRST, calibrate
 from edgeslim.ground.calibration import Calibration
-from edgeslim.ground.checkpoint import Checkpoint, read_checkpoint
+from edgeslim.ground.checkpoint import Checkpoint, OpenCheckpoint, open_checkpoint
 from edgeslim.ground.slim import check_method, slim
 from edgeslim.ground.vit import Vit, fold_layer_scale
 from edgeslim.manifest import sha256_of
@@ -110,12 +110,18 @@ def profile_checkpoint(profile: Profile, cards: Path | None = None) -> tuple[Che
 
     Raises InputError where none do, or where they are not the ones that the card was written with.
     """
+    opened, digest = open_profile_checkpoint(profile, cards)
+    return Checkpoint(opened.architecture, dict(opened.tensors()), opened.heads), digest
+
+
+def open_profile_checkpoint(profile: Profile, cards: Path | None = None) -> tuple[OpenCheckpoint, str]:
+    """The same, not read yet."""
     if profile.checkpoint is None:
         raise InputError(
             f"encoder {profile.id!r}: its card ships no weights, expected --checkpoint FILE (a plan needs none)"
         )
-    checkpoint = read_checkpoint(profile.checkpoint, profile.architecture, cards, profile.made_for)
+    opened = open_checkpoint(profile.checkpoint, profile.architecture, cards, profile.made_for)
     digest = sha256_of(profile.checkpoint)
     if profile.checkpoint_sha256 not in (None, digest):
         raise InputError(f"{profile.checkpoint}: its SHA-256 is not the card's; reinstall edgeslim or mend the card")
-    return checkpoint, digest
+    return opened, digest

@@ -13,7 +13,9 @@ from numpy.typing import NDArray
 from edgeslim.errors import InputError
 from edgeslim.ground.flight import radiometry_of
 from edgeslim.ground.labelled import image_files, read_image
+from edgeslim.onboard.labels import labelled_tiles
 from edgeslim.onboard.reading.scene import Scene, SceneOptions, gdal_environment
+from edgeslim.onboard.reading.tile import TileReader, Wanted
 from edgeslim.profile import Profile
 
 COUNT = 16
@@ -98,6 +100,28 @@ def _channels(profile: Profile, folder: Path) -> list[int]:
     return [colours.index(band.common_name) for band in profile.bands]
 
 
+def file_tiles(
+    profile: Profile, folder: Path, count: int = COUNT, bands: str | None = None, resample: bool = False
+) -> GoldenTiles:
+    """`count` tiles of a folder or zip, GeoTIFF among them, evenly spaced over their names, read as by `head`.
+
+    Raises InputError where none of them can be used, or one is of another size or has other bands.
+    """
+    arch, radiometry = profile.architecture, radiometry_of(profile)
+    files = labelled_tiles(folder).files
+    chosen = [files[round(i)] for i in np.linspace(0, len(files) - 1, min(count, len(files)))]
+    wanted = Wanted(arch.tile_px, arch.bands, profile.bands, radiometry, asked_bands=bands, resample=resample)
+    reader = TileReader(wanted)
+    with gdal_environment():
+        found = list(reader.read(chosen))
+    reader.warnings()  # raises for units that cannot be
+    if not found:
+        raise InputError(f"--tiles {folder}: none of {len(chosen)} tiles can be used, expected images")
+    tiles = np.rint(np.stack([tile.values for tile in found]))
+    names = [tile.file.name for tile in found]
+    return GoldenTiles(_smallest(tiles), False, f"{len(tiles)} tiles of {folder.name}", _labels(names, profile))
+
+
 def _labels(names: list[str], profile: Profile) -> NDArray[np.int64] | None:
     """Classes by the folders that tiles lie in; None where those are not classes of the head."""
     known = {label.name: index for index, label in enumerate(profile.classes)}
@@ -111,13 +135,15 @@ def _smallest(tiles: NDArray[np.float32]) -> NDArray[Any]:
     return tiles.astype(np.uint16) if whole else tiles
 
 
-def scene_tiles(profile: Profile, path: Path, accept_gsd: bool, count: int = COUNT) -> GoldenTiles:
+def scene_tiles(
+    profile: Profile, path: Path, accept_gsd: bool, count: int = COUNT, bands: str | None = None, resample: bool = False
+) -> GoldenTiles:
     """`count` whole tiles without nodata, spread over a scene, read as they will be on board.
 
     Raises InputError where the scene disagrees with the encoder or holds no such tile.
     """
-    side = profile.architecture.tile_px
-    with gdal_environment(), Scene(path, profile, SceneOptions(accept_gsd=accept_gsd)) as scene:
+    side, options = profile.architecture.tile_px, SceneOptions(bands=bands, accept_gsd=accept_gsd, resample=resample)
+    with gdal_environment(), Scene(path, profile, options) as scene:
         if min(scene.width, scene.height) < side:
             raise InputError(f"--tiles {path}: is {scene.width}x{scene.height} px, expected at least {side}x{side}")
         across = math.ceil(math.sqrt(2 * count)) + 6  # some lie on nodata
@@ -138,15 +164,26 @@ def scene_tiles(profile: Profile, path: Path, accept_gsd: bool, count: int = COU
     return GoldenTiles(_smallest(tiles), False, f"{len(chosen)} tiles of {path.name}")
 
 
-def golden_tiles(profile: Profile, source: Path | None, accept_gsd: bool = False, count: int = COUNT) -> GoldenTiles:
-    """Tiles of a folder or zip of images, of a scene, or synthetic ones without a source: `count`, or all there are."""
+def golden_tiles(
+    profile: Profile,
+    source: Path | None,
+    accept_gsd: bool = False,
+    count: int = COUNT,
+    bands: str | None = None,
+    resample: bool = False,
+) -> GoldenTiles:
+    """Tiles of a folder or zip, of a scene, or synthetic ones without a source: `count`, or all there are.
+
+    `bands` says which are the encoder's, in its order; `resample` brings tiles to its size, a scene to its pixel size.
+    """
     if source is None:
         return synthetic_tiles(profile, count)
     if not source.exists():
         raise InputError(f"--tiles {source}: found no such file or folder, expected image tiles or a GeoTIFF scene")
     if source.is_dir() or source.suffix.lower() == ".zip":
-        return image_tiles(profile, source, count)
-    return scene_tiles(profile, source, accept_gsd, count)
+        plain = next(image_files(source), None) is not None and bands is None and not resample
+        return image_tiles(profile, source, count) if plain else file_tiles(profile, source, count, bands, resample)
+    return scene_tiles(profile, source, accept_gsd, count, bands, resample)
 
 
 def hostile_tiles(profile: Profile) -> GoldenTiles:
@@ -160,12 +197,14 @@ def hostile_tiles(profile: Profile) -> GoldenTiles:
     return GoldenTiles(np.rint(np.stack(tiles)).astype(np.float32), True, "constant, saturated, empty, striped, noise")
 
 
-def proof_tiles(profile: Profile, source: Path, accept_gsd: bool = False) -> tuple[GoldenTiles, NDArray[np.float32]]:
+def proof_tiles(
+    profile: Profile, source: Path, accept_gsd: bool = False, bands: str | None = None, resample: bool = False
+) -> tuple[GoldenTiles, NDArray[np.float32]]:
     """Tiles to prove an export on, and others to calibrate on; the same where there are too few for both.
 
     Both are spread evenly: over the sorted names, and so over the classes, of a folder; over the area of a scene.
     """
-    found = golden_tiles(profile, source, accept_gsd, PROOF_COUNT + CALIBRATION_COUNT)
+    found = golden_tiles(profile, source, accept_gsd, PROOF_COUNT + CALIBRATION_COUNT, bands, resample)
     total = len(found)
     if total < 2 * CALIBRATION_COUNT:
         return found, found.tiles[:CALIBRATION_COUNT].astype(np.float32)

@@ -11,10 +11,10 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from edgeslim.architecture import Architecture
 from edgeslim.errors import InputError
 from edgeslim.ground.checkpoint import Checkpoint
 from edgeslim.ground.fitting import (
+    Fold,
     called_by,
     confidence_of,
     fit_linear,
@@ -22,8 +22,11 @@ from edgeslim.ground.fitting import (
     neighbours_say,
 )
 from edgeslim.ground.flight import FlightModel, slimmed_checkpoint
-from edgeslim.ground.split import Split, folds_of, require_enough, split_tiles
-from edgeslim.head_card import HeadCard
+from edgeslim.ground.known import UNKNOWN_SHARE, known_of
+from edgeslim.ground.split import Split, folds_of, rarest, require_enough, split_tiles
+from edgeslim.ground.tile_radiometry import own_bands, radiometry_of_tiles
+from edgeslim.head_card import LINEAR, HeadCard
+from edgeslim.onboard.known import LIMIT, nearest, pixel_statistics
 from edgeslim.onboard.labels import Labelled
 from edgeslim.onboard.reading.gdal import gdal_environment
 from edgeslim.onboard.reading.tile import Place, TileReader, Wanted
@@ -35,7 +38,7 @@ from edgeslim.onboard.scores import (
     micro_f1,
     wilson_interval,
 )
-from edgeslim.profile import Band, ClassLabel, Profile, Radiometry
+from edgeslim.profile import ClassLabel, Profile, Radiometry
 
 F32 = NDArray[np.float32]
 AT_ONCE = 32
@@ -69,6 +72,8 @@ class Asked:
     """Metres a pixel of the tiles' files; None: their own coordinates, or the encoder's."""
     resample: bool = False
     """Bring tiles of another size to the encoder's."""
+    unknown_share: float = UNKNOWN_SHARE
+    """Of tiles like those that it is fitted on, that may be called unknown; 0: none ever is."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -93,6 +98,7 @@ class _Read:
     has: NDArray[np.bool_]
     places: list[Place | None]
     features: F32
+    pixels: F32
     gsd_m: float | None
     file_px: float
 
@@ -118,7 +124,7 @@ def fit_head(
     require_enough(tiles.classes, flags)
     arch = profile.architecture
     wanted = tiles_wanted(profile, asked)
-    radiometry = radiometry_for(profile, tiles, wanted, asked, say)
+    radiometry = profile.radiometry or radiometry_of_tiles(tiles, wanted, say)
     own = profile.radiometry is None
     reader = TileReader(replace(wanted, radiometry=None if own else radiometry))
     found = _read_all(reader, tiles, flags, _encoder(checkpoint, width_multiplier, radiometry), say)
@@ -132,7 +138,9 @@ def fit_head(
     )  # fmt: skip
     say(f"{len(split.train)} tiles to fit on, {len(split.test)} to score on: {split.how}")
     multi = bool((found.has.sum(1) > 1).any())
-    tensors, logits, strength, temperature = _fit(asked, found, split, multi, say)
+    folds = list(folds_of(split, found.has, asked.seed))
+    tensors, logits, strength, temperature = _fit(asked, found, split, folds, multi, say)
+    limits = _limits(asked, found, split, folds)
     truth = found.has[split.test]
     called = called_by(logits, multi)
     score, interval, basis = _score(truth, called, split, asked.seed, multi)
@@ -147,7 +155,7 @@ def fit_head(
         multi_label=multi,
         classes=_labels(profile, tiles.classes, found.has[split.train]),
         land_share_source=profile.land_share_source,
-        bands=profile.bands or _own_bands(arch),
+        bands=profile.bands or own_bands(arch),
         gsd_m=gsd_m,
         radiometry=radiometry,
         strength=strength,
@@ -161,17 +169,19 @@ def fit_head(
         interval=interval,
         interval_basis=basis,
         calibration_error=calibration_error(surer, right),
+        unknown_share=asked.unknown_share if limits else None,
+        rejected_share=_rejected(limits, found, split) if limits else None,
     )
+    tensors |= {name: torch.from_numpy(array) for name, array in limits.items()}
     confusion = None if multi else confusion_of(truth.argmax(1), logits.argmax(1), truth.shape[1])
     return Fitted(card, tensors, class_scores(tiles.classes, truth, called), confusion)
 
 
 def _fit(
-    asked: Asked, found: _Read, split: Split, multi: bool, say: Callable[[str], None]
+    asked: Asked, found: _Read, split: Split, folds: list[Fold], multi: bool, say: Callable[[str], None]
 ) -> tuple[dict[str, Tensor], NDArray[np.float64], float, float]:
     """Tensors of the head, logits of the held-out tiles (n, classes), strength and temperature."""
     features, has = found.features[split.train], found.has[split.train]
-    folds = list(folds_of(split, found.has, asked.seed))
     if asked.kind == "knn":
         model, count = fit_neighbours(features, has, folds)
         tensors = {"bank": torch.from_numpy(features), "has": torch.from_numpy(has)}
@@ -181,6 +191,23 @@ def _fit(
         say(f"warning: the fit was stopped before its end at strength {head.strength:g}; its score stands all the same")
     tensors = {"weight": torch.from_numpy(head.weight).float(), "bias": torch.from_numpy(head.bias).float()}
     return tensors, head.logits(found.features[split.test]), head.strength, head.temperature
+
+
+def _limits(asked: Asked, found: _Read, split: Split, folds: list[Fold]) -> dict[str, F32]:
+    """Arrays of edgeslim.onboard.known.Distances; empty where no tile is to be called unknown."""
+    if asked.unknown_share == 0 or asked.kind not in LINEAR:
+        return {}
+    label, train = rarest(found.has)[split.train], split.train
+    return known_of(found.features[train], found.pixels[train], label, found.has.shape[1], folds, asked.unknown_share)
+
+
+def _rejected(limits: dict[str, F32], found: _Read, split: Split) -> float:
+    """Share of the held-out tiles that are beyond the limits."""
+    apart = [
+        nearest(values[split.test], limits[f"{name}_whitening"], limits[f"{name}_means"])
+        for name, values in (("features", found.features), ("pixels", found.pixels))
+    ]
+    return float((np.maximum(*apart) > LIMIT).mean())
 
 
 def _encoder(checkpoint: Checkpoint, width_multiplier: float, radiometry: Radiometry) -> FlightModel:
@@ -200,11 +227,14 @@ def _read_all(
     sizes: list[float] = []
     sides: list[int] = []
     features: list[F32] = []
+    pixels: list[F32] = []
+    clip = float(model.clip_low), float(model.clip_high)
     with gdal_environment(), torch.inference_mode():
         stream = reader.read(tiles.files)
         while batch := list(islice(stream, AT_ONCE)):
-            values = torch.from_numpy(np.stack([tile.values for tile in batch]))
-            features.append(model(values)[1].numpy())
+            values = np.stack([tile.values for tile in batch])
+            features.append(model(torch.from_numpy(values))[1].numpy())
+            pixels.append(pixel_statistics(values, clip))
             for tile in batch:
                 names.append(tile.file.name)
                 places.append(tile.place)
@@ -217,7 +247,9 @@ def _read_all(
         reasons = "; ".join(f"{len(v)} {k}" for k, v in reader.skipped.items())
         raise InputError(f"--tiles: none of {len(tiles.files)} tiles can be used ({reasons}); expected images")
     gsd_m = float(np.median(sizes)) if sizes else None
-    return _Read(names, flags[rows], places, np.concatenate(features), gsd_m, float(np.median(sides)))
+    return _Read(
+        names, flags[rows], places, np.concatenate(features), np.concatenate(pixels), gsd_m, float(np.median(sides))
+    )
 
 
 def _gsd_of(asked: Asked, found: _Read, profile: Profile) -> float | None:
@@ -233,67 +265,6 @@ def tiles_wanted(profile: Profile, asked: Asked) -> Wanted:
     """What a tile has to be for an encoder, in raw values of its own."""
     arch = profile.architecture
     return Wanted(arch.tile_px, arch.bands, profile.bands, None, asked.bands, asked.scale, asked.offset, asked.resample)
-
-
-def radiometry_for(
-    profile: Profile, tiles: Labelled, wanted: Wanted, asked: Asked, say: Callable[[str], None]
-) -> Radiometry:
-    """The card's; where it says nothing raw values are those of the tiles, normalised by their own statistics.
-
-    What one unit is stands in `--scale`, in the tiles' tags, or is what such numbers usually are, which is said.
-    """
-    if profile.radiometry is not None:
-        return profile.radiometry
-    reader = TileReader(wanted)
-    count, total, squares = 0, np.zeros(wanted.band_count), np.zeros(wanted.band_count)
-    low, high = np.inf, -np.inf
-    with gdal_environment():
-        for tile in reader.read(tiles.files):
-            values = tile.values.astype(np.float64)
-            count += values[0].size
-            total += values.sum((1, 2))
-            squares += np.square(values).sum((1, 2))
-            low, high = min(low, float(values.min())), max(high, float(values.max()))
-    if not count:
-        reasons = "; ".join(f"{len(v)} {k}" for k, v in reader.skipped.items())
-        raise InputError(f"--tiles: none of {len(tiles.files)} tiles can be used ({reasons}); expected images")
-    if len(reader.dtypes) > 1:
-        (one, first), (other, second) = list(reader.dtypes.items())[:2]
-        raise InputError(f"--tiles: found {one} ({first}) and {other} ({second}), expected one type; convert them")
-    dtype = np.dtype(next(iter(reader.dtypes)))
-    if asked.scale is not None:
-        scale, offset, basis = asked.scale, asked.offset or 0.0, "by --scale"
-    elif reader.tags is not None:
-        (scale, offset), basis = reader.tags, "by the tiles' own tags"
-    else:
-        scale = 1.0 if dtype.kind == "f" else 1 / 255 if dtype.itemsize == 1 else 1e-4
-        offset, basis = 0.0, "taken for granted: say otherwise with --scale"
-    if dtype == np.uint8:
-        low, high = 0.0, 255.0
-    mean = total / count
-    std = np.sqrt(np.maximum(squares / count - mean**2, 0))
-    if not (std > 0).all():
-        raise InputError(f"--tiles: band {int((std <= 0).argmax()) + 1} has one value in all tiles; choose --bands")
-    say(
-        f"the encoder's card names no radiometry: {dtype} values are normalised by the mean and deviation of these "
-        f"tiles, clipped to {low:g} … {high:g}; one unit is reflectance {scale:.4g} ({basis})"
-    )
-    return Radiometry(
-        levels=("as the tiles",),
-        scale=scale,
-        offset=offset,
-        clip=(low, high),
-        mean=tuple(round(float(v), 6) for v in mean),
-        std=tuple(round(float(v), 6) for v in std),
-        image_scale=1.0,
-    )
-
-
-def _own_bands(arch: Architecture) -> tuple[Band, ...]:
-    """Of an encoder whose card names none: red, green and blue where there are three, else numbers."""
-    if arch.bands == 3:
-        return tuple(Band(name, name) for name in ("red", "green", "blue"))
-    return tuple(Band(f"band {number}", f"band {number}") for number in range(1, arch.bands + 1))
 
 
 def _labels(profile: Profile, classes: tuple[str, ...], has: NDArray[np.bool_]) -> tuple[ClassLabel, ...]:

@@ -9,7 +9,9 @@ from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import torch
+from numpy.typing import NDArray
 from safetensors import SafetensorError, safe_open
 from safetensors.torch import save_file
 from torch import Tensor
@@ -18,6 +20,8 @@ from edgeslim.checkpoint_file import read_header
 from edgeslim.errors import InputError
 from edgeslim.ground.checkpoint import Checkpoint
 from edgeslim.head_card import LINEAR, HeadCard
+from edgeslim.known import KNOWN_NAME, Known
+from edgeslim.onboard.known import ARRAYS, STATISTICS
 from edgeslim.profile import Profile
 from edgeslim.shelf import read_record
 
@@ -33,7 +37,18 @@ class HeadFile:
     card: HeadCard
     """What it is."""
     tensors: dict[str, Tensor]
-    """"weight" (classes, d) and "bias" (classes,) of a linear head; "bank" (n, d) and "has" (n, classes) of "knn"."""
+    """"weight" (classes, d) and "bias" (classes,) of a linear head; "bank" (n, d) and "has" (n, classes) of "knn".
+
+    With limits, besides, those of edgeslim.onboard.known.Distances.
+    """
+
+    def known(self) -> tuple[Known, dict[str, NDArray[np.float32]]] | None:
+        """How it tells tiles unlike those that it was fitted on, and what with; None: it does not."""
+        card = self.card
+        if card.unknown_share is None:
+            return None
+        arrays = {name: self.tensors[name].float().numpy() for name in ARRAYS}
+        return Known(KNOWN_NAME, card.fitted_tiles, card.unknown_share), arrays
 
     def at_work(self, profile: Profile, checkpoint: Checkpoint, digest: str) -> tuple[Profile, Checkpoint]:
         """The encoder's card and full-width weights with this head, for an export.
@@ -87,6 +102,8 @@ def require_place(path: Path, *, overwrite: bool) -> None:
     """Raise InputError unless a head may be written to `path`: nothing stands there, or a head and `overwrite`."""
     if path.suffix != ".safetensors":
         raise InputError(f"-o {path}: found suffix {path.suffix!r}, expected .safetensors")
+    if not path.parent.is_dir():
+        raise InputError(f"-o {path}: found no folder {path.parent}; make it, or choose another -o")
     if not path.exists():
         return
     if not path.is_file() or not _is_head(path):
@@ -133,6 +150,9 @@ def _check(card: HeadCard, tensors: Mapping[str, Tensor], where: str) -> None:
     if card.kind not in LINEAR:
         bank = tensors.get("bank", torch.empty(0))
         expected = {"bank": (len(bank), dim), "has": (len(bank), count)}
+    if card.unknown_share is not None:
+        pixels = STATISTICS * len(card.bands)
+        expected |= dict(zip(ARRAYS, ((dim, dim), (count, dim), (pixels, pixels), (count, pixels)), strict=True))
     for name, shape in expected.items():
         found = tuple(tensors[name].shape) if name in tensors else None
         if found != shape or not bool(torch.isfinite(tensors[name].float()).all()):

@@ -72,8 +72,12 @@ def pack(captured: Captured, request: Request, written: Written, certificate: Ce
     draft = manifest_of(captured, request, written, None, 1.0, dict.fromkeys(written.models.values(), ""))
     tolerance = _tolerance(captured, request, draft, certificate, made)
     np.savez_compressed(made / GOLDEN_NAME, tiles=golden.tiles.tiles.astype(np.float32), logits=golden.logits)
+    known = captured.source.known
+    if known is not None:
+        np.savez(made / known[0].file, **known[1])  # type: ignore[arg-type]
     files = {found.name: sha256_of(found) for found in sorted(made.iterdir())}
     manifest = manifest_of(captured, request, written, certificate, tolerance, files)
+    manifest = replace(manifest, known=None if known is None else known[0])
     item = write_item(manifest, made)
     manifest = replace(manifest, files=files | {item.name: sha256_of(item)})
     manifest.write(made)

@@ -63,11 +63,14 @@ def split_tiles(
     tile_m: float | None,
     block_m: float | None,
     seed: int,
+    *,
+    by_name: bool = True,
 ) -> Split:
     """Split (n,) tiles whose classes `has` (n, classes) tells.
 
     By spatial blocks of `block_m` metres (default: BLOCK_TILES sides of a tile, `tile_m` each) where every tile has
-    coordinates; else by `part_of` their names where that gives every class to both parts; else stratified, by `seed`.
+    coordinates; else by `part_of` their names, the same for every seed, where that gives every class to both parts,
+    unless `by_name` is False; else stratified, by `seed`.
     Raises InputError for too few classes, tiles or blocks, or for a class that no training block has.
     """
     require_enough(classes, has)
@@ -86,7 +89,7 @@ def split_tiles(
         return Split(train, test, blocks, f"spatial blocks of {side_m:,.10g} m, {many} held out, seed {seed}")
     parts = np.array([part_of(name) for name in names])
     train, test = np.flatnonzero(parts != "test"), np.flatnonzero(parts == "test")
-    if (has[test].sum(0) >= _BY_NAME_TEST).all() and (has[train].sum(0) >= _BY_NAME_TRAIN).all():
+    if by_name and (has[test].sum(0) >= _BY_NAME_TEST).all() and (has[train].sum(0) >= _BY_NAME_TRAIN).all():
         return Split(train, test, None, "by the hash of FOLDER/FILE, about 15 % held out; tiles have no coordinates")
     folds = StratifiedKFold(TEST_SHARE, shuffle=True, random_state=seed)
     train, test = next(iter(folds.split(label, _merge_rare(label, TEST_SHARE))))

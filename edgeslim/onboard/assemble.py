@@ -14,6 +14,7 @@ from numpy.typing import NDArray
 from edgeslim.errors import InputError
 from edgeslim.onboard.blend import Blender, CellRows, softmax
 from edgeslim.onboard.chunks import Chunk, ChunkPlan
+from edgeslim.onboard.known import LIMIT
 from edgeslim.onboard.writing.maps import MapRows
 from edgeslim.onboard.writing.thumbnail import Thumbnail
 
@@ -98,13 +99,20 @@ class Assembler:
         on_pixels: Callable[[MapRows], None] | None,
         on_cells: Callable[[CellRows], None] | None,
         probabilities: bool,
+        tells_unknown: bool = False,
     ) -> None:
-        """`log_odds` (classes,) are added to logits: how frequent classes are taken to be."""
+        """`log_odds` are added to logits: how frequent classes are taken to be.
+
+        `tells_unknown`: the last of `classes` is no class, and in its column of logits stand distances, by which
+        windows are unknown (edgeslim.onboard.known).
+        """
         self._plan, self._classes, self._log_odds = plan, classes, log_odds
         self._thumbnail = thumbnail
         self._blender = Blender(plan.rows, plan.columns, classes, on_pixels, on_cells, probabilities)
         self.classified = self.skipped = 0
         """Tiles so far."""
+        self.unknown: int | None = 0 if tells_unknown else None
+        """Of those classified, called unknown."""
         self._band: list[ChunkResult] = []
 
     def add(self, result: ChunkResult) -> bool:
@@ -131,11 +139,23 @@ class Assembler:
         for result in self._band:
             stop = start + result.taken.shape[1]
             if len(result.logits):
-                weighed = result.logits if self._log_odds is None else result.logits + self._log_odds
-                chances[:, start:stop][result.taken] = softmax(weighed)
+                chances[:, start:stop][result.taken] = self._chances(result.logits)
             start = stop
         for row in range(span.last - span.first):
             self._blender.add_windows(span.first + row, chances[row], taken[row])
+
+    def _chances(self, logits: F32) -> F32:
+        """Probabilities (n, classes) of windows; an unknown one is nothing but unknown."""
+        if self.unknown is None:
+            return softmax(logits if self._log_odds is None else logits + self._log_odds)
+        known = logits[:, :-1] if self._log_odds is None else logits[:, :-1] + self._log_odds
+        beyond = logits[:, -1] > LIMIT
+        self.unknown += int(beyond.sum())
+        chances = np.zeros_like(logits)
+        chances[:, :-1] = softmax(known)
+        chances[beyond] = 0
+        chances[beyond, -1] = 1
+        return chances
 
     def _valid_bits(self, height: int) -> NDArray[np.uint8] | None:
         """Validity of the band's rows over the whole width, as bits; None: all valid."""

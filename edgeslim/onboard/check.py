@@ -21,6 +21,8 @@ from edgeslim.parity import Parity, compare
 F32 = NDArray[np.float32]
 _BAD_HEADER = (tokenize.TokenError, SyntaxError, RecursionError, MemoryError)
 """What NumPy's reader raises, beside ValueError, for a header that is no Python literal."""
+UNREADABLE = (OSError, KeyError, ValueError, EOFError, zlib.error, zipfile.BadZipFile, *_BAD_HEADER)
+"""What a damaged .npz may raise."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -120,14 +122,14 @@ def read_golden(folder: Path, manifest: Manifest) -> tuple[F32, F32]:
     side, count = manifest.tile_px, manifest.golden.tiles
     try:
         with zipfile.ZipFile(path) as archive:
-            tiles = _array(archive, "tiles", (count, len(manifest.bands), side, side))
-            logits = _array(archive, "logits", (count, len(manifest.classes)))
-    except (OSError, KeyError, ValueError, EOFError, zlib.error, zipfile.BadZipFile, *_BAD_HEADER) as error:
+            tiles = npz_array(archive, "tiles", (count, len(manifest.bands), side, side))
+            logits = npz_array(archive, "logits", (count, len(manifest.classes)))
+    except UNREADABLE as error:
         raise InputError(f"{path}: no golden tiles ({one_line(error)}); export the artifact again") from None
     return tiles, logits
 
 
-def _array(archive: zipfile.ZipFile, name: str, shape: tuple[int, ...]) -> F32:
+def npz_array(archive: zipfile.ZipFile, name: str, shape: tuple[int, ...]) -> F32:
     """One float32 array of an .npz, whose header is held against what is expected before anything is allocated."""
     entry = archive.getinfo(f"{name}.npy")
     if entry.flag_bits & 1 or entry.compress_type not in (zipfile.ZIP_STORED, zipfile.ZIP_DEFLATED):

@@ -149,9 +149,10 @@ def summarise(
                 int(tally.pixels[i]) / known if known else 0.0,
                 None if ground.areas_m2 is None else float(tally.area_m2[i]) / 1e6,
             )
-            for i, label in enumerate(manifest.classes)
+            for i, label in enumerate(manifest.answers)
         ),
         nodata_pixels=tally.nodata,
         mean_confidence=tally.mean_confidence,
+        unknown_tiles=recorder.unknown_tiles,
         warnings=tuple(notes),
     )

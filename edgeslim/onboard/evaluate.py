@@ -13,10 +13,12 @@ import numpy as np
 from numpy.typing import NDArray
 
 from edgeslim.errors import InputError
+from edgeslim.known import UNKNOWN
 from edgeslim.manifest import Manifest, read_standing
 from edgeslim.onboard.blend import softmax
 from edgeslim.onboard.check import doubts, prove, require_golden
 from edgeslim.onboard.integrity import Guard
+from edgeslim.onboard.known import LIMIT
 from edgeslim.onboard.labels import Labelled
 from edgeslim.onboard.prior import land_log_odds
 from edgeslim.onboard.reading.gdal import gdal_environment
@@ -25,6 +27,8 @@ from edgeslim.onboard.runtime import available_threads, open_runtime
 from edgeslim.onboard.scores import ClassScore, calibration_error, class_scores, confusion_of, wilson_interval
 
 F32 = NDArray[np.float32]
+OTHER = "other classes"
+"""Label of tiles whose class the artifact does not know."""
 FEW_TILES = 50
 """Fewer tell little."""
 _AT_ONCE = 8
@@ -60,21 +64,29 @@ class Evaluation:
     dataset: str
     """Name of the folder of tiles."""
     tiles: int
-    """That were classified."""
+    """That were classified and have a class that the artifact knows."""
     left_out: dict[str, int]
     """Why tiles could not be used -> how many."""
     prior: str
     """How frequent classes are taken to be: "land" or "training set"."""
     right: int
-    """Tiles that were called a class that they have."""
+    """Tiles that were called a class that they have; being called unknown is not right."""
     accuracy: float
     """right / tiles."""
     accuracy_interval: tuple[float, float]
     """95 % interval of the accuracy (Wilson): of tiles that lie apart; neighbours make it too narrow."""
+    unknown: int | None
+    """Of `tiles`, called unknown; None: the artifact cannot tell."""
+    named_accuracy: float | None
+    """right / tiles that were not called unknown; None: all were."""
+    other_tiles: int
+    """Tiles of other classes than the artifact's, beside `tiles`."""
+    other_unknown: int
+    """Of those, called unknown, as they should be."""
     calibration_error: float
-    """Expected calibration error, 0 ... 1, in 15 bins of confidence."""
+    """Expected calibration error of tiles not called unknown, 0 ... 1, in 15 bins of confidence."""
     mean_confidence: float
-    """Mean probability of the class that was called, 0 ... 1."""
+    """Mean probability of the class that was called, 0 ... 1, of the same tiles."""
     classes: tuple[ClassScore, ...]
     """In the order of the logits."""
     labels: tuple[str, ...]
@@ -96,7 +108,9 @@ class _Seen:
     """What was read and answered, tile by tile."""
 
     has: NDArray[np.bool_]
-    logits: F32
+    """(n, classes); none of a tile of another class."""
+    answers: F32
+    """(n, classes) logits, and distances in one column more where the artifact tells what is unknown."""
 
 
 def evaluate_artifact(
@@ -114,7 +128,8 @@ def evaluate_artifact(
     options = options or TileOptions()
     folder, manifest = read_standing(folder)
     names = tuple(label.name for label in manifest.classes)
-    _require_known(tiles, names, manifest.name)
+    if manifest.known is None:
+        _require_known(tiles, names, manifest.name)
     threads = options.threads or available_threads()
     require_golden(folder, manifest)
     runtime = open_runtime(folder, manifest, threads)
@@ -128,30 +143,44 @@ def evaluate_artifact(
     )  # fmt: skip
     seen = _classify(guard, reader, tiles, names, manifest, say)
     odds = None if options.training_prior else land_log_odds(manifest.classes)
-    chances = softmax(seen.logits if odds is None else seen.logits + odds)
-    answer, surest = chances.argmax(1), chances.max(1)
-    right = seen.has[np.arange(len(answer)), answer]
-    label = np.where(right, answer, seen.has.argmax(1))
-    share = float(right.mean())
+    logits = seen.answers[:, : len(names)]
+    chances = softmax(logits if odds is None else logits + odds)
+    surest, many = chances.max(1), len(names)
+    beyond = seen.answers[:, many] > LIMIT if manifest.known is not None else np.zeros(len(logits), np.bool_)
+    own = seen.has.any(1)
+    answer = np.where(beyond, many, chances.argmax(1))
+    right = ~beyond & seen.has[np.arange(len(answer)), chances.argmax(1)]
+    label = np.where(right, answer, np.where(own, seen.has.argmax(1), many))
+    named = own & ~beyond
+    if not own.any():
+        raise InputError(f"--tiles {tiles.source}: found no tile of a class of {manifest.name}, expected some")
+    share = float(right.sum() / own.sum())
     notes = [*reader.warnings(), *doubts(folder, manifest)]
-    if len(answer) < FEW_TILES:
-        notes.append(f"{len(answer)} tiles are few: the interval says how little they tell")
+    if own.sum() < FEW_TILES:
+        notes.append(f"{own.sum()} tiles are few: the interval says how little they tell")
+    counts = confusion_of(label, answer, many + 1)
+    rows = many if own.all() else many + 1
+    columns = many if manifest.known is None else many + 1
     return Evaluation(
         name=manifest.name,
         runtime=guard.runtime.version,
         dataset=tiles.source,
-        tiles=len(answer),
+        tiles=int(own.sum()),
         left_out={reason: len(lost) for reason, lost in reader.skipped.items()},
         prior="training set" if odds is None else "land",
         right=int(right.sum()),
         accuracy=share,
-        accuracy_interval=wilson_interval(share, len(answer)),
-        calibration_error=calibration_error(surest, right),
-        mean_confidence=float(surest.mean()),
-        classes=class_scores(names, seen.has, np.arange(len(names)) == answer[:, None]),
-        labels=names,
-        answers=names,
-        confusion=tuple(tuple(map(int, row)) for row in confusion_of(label, answer, len(names))),
+        accuracy_interval=wilson_interval(share, int(own.sum())),
+        unknown=None if manifest.known is None else int((own & beyond).sum()),
+        named_accuracy=float(right.sum() / named.sum()) if named.any() else None,
+        other_tiles=int((~own).sum()),
+        other_unknown=int((~own & beyond).sum()),
+        calibration_error=calibration_error(surest[named], right[named]),
+        mean_confidence=float(surest[named].mean()) if named.any() else 0.0,
+        classes=class_scores(names, seen.has, np.arange(many) == answer[:, None]),
+        labels=(*names, OTHER)[:rows],
+        answers=(*names, UNKNOWN.name)[:columns],
+        confusion=tuple(tuple(map(int, row)) for row in counts[:rows, :columns]),
         warnings=tuple(notes),
     )
 
@@ -181,12 +210,12 @@ def _classify(
     with gdal_environment():
         stream = reader.read(tiles.files)
         while some := list(islice(stream, batch)):
-            logits = guard.run(np.stack([tile.values for tile in some]))
-            guard.require(logits)
-            parts.append(logits)
+            answers = guard.answers(np.stack([tile.values for tile in some]))
+            guard.require_answers(answers)
+            parts.append(answers)
             for tile in some:
                 row = np.zeros(len(names), np.bool_)
-                row[[index[name] for name in tile.file.classes]] = True
+                row[[index[name] for name in tile.file.classes if name in index]] = True
                 rows.append(row)
             say(len(rows), len(tiles.files))
     if not rows:

@@ -11,6 +11,7 @@ from numpy.typing import NDArray
 from edgeslim.errors import InputError, ParityError, UntrustedResult
 from edgeslim.manifest import GOLDEN_NAME, Manifest
 from edgeslim.onboard.check import read_golden
+from edgeslim.onboard.known import read_distances
 from edgeslim.onboard.runtime import Runtime
 from edgeslim.parity import compare
 
@@ -36,6 +37,7 @@ class Guard:
         tiles, logits = read_golden(folder, manifest)
         self._name, self._tolerance = manifest.name, manifest.golden.tolerance
         self._classes = len(manifest.classes)
+        self._distances = read_distances(folder, manifest)
         self._limit = LOGIT_MARGIN * max(1.0, float(np.abs(logits).max()))
         kept = np.linspace(0, len(tiles) - 1, min(KEPT_TILES, len(tiles))).round().astype(np.intp)
         self._tiles, self._logits = tiles[kept], logits[kept]
@@ -55,17 +57,36 @@ class Guard:
 
     def warm(self, batch: int) -> None:
         """Run one batch, so that the runtime has claimed all the memory it needs for one."""
-        self.run(np.resize(self._tiles, (batch, *self._tiles.shape[1:])))
+        self.answers(np.resize(self._tiles, (batch, *self._tiles.shape[1:])))
 
     def run(self, tiles: F32) -> F32:
         """Logits (n, classes), not looked at yet: see `require`. Raises InputError where they have another shape."""
         logits = self.runtime.run(tiles)
-        if logits.shape != (len(tiles), self._classes):
+        self._require_shape(logits, len(tiles))
+        return logits
+
+    def _require_shape(self, logits: F32, count: int) -> None:
+        if logits.shape != (count, self._classes):
             raise InputError(
-                f"{self._name}: found logits of shape {logits.shape}, expected {(len(tiles), self._classes)}; "
+                f"{self._name}: found logits of shape {logits.shape}, expected {(count, self._classes)}; "
                 "export it again"
             )
-        return logits
+
+    def answers(self, tiles: F32) -> F32:
+        """The same; of an artifact that knows what it does not know, one column more: distances (edgeslim.known)."""
+        if self._distances is None:
+            return self.run(tiles)
+        logits, features = self.runtime.outputs(tiles)
+        self._require_shape(logits, len(tiles))
+        found = np.empty((len(tiles), self._classes + 1), np.float32)
+        found[:, :-1], found[:, -1] = logits, self._distances(tiles, features)
+        return found
+
+    def require_answers(self, answers: F32) -> None:
+        """Raise UntrustedResult where what `answers` gave is not finite, or its logits are far out of range."""
+        self.require(answers[:, : self._classes])
+        if not np.isfinite(answers).all():
+            raise UntrustedResult(f"{self._name}: found distances that are not finite; run `edgeslim check`")
 
     def require(self, logits: F32) -> None:
         """Raise UntrustedResult where logits (n, classes) are not finite or far out of range."""

@@ -36,15 +36,20 @@ class Recorder:
         bands: tuple[Band, ...],
         output: OutputOptions,
         training_prior: bool,
+        tells_unknown: bool,
     ) -> None:
-        """`maps` are of pixels (step 1) or of cells (step: the stride). Raises InputError for a folder without room."""
+        """`maps` are of pixels (step 1) or of cells (step: the stride); `tells_unknown`: their last class is no class.
+
+        Raises InputError for a folder without room.
+        """
         self.plan, self._maps, self._journal = plan, maps, journal
         self.thumbnail = Thumbnail((maps.scene_height, maps.scene_width), (maps.height, maps.width), bands)
         self.tally = Tally(len(maps.classes), self._pixel_m2)
         self._results = Results(folder, maps, output)
         as_cells, self._vector = maps.step > 1 or maps.width < maps.scene_width, self._results.wants_cells
         self._cell_maps, self._wanted = as_cells, output.probabilities
-        odds = None if training_prior else land_log_odds(maps.classes)
+        classes = maps.classes[:-1] if tells_unknown else maps.classes
+        odds = None if training_prior else land_log_odds(classes)
         self.prior = "training set" if odds is None else "land"
         self._assembler = Assembler(
             plan,
@@ -54,6 +59,7 @@ class Recorder:
             None if as_cells else self._add_rows,
             self._add_cells if as_cells or self._vector else None,
             output.probabilities and not as_cells,
+            tells_unknown,
         )
         self.chunks_done = self.bands_done = self.bands_synced = self.bands_trusted = 0
         self._synced_at = time.monotonic()
@@ -86,6 +92,11 @@ class Recorder:
     def tiles(self) -> dict[str, int]:
         """Classified and skipped so far."""
         return {"classified": self._assembler.classified, "skipped": self._assembler.skipped}
+
+    @property
+    def unknown_tiles(self) -> int | None:
+        """Of those classified, called unknown; None where nothing can be."""
+        return self._assembler.unknown
 
     @property
     def results(self) -> Results:

@@ -67,7 +67,7 @@ class Run:
             height=axes[0].cells if options.cells else scene.height,
             step=axes[0].stride_px if options.cells else 1,
             georeference=scene.georeference,
-            classes=manifest.classes,
+            classes=manifest.answers,
             artifact=manifest.name,
             cell_px=axes[0].stride_px,
             scene_height=scene.height,
@@ -167,7 +167,7 @@ class Run:
             self._scene,
             self._rows,
             self._columns,
-            classes=len(self._manifest.classes),
+            classes=len(self._manifest.answers),
             batch=self._batch,
             workers=workers,
             starting_bytes=highest_bytes(),
@@ -195,6 +195,7 @@ class Run:
                 self._manifest.bands,
                 options.output,
                 options.training_prior,
+                self._manifest.known is not None,
             )
             return self._fly(recorder, fitted, workers)
         except BaseException as error:
@@ -261,7 +262,7 @@ class Run:
         """Classify what is left and record it. Returns the reason why it was asked to stop early."""
         plan = recorder.plan
         stream = Stream(
-            self._scene, plan, self._guard, recorder.thumbnail, len(self._manifest.classes), self._batch, workers
+            self._scene, plan, self._guard, recorder.thumbnail, len(self._manifest.answers), self._batch, workers
         )
         self._resumed_tiles, self._streaming = sum(recorder.tiles.values()), time.monotonic()
         checked, reason = time.monotonic(), None

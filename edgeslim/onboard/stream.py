@@ -44,7 +44,7 @@ class Stream:
         batch: int,
         workers: int,
     ) -> None:
-        """`guard` runs the network, from `workers` threads at once."""
+        """`guard` runs the network, from `workers` threads at once; `classes` are what a tile may be called."""
         self._scene, self._plan, self._guard, self._thumbnail = scene, plan, guard, thumbnail
         self._classes, self._batch, self._workers = classes, batch, workers
         side = plan.rows.tile_px
@@ -111,9 +111,9 @@ class Stream:
         for start in range(0, len(numbers), self._tiles[0]):
             tiles = chunk.tiles(numbers[start : start + self._tiles[0]], self._room.tiles)
             for first in range(0, len(tiles), self._batch):
-                found = self._guard.run(tiles[first : first + self._batch])
+                found = self._guard.answers(tiles[first : first + self._batch])
                 logits[start + first : start + first + len(found)] = found
-        self._guard.require(logits)
+        self._guard.require_answers(logits)
         return logits
 
     def _collect(self, chunk: Chunk, parts: list[Future[F32]]) -> ChunkResult:

@@ -15,6 +15,8 @@ def print_evaluation(found: Evaluation, console: Console) -> None:
     table = grid()
     table.add_row("accuracy", Text(f"{found.accuracy:.1%}, 95 % interval {low:.1%} to {high:.1%} (Wilson)"))
     table.add_row("tiles", Text(_tiles(found)))
+    if found.unknown is not None:
+        table.add_row("unknown", Text(_unknown(found)))
     table.add_row(
         "confidence",
         Text(
@@ -27,6 +29,12 @@ def print_evaluation(found: Evaluation, console: Console) -> None:
 
 
 _PRIORS = {"land": "on land", "training set": "in the training set"}
+
+
+def _unknown(found: Evaluation) -> str:
+    named = "" if found.named_accuracy is None else f"; of the others {found.named_accuracy:.1%} right"
+    text = f"{found.unknown} of {found.tiles} tiles called so{named}"
+    return text + (f"; of other classes {found.other_unknown} of {found.other_tiles}" if found.other_tiles else "")
 
 
 def _tiles(found: Evaluation) -> str:

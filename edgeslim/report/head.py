@@ -18,6 +18,14 @@ def print_head(card: HeadCard, console: Console) -> None:
     table.add_row("split", Text(card.split))
     table.add_row("head", Text(_head(card)))
     table.add_row("confidence", Text(_confidence(card)))
+    if card.unknown_share is not None and card.rejected_share is not None:
+        table.add_row(
+            "unknown",
+            Text(
+                f"{card.rejected_share:.1%} of the held-out tiles are unlike those that it was fitted on "
+                f"(limits set for {card.unknown_share:.0%})"
+            ),
+        )
     console.print(table)
 
 

@@ -10,7 +10,7 @@ from html import escape
 from edgeslim.report.axis import Axis, axis_for
 
 WIDTH, HEIGHT = 400, 290
-_LEFT, _RIGHT, _TOP, _BOTTOM = 46, 70, 30, 38
+_LEFT, _RIGHT, _TOP, _BOTTOM = 46, 84, 30, 38
 _LINE = 13.0
 """Between two names, px."""
 _DASHES = ("", "6 3", "2 3", "9 3 2 3", "1 2", "12 4")
@@ -161,3 +161,19 @@ def matrix_chart(title: str, names: Sequence[str], values: Sequence[Sequence[flo
         f'<svg viewBox="0 0 {WIDTH} {height:.0f}" role="img"><title>{escape(title)}</title>'
         f"<desc>{escape(title)}; every value is in the file of numbers.</desc>{''.join(parts)}</svg>"
     )
+
+
+_STYLE = (
+    "text{font:11px system-ui,sans-serif;fill:#59636e}.axis,.name{fill:#1b1f24}.name.chosen{fill:#0b5cad}"
+    ".grid{stroke:#d9dee3;fill:none}.base{stroke:#59636e;fill:none}.line{stroke:currentColor;stroke-width:1.6;fill:none}"
+    ".dot{fill:currentColor}.series{color:#59636e}.series.chosen{color:#0b5cad}"
+    ".limit{stroke:#855600;stroke-dasharray:5 3;fill:none}.limit-text{fill:#855600}"
+)
+
+
+def stand_alone(svg: str, mark: str) -> str:
+    """A chart of `line_chart` as a file of its own: with a style, on white, and a comment that says who made it."""
+    size = f'xmlns="http://www.w3.org/2000/svg" width="{2 * WIDTH}" height="{2 * HEIGHT}" '
+    head, body = svg.split(">", 1)
+    inside = f'<!-- {mark} --><style>{_STYLE}</style><rect width="100%" height="100%" fill="#fff"/>'
+    return f"{head.replace('<svg ', f'<svg {size}', 1)}>{inside}{body}\n"

@@ -101,6 +101,12 @@ def _diagnosis() -> type[Any]:
     return Diagnosis
 
 
+def _retention() -> type[Any]:
+    from edgeslim.retention import Retention
+
+    return Retention
+
+
 def _evaluation() -> type[Any]:
     from edgeslim.onboard.evaluate import Evaluation
 
@@ -109,6 +115,7 @@ def _evaluation() -> type[Any]:
 
 DOCUMENTS = (
     Document("diagnose", "What `edgeslim diagnose` found", _diagnosis),
+    Document("measure", "What `edgeslim measure` found", _retention),
     Document("plan", "A plan of `edgeslim plan`", lambda: Plan, KEY, SCHEMA),
     Document("boards", "Which boards qualify, of `edgeslim plan` without --device", lambda: Boards, boards.KEY),
     Document("devices", "The boards that `edgeslim devices list` knows", lambda: devices.KnownDevices),

@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from edgeslim.ground.card import _toml
+from edgeslim.ground.card import profile_toml
 from edgeslim.onboard.scores import wilson_interval
 from edgeslim.profile import Band, Profile, load_profile, take_profile
 from edgeslim.shelf import shelf_folder
@@ -19,7 +19,7 @@ def test_a_written_card_reads_back_whole(tiny: Profile, tmp_path: Path) -> None:
     bands = (tiny.bands[0], Band("VV", "vv"), Band("elevation", "elevation"))
     profile = replace(tiny, bands=bands, radiometry=replace(tiny.radiometry, unit="dB"))
     path = tmp_path / "tiny.toml"
-    path.write_text(_toml(profile), encoding="utf-8")
+    path.write_text(profile_toml(profile), encoding="utf-8")
     assert load_profile(path) == replace(profile, checkpoint=tmp_path / "tiny.safetensors")
 
 

@@ -11,7 +11,8 @@ import torch
 
 from edgeslim import cost
 from edgeslim.cli import main
-from edgeslim.ground.diagnose import diagnose, spread_over, usual_widths
+from edgeslim.ground.diagnose import diagnose
+from edgeslim.ground.features import spread_over, usual_widths
 from edgeslim.ground.flight import FlightModel, profile_checkpoint
 from edgeslim.ground.head import Asked
 from edgeslim.ground.redundancy import effective_dimension, spectrum

@@ -10,13 +10,19 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+import rasterio
 import torch
 
 from edgeslim.cli import main
+from edgeslim.ground.checkpoint import read_checkpoint
+from edgeslim.ground.golden import golden_tiles
 from edgeslim.ground.head_file import read_head
 from edgeslim.manifest import read_manifest
 from edgeslim.onboard.check import read_golden
+from edgeslim.onboard.reading.gdal import gdal_environment
 from edgeslim.onboard.runtime import open_runtime
+from edgeslim.profile import load_profile
+from tests.ground.conftest import TINY
 from tests.tiles import geotiff_folder, image_folder, pixels, write
 
 
@@ -60,13 +66,34 @@ def test_head_export_classify(here: Path, images: Path, tiny_cards: Path, capsys
     _, features = open_runtime(here / "artifact", manifest, 1).outputs(tiles)
     expected = features @ head.tensors["weight"].numpy().T + head.tensors["bias"].numpy()
     assert logits == pytest.approx(expected, abs=2e-3)
-    scene = np.concatenate([np.tile(pixels(name, 3), (1, 4, 4)) for name in ("Forest", "River")], axis=2)
+    white = np.full((3, 64, 64), 255, np.uint8)
+    parts = [*(np.tile(pixels(name, 3), (1, 4, 4)) for name in ("Forest", "River")), white]
+    scene = np.concatenate(parts, axis=2)
     write(here / "scene.tif", np.rint(scene.astype(float) * 2750 / 255).astype(np.uint16), "GTiff", photometric="RGB")
     capsys.readouterr()
     assert main(["classify", "scene.tif", "-o", "map", "--accept-gsd", "--stride", "16", "--training-prior"]) == 0
-    shares = {row["name"]: row["share"] for row in json.loads((here / "map" / "summary.json").read_text())["classes"]}
-    assert shares["Highway"] == 0
-    assert shares["Forest"] == pytest.approx(0.5, abs=0.05)
+    assert (
+        "48 tiles classified, 16 of them unlike any that the head was fitted on, 0 skipped" in capsys.readouterr().out
+    )
+    summary = json.loads((here / "map" / "summary.json").read_text())
+    shares = {row["name"]: row["share"] for row in summary["classes"]}
+    assert shares == pytest.approx({"Forest": 1 / 3, "Highway": 0, "River": 1 / 3, "unknown": 1 / 3})
+    assert summary["unknown_tiles"] == 16
+    with gdal_environment(), rasterio.open(here / "map" / "classes.tif") as dataset:
+        assert (dataset.read(1)[:, 128:] == 3).all()
+        assert dataset.tags()["class_3"] == "unknown"
+    item = json.loads((here / "map" / "stac-item.json").read_text())
+    assert "unknown" in json.dumps(item)
+    for index in range(3):
+        write(here / "others" / "Snow" / f"{index}.png", white[:, :16, :16] - np.uint8(index), "PNG")
+        write(here / "others" / "River" / f"{index}.png", pixels("River", index), "PNG")
+    assert main(["evaluate", "--tiles", "others", "--json"]) == 0
+    found = json.loads(capsys.readouterr().out)
+    assert (found["tiles"], found["other_tiles"], found["other_unknown"]) == (3, 3, 3)
+    assert found["labels"] == ["Forest", "Highway", "River", "other classes"]
+    assert found["answers"] == ["Forest", "Highway", "River", "unknown"]
+    assert found["confusion"][3] == [0, 0, 0, 3]
+    assert found["named_accuracy"] == 1
 
 
 def test_geotiffs_are_split_by_blocks_of_ground(
@@ -80,6 +107,15 @@ def test_geotiffs_are_split_by_blocks_of_ground(
     card = read_head(here / "head.safetensors").card
     assert card.interval[0] <= card.score <= card.interval[1]
     assert card.gsd_m == pytest.approx(10, abs=0.1)
+    profile, _ = read_head(here / "head.safetensors").at_work(
+        load_profile(tiny_cards / "profiles" / "tiny.toml"),
+        read_checkpoint(tiny_cards / "profiles" / "tiny.safetensors", TINY),
+        card.checkpoint_sha256,
+    )
+    golden = golden_tiles(profile, folder)  # GeoTIFFs prove an export as images do
+    assert len(golden) == 16
+    assert golden.labels is not None
+    assert golden.tiles.max() <= 2750
     line = fails(capsys, ["head", "tiny", "--tiles", str(folder), "-o", "b.safetensors", "--block-m", "90000",
                           "--cards", str(tiny_cards)])  # fmt: skip
     assert "all lie in one block" in line
@@ -146,6 +182,10 @@ def test_a_head_flies_on_its_own_encoder_alone(
     assert "was fitted on weights with SHA-256" in fails(capsys, [*export, "--checkpoint", "other.safetensors"])
     assert "exists already" in fails(capsys, ["head", "tiny", "--tiles", str(images), *cards])
     assert "found suffix '.pt'" in fails(capsys, ["head", "tiny", "--tiles", str(images), "-o", "x.pt", *cards])
+    assert "found no folder gone" in fails(capsys, ["head", "tiny", "--tiles", "x", "-o", "gone/x.safetensors", *cards])
+    (here / "mine.svg").write_text("<svg/>")
+    taken = ["head", "tiny", "--tiles", "x", "-o", "mine.safetensors", "--overwrite", *cards]
+    assert "is no confusion matrix, kept it" in fails(capsys, taken)
     assert "is no head" in fails(capsys, ["export", "--head", "other.safetensors"])
     assert "found no such file" in fails(capsys, ["export", "--head", "gone.safetensors"])
 
@@ -179,18 +219,22 @@ def test_a_real_encoder_that_had_no_head_flies(
         pytest.skip("no ViT-S/14 or no EuroSAT in shared/data: the test on a real encoder is left out")
     with zipfile.ZipFile(zipped / "eurosat_rgb_train.zip") as archive:
         for name in ("Forest", "Residential"):
-            for entry in [n for n in sorted(archive.namelist()) if f"/{name}/" in n and n.endswith(".jpg")][:12]:
+            for entry in [n for n in sorted(archive.namelist()) if f"/{name}/" in n and n.endswith(".jpg")][:10]:
                 path = here / "tiles" / name / Path(entry).name
                 path.parent.mkdir(parents=True, exist_ok=True)
                 path.write_bytes(archive.read(entry))
-    head = ["head", str(weights), "--tiles", "tiles", "-w", "0.1", "--tile-px", "224", "--resample"]
+    head = ["head", str(weights), "--tiles", "tiles", "-w", "0.1", "--tile-px", "112", "--resample"]
     assert main([*head, "--gsd-m", "10", "--scale", str(0.275 / 255)]) == 0
     card = read_head(here / "head.safetensors").card
-    assert card.gsd_m == pytest.approx(10 * 64 / 224)
-    assert card.architecture.tile_px == 224
+    assert card.gsd_m == pytest.approx(10 * 64 / 112)
+    assert card.architecture.tile_px == 112
     assert main(["export", "--head", "head.safetensors", "--accept-licence", "--tiles", "tiles"]) == 1
-    assert "Forest_1.jpg is 64x64 px, expected 224x224" in capsys.readouterr().err
-    assert main(["export", "--head", "head.safetensors", "--accept-licence"]) == 0
+    assert "Forest_1.jpg is 64x64 px, expected 112x112" in capsys.readouterr().err
+    assert main(["export", "--head", "head.safetensors", "--accept-licence", "--tiles", "tiles", "--resample"]) == 0
+    certificate = read_manifest(here / "artifact").certificate
+    assert certificate is not None
+    assert certificate.verdict == "proven on 20 real tiles, fewer than 1000"
+    assert certificate.score is not None
     assert read_manifest(here / "artifact").name == "vit_s14_imgfocus_fp16-w0.1"
     capsys.readouterr()
     assert main(["evaluate", "--tiles", "tiles", "--resample", "--json"]) == 0
@@ -227,3 +271,28 @@ def test_tiles_that_cannot_do(
                     (folder / label / f"{index}.png").write_bytes(b"torn")
     assert said in fails(capsys, ["head", "tiny", "--tiles", str(folder), "--cards", str(tiny_cards)])
     assert not (here / "head.safetensors").exists()
+
+
+def test_features_that_make_other_tiles_unknown_leave_no_artifact(
+    here: Path, images: Path, tiny_cards: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    from edgeslim.ground import export as stages
+
+    cards = ["--cards", str(tiny_cards)]
+    assert main(["head", "tiny", "--tiles", str(images), "-w", "0.5", *cards]) == 0
+    whole = stages.run_all
+
+    def coarse(*arguments: object) -> tuple[np.ndarray, np.ndarray]:
+        logits, features = whole(*arguments)  # type: ignore[arg-type]
+        return logits, features + np.float32(3)
+
+    monkeypatch.setattr(stages, "run_all", coarse)
+    capsys.readouterr()
+    line = fails(capsys, ["export", "--head", "head.safetensors", "--tiles", str(images), *cards], 4)
+    assert re.search(r"calls 100\.0% of 90 tiles unknown where torch calls \d\.\d%", line)
+    assert not (here / "artifact").exists()
+    monkeypatch.undo()
+    monkeypatch.chdir(here)
+    assert main(["head", "tiny", "--tiles", str(images), "--unknown-share", "0", "-o", "all.safetensors", *cards]) == 0
+    assert read_head(here / "all.safetensors").known() is None
+    assert "expected a share from 0" in fails(capsys, ["head", "tiny", "--tiles", "x", "--unknown-share", "1"], 2)

@@ -41,8 +41,13 @@ def _node(kind: str, inputs: list[str], output: str) -> bytes:
     return b"".join(_bytes(1, i) for i in inputs) + _bytes(2, output) + _bytes(4, kind)
 
 
-def linear_of_means(weight: np.ndarray, bias: np.ndarray, tile_px: int, input_name: str = "tiles") -> bytes:
-    """A network whose logits are mean(tile) @ weight + bias; weight (bands, classes), bias (classes,)."""
+def linear_of_means(
+    weight: np.ndarray, bias: np.ndarray, tile_px: int, input_name: str = "tiles", features: bool = False
+) -> bytes:
+    """A network whose logits are mean(tile) @ weight + bias; weight (bands, classes), bias (classes,).
+
+    With `features` the means are an output, too.
+    """
     bands, classes = weight.shape
     graph = b"".join(
         [
@@ -54,6 +59,7 @@ def linear_of_means(weight: np.ndarray, bias: np.ndarray, tile_px: int, input_na
             _bytes(5, _tensor("bias", bias)),
             _bytes(11, _value(input_name, ["batch", bands, tile_px, tile_px])),
             _bytes(12, _value("logits", ["batch", classes])),
+            *([_bytes(12, _value("means", ["batch", bands]))] if features else []),
         ]
     )
     return _int(1, 8) + _bytes(7, graph) + _bytes(8, _bytes(1, "") + _int(2, 13))

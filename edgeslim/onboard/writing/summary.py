@@ -67,10 +67,15 @@ class Summary:
     """What a person should know."""
     files: tuple[str, ...] = ()
     """In the result folder."""
+    unknown_tiles: int | None = None
+    """Of those classified, unlike any that the head was fitted on; None: the artifact cannot tell."""
 
     def to_dict(self) -> dict[str, Any]:
         """Plain types."""
-        return {"schema": SUMMARY_SCHEMA, **asdict(self)}
+        data = {"schema": SUMMARY_SCHEMA, **asdict(self)}
+        if self.unknown_tiles is None:  # as summaries were before there was such a thing
+            del data["unknown_tiles"]
+        return data
 
     @staticmethod
     def from_dict(data: dict[str, Any]) -> Summary:
