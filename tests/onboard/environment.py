@@ -12,7 +12,7 @@ from pathlib import Path
 
 
 def main() -> None:
-    ground = ("torch", "onnx", "onnxscript", "safetensors", "PIL", "tomli_w")
+    ground = ("torch", "onnx", "onnxscript", "safetensors", "sklearn", "PIL", "tomli_w")
     present = [name for name in ground if importlib.util.find_spec(name)]
     if present:
         raise SystemExit(f"found {', '.join(present)}, expected an environment without the ground's libraries")
@@ -20,7 +20,7 @@ def main() -> None:
     from edgeslim.profile import DEFAULT_ENCODER, take_profile
     from edgeslim.shelf import shelf_folder
 
-    for shelf in ("devices", "profiles", "export", "jetpacks"):
+    for shelf in ("devices", "profiles", "families", "export", "jetpacks"):
         folder = shelf_folder(shelf)
         if "site-packages" not in folder.parts or not list(folder.glob("*.toml")):
             raise SystemExit(f"{folder}: expected the cards inside the installed wheel")
