@@ -78,6 +78,7 @@ def profile_of(
         scores=(),
         weights_tried="that file",
         made_for=made_for,
+        method=metadata.get("method") if reading is None else None,
         **_facts(path, metadata, architecture),
     )
     return profile, f"{path}: {said}"

@@ -216,6 +216,8 @@ class Profile:
     made_for: str | None = None
     """Of a checkpoint that serves several kinds of tiles: the modality ("s2l2a") or the bands ("B04,B03,B02") that this
     encoder is made for."""
+    method: str | None = None
+    """By which these weights were slimmed already, of a file that `edgeslim slim` wrote; None: they were not."""
 
     @property
     def num_classes(self) -> int:

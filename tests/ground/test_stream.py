@@ -105,10 +105,14 @@ def test_a_slimmed_file_keeps_what_its_card_said(
         assert getattr(slimmed, field) == getattr(whole, field), field
     # It flies like any other encoder: nothing has to be said again.
     assert main(["export", "--encoder", "slimmed.safetensors", "-w", "1", "-o", "artifact"]) == 0
-    assert read_manifest(tmp_path / "artifact").classes == whole.classes
-    capsys.readouterr()
+    manifest = read_manifest(tmp_path / "artifact")
+    assert (manifest.classes, manifest.method) == (whole.classes, "first")
     with safe_open("slimmed.safetensors", "pt") as file:
         metadata, tensors = file.metadata(), {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118
+    save_file(tensors, "other.safetensors", metadata={**metadata, "method": "calibrated"})
+    assert main(["export", "--encoder", "other.safetensors", "-w", "1", "-o", "other"]) == 0
+    assert read_manifest(tmp_path / "other").method == "calibrated"
+    capsys.readouterr()
     for card, said in (
         ("[", "its own card is not JSON"),
         ('{"licence": 3}', "licence: found 3"),
