@@ -6,6 +6,7 @@ Of safetensors the header says both (https://huggingface.co/docs/safetensors: ei
 from __future__ import annotations
 
 import json
+import os
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -27,12 +28,15 @@ def read_header(path: Path) -> tuple[dict[str, Shape], dict[str, str]]:
         with path.open("rb") as file:
             length = int.from_bytes(file.read(8), "little")
             text = file.read(length) if length <= _LONGEST else b""
+            size = os.fstat(file.fileno()).st_size
         header = json.loads(text)
         metadata = header.pop("__metadata__", {})
         shapes = {str(name): tuple(int(size) for size in entry["shape"]) for name, entry in header.items()}
+        if size < 8 + length + max((int(entry["data_offsets"][1]) for entry in header.values()), default=0):
+            raise ValueError("shorter than its header says")
     except OSError as error:
         raise InputError(f"{path}: cannot be read ({error.strerror}); expected a checkpoint") from None
-    except (ValueError, KeyError, TypeError, AttributeError, RecursionError):
+    except (ValueError, KeyError, IndexError, TypeError, AttributeError, RecursionError):
         raise InputError(f"{path}: not a whole safetensors file; copy it again") from None
     return shapes, {str(key): str(value) for key, value in metadata.items()} if isinstance(metadata, dict) else {}
 

@@ -20,12 +20,14 @@ _FILE = re.compile(rf"(?P<path>.*(?:{'|'.join(map(re.escape, SUFFIXES))}))(?::(?
 def encoder_of(name: str, cards: Path | None = None) -> Profile:
     """The card called `name`, or one made for the checkpoint at that path; what that was taken for goes to stderr.
 
-    Behind the path and a colon stands the modality or the bands that are asked of a checkpoint that serves several:
-    "dofa.pth:B04,B03,B02". Raises UnknownName with the nearest cards, InputError for a file that no family's key map
-    understands or that never saw what is asked, MissingExtra where the ground would be needed to read one that is no
-    safetensors.
+    HUB:NAME is a checkpoint of a hub that was fetched before. Behind the path, or the name, and a colon stands the
+    modality or the bands that are asked of a checkpoint that serves several: "dofa.pth:B04,B03,B02". Raises UnknownName
+    with the nearest cards, InputError for a file that no family's key map understands or that never saw what is asked,
+    MissingExtra where the ground would be needed to read one that is no safetensors.
     """
     file = _FILE.fullmatch(name)
+    if file is None and ":" in name:
+        return _of_hub(name, cards)
     if file is None:
         return take_profile(name, cards)
     from edgeslim.checkpoint_file import profile_of, read_header
@@ -45,3 +47,22 @@ def encoder_of(name: str, cards: Path | None = None) -> Profile:
     profile, said = profile_of(path, shapes, metadata, cards, made_for)
     Console(stderr=True, highlight=False, soft_wrap=True).print(escape(shown(said)))
     return profile
+
+
+def _of_hub(name: str, cards: Path | None) -> Profile:
+    from dataclasses import replace
+
+    from edgeslim.hub import all_hubs, asked_of_hub
+
+    asked = asked_of_hub(name, cards)
+    if asked is None:
+        hubs = ", ".join(hub.id for hub in all_hubs(cards))
+        raise InputError(f"--encoder {name}: found no hub {name.partition(':')[0]!r}, expected one of {hubs}")
+    if not asked.path.is_file():
+        raise InputError(
+            f"--encoder {name}: was not fetched yet; `edgeslim encoders fetch {asked.name}` takes it from "
+            f"{asked.file.url}"
+        )
+    found = encoder_of(f"{asked.path}:{asked.made_for}" if asked.made_for else str(asked.path), cards)
+    licence = asked.file.licence if found.licence == "unknown" else found.licence
+    return replace(found, id=name, name=f"{found.name.partition(':')[0]}: {asked.name}", licence=licence)

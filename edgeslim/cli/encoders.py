@@ -66,3 +66,36 @@ def families(
         typer.echo(json.dumps({"schema": 1, **asdict(KnownFamilies(found))}, indent=2, allow_nan=False))
     else:
         print_families(found, Console(highlight=False, emoji=False))
+
+
+@encoders.command()
+def hubs(cards: Cards = None) -> None:
+    """List the checkpoints that can be fetched by name, and those that were."""
+    from edgeslim.hub import all_hubs
+    from edgeslim.report.encoders import print_hubs
+
+    print_hubs(all_hubs(cards), Console(highlight=False, emoji=False))
+
+
+@encoders.command()
+def fetch(
+    name: Annotated[str, typer.Argument(help="HUB:NAME, as `encoders hubs` lists them.")], cards: Cards = None
+) -> None:
+    """Fetch a checkpoint from the network into the cache folder; nothing else ever does."""
+    from edgeslim.cli.ground import need_ground
+    from edgeslim.errors import InputError
+    from edgeslim.hub import all_hubs, asked_of_hub
+
+    need_ground()
+    asked = asked_of_hub(name, cards)
+    if asked is None:
+        known = ", ".join(hub.id for hub in all_hubs(cards))
+        raise InputError(f"{name}: found no hub of that name, expected HUB:NAME with one of {known}")
+    from edgeslim.ground.fetch import fetch as fetch_it
+    from edgeslim.manifest import sha256_of
+
+    path = fetch_it(asked)
+    Console(stderr=True, highlight=False, soft_wrap=True).print(
+        f"{asked.name}: licence {asked.file.licence}, SHA-256 {sha256_of(path)}", markup=False
+    )
+    typer.echo(str(path))

@@ -13,6 +13,7 @@ from edgeslim import cost
 from edgeslim.architecture import Architecture
 from edgeslim.asked import other_bands
 from edgeslim.family import Family
+from edgeslim.hub import Asked, Hub
 from edgeslim.profile import Profile, Score
 from edgeslim.report.tables import grid, number, titled_table
 from edgeslim.units import gflop
@@ -163,3 +164,17 @@ def print_families(families: Sequence[Family], console: Console) -> None:
         if family.because:
             facts.add_row("code", Text(f"fold {family.fold}: {family.because}"))
         console.print(facts)
+
+
+def print_hubs(hubs: Iterable[Hub], console: Console) -> None:
+    """A row a checkpoint: name, licence, and whether it was fetched."""
+    table = Table(box=None, header_style="bold", pad_edge=False, padding=(0, 2, 0, 0))
+    for title in ("name", "licence", "fetched"):
+        table.add_column(title, no_wrap=title != "name")
+    for hub in hubs:
+        for file in hub.file:
+            here = Asked(hub, file, None).path.is_file()
+            table.add_row(Text(f"{hub.id}:{file.name}"), Text(file.licence), "yes" if here else "")
+        if hub.every:
+            table.add_row(Text(f"{hub.id}:NAME, for every name there"), "see there", "")
+    console.print(table)

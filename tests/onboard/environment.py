@@ -20,7 +20,7 @@ def main() -> None:
     from edgeslim.profile import DEFAULT_ENCODER, take_profile
     from edgeslim.shelf import shelf_folder
 
-    for shelf in ("devices", "profiles", "families", "export", "jetpacks"):
+    for shelf in ("devices", "profiles", "families", "hubs", "export", "jetpacks"):
         folder = shelf_folder(shelf)
         if "site-packages" not in folder.parts or not list(folder.glob("*.toml")):
             raise SystemExit(f"{folder}: expected the cards inside the installed wheel")
