@@ -31,6 +31,8 @@ STACKED = ("q", "k", "v")
 """Parts that are stacked into one tensor, in this order."""
 TERM = "term"
 """A part of a sum, by a rule for each: tensors of this part are added up, broadcast."""
+BRANCH = "branch"
+"""One of parallel branches, which are fused into one wide block; a LayerNorm of each goes into the layer behind it."""
 FOLDS: dict[str, tuple[str, ...]] = {
     "dofa": ("patch_embed.proj.weight", "patch_embed.proj.bias"),
     "copernicus-fm": ("patch_embed.proj.weight", "patch_embed.proj.bias"),
@@ -49,7 +51,7 @@ class Rule:
     canonical: str
     """The canonical name; {1} is the first group. Under `fold.`: what the card's fold computes with."""
     part: str | None = None
-    """One of STACKED or TERM, where several tensors make one."""
+    """One of STACKED, TERM or BRANCH, where several tensors make one."""
     make: str = MAKES[0]
     """One of MAKES."""
 
@@ -64,7 +66,7 @@ class Rule:
             ) from None
         must_be_known(self.make, MAKES, "make")
         if self.part is not None:
-            must_be_known(self.part, (*STACKED, TERM), "part")
+            must_be_known(self.part, (*STACKED, TERM, BRANCH), "part")
 
     def name(self, original: str, modality: str = "") -> str | None:
         """The canonical name of a tensor, or None where the rule is for others."""

@@ -11,7 +11,7 @@ from dataclasses import dataclass, field, replace
 from edgeslim.architecture import Architecture
 from edgeslim.asked import bands_asked, modality_asked
 from edgeslim.errors import InputError
-from edgeslim.family import STACKED, TERM, Family, Modality, SeenBand
+from edgeslim.family import BRANCH, STACKED, TERM, Family, Modality, SeenBand
 
 Shape = tuple[int, ...]
 _AXES = {
@@ -101,6 +101,8 @@ class Reading:
             return tuple(max(sizes) for sizes in zip(*(source.made for source in sources), strict=False))
         if sources[0].part is None:
             return first
+        if sources[0].part == BRANCH:
+            return _side_by_side(canonical, [source.made for source in sources])
         zero = len(absent_parts(self.family, canonical, sources)) * first[0]
         return (sum(source.made[0] for source in sources) + zero, *first[1:])
 
@@ -139,6 +141,7 @@ class Reading:
             activation=self.family.activation,
             positions=self.family.positions,
             rope_dim=kept if self.family.positions == "rope" else 0,
+            branches=_branches(self.pieces),
         )
 
     def _side(self, class_tokens: int, registers: int) -> int:
@@ -209,10 +212,13 @@ def _prefix(known: Iterable[str], names: Iterable[str]) -> str:
 
 def _problems(pieces: Mapping[str, list[Source]], family: Family) -> Iterator[str]:
     terms = Counter(rule.canonical for rule in family.key if rule.part == TERM)
+    many = _branches(pieces)
     for name, sources in pieces.items():
         parts = sorted([*(source.part or "" for source in sources), *absent_parts(family, name, sources)])
-        if parts not in ([""], sorted(STACKED), [TERM] * (terms[name] or 1)):
+        if parts not in ([""], sorted(STACKED), [TERM] * (terms[name] or 1), [BRANCH] * many):
             expected = f"{terms[name]} that add up" if terms[name] else "one tensor, or q, k and v"
+            if BRANCH in parts:
+                expected = f"one of each of {many} branches"
             yield f"{name}: found {', '.join(source.name for source in sources)}, expected {expected}"
         for source in sources:
             if len(source.shape) not in (axes := _AXES.get(source.make, (len(source.shape),))):
@@ -226,6 +232,21 @@ def _problems(pieces: Mapping[str, list[Source]], family: Family) -> Iterator[st
         for source in pieces.get(name, ()):
             if len(source.made) != count:
                 yield f"{source.name}: found shape {source.shape}, expected {count} axes"
+
+
+def _branches(pieces: Mapping[str, list[Source]]) -> int:
+    """Parallel branches of each block."""
+    return sum(source.part == BRANCH for source in pieces.get("blocks.0.attn.qkv.weight", ())) or 1
+
+
+def _side_by_side(canonical: str, shapes: list[Shape]) -> Shape:
+    """Of the tensor of all branches: heads and hidden units side by side; what is added up or the same stays."""
+    layer, kind = canonical.split(".")[-2:]
+    if layer in ("qkv", "fc1", "fc3"):
+        return (sum(shape[0] for shape in shapes), *shapes[0][1:])
+    if layer in ("proj", "fc2") and kind == "weight":
+        return (shapes[0][0], sum(shape[1] for shape in shapes))
+    return shapes[0]
 
 
 def absent_parts(family: Family, name: str, sources: Iterable[Source]) -> list[str]:
@@ -262,7 +283,7 @@ def recognise(
 
 
 def _of_no_family(readings: Iterable[Reading], tensors: int, where: str) -> str:
-    nearest = min(readings, key=lambda reading: (len(reading.problems), len(reading.left)))
+    nearest = min(readings, key=lambda reading: len(reading.problems) + len(reading.left))
     odd = [*nearest.problems, *(f"{name}: not known" for name in nearest.left)]
     return (
         f"{where}: found {tensors} tensors of no family; the nearest is {nearest.family.id}: {odd[0]}"

@@ -12,9 +12,9 @@ from torch.nn import functional as F
 
 from edgeslim.architecture import USUAL_NORM_EPS, Architecture
 from edgeslim.errors import InputError
-from edgeslim.family import STACKED, TERM, Family
+from edgeslim.family import BRANCH, STACKED, TERM, Family
 from edgeslim.ground.fold import folded
-from edgeslim.ground.vit import Vit
+from edgeslim.ground.vit import Vit, side_by_side
 from edgeslim.reading import Reading, Shape, absent_parts
 
 _NORMS_MEAN = "mean-then-norm"
@@ -100,8 +100,10 @@ def _check_facts(family: Family, arch: Architecture, where: str) -> None:
 
 
 def _joined(reading: Reading, name: str, tensors: Mapping[str, Tensor], arch: Architecture, where: str) -> Tensor:
-    """One tensor of those that make it: itself, q, k and v stacked, or the sum of its terms."""
+    """One tensor of those that make it: itself, q, k and v stacked, the sum of its terms, or branches side by side."""
     sources = reading.pieces[name]
+    if sources[0].part == BRANCH:
+        return _of_branches(reading, name, tensors)
     made = [_made(tensors[source.name].float(), source.make, arch, f"{where}: {source.name}") for source in sources]
     if sources[0].part is None:
         return made[0]
@@ -113,6 +115,33 @@ def _joined(reading: Reading, name: str, tensors: Mapping[str, Tensor], arch: Ar
     parts = dict.fromkeys(absent_parts(reading.family, name, sources), torch.zeros_like(made[0]))
     parts |= {source.part: value for source, value in zip(sources, made, strict=True) if source.part}
     return torch.cat([parts[part] for part in STACKED])
+
+
+def _of_branches(reading: Reading, name: str, tensors: Mapping[str, Tensor]) -> Tensor:
+    """One tensor of a fused block. Where each branch has a LayerNorm its scale and shift go into the layer behind it.
+
+    W (g * n + b) + c = (W diag(g)) n + (W b + c), of the normalised n that all branches share.
+    """
+
+    def each(canonical: str) -> list[Tensor]:
+        sources = reading.pieces.get(canonical, [])
+        if any(source.part != BRANCH for source in sources):
+            return []
+        return [tensors[source.name].float() for source in sorted(sources, key=lambda source: source.name)]
+
+    block, layer, kind = name.rsplit(".", 2)[0], *name.split(".")[-2:]
+    if layer in ("norm1", "norm2"):
+        like = each(name)[0]
+        return torch.ones_like(like) if kind == "weight" else torch.zeros_like(like)
+    found = each(name)
+    if layer in ("qkv", "fc1", "fc3"):
+        norm = f"{block.rpartition('.')[0]}.{'norm1' if layer == 'qkv' else 'norm2'}"
+        if kind == "weight" and (scales := each(f"{norm}.weight")):
+            found = [weight * scale for weight, scale in zip(found, scales, strict=True)]
+        if kind == "bias" and (shifts := each(f"{norm}.bias")):
+            weights = each(f"{block}.{layer}.weight")
+            found = [c + w @ b for c, w, b in zip(found, weights, shifts, strict=True)]
+    return side_by_side(layer, kind, found)
 
 
 def _paired(qkv: Tensor, arch: Architecture, where: str) -> Tensor:

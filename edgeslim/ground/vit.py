@@ -6,7 +6,7 @@ State-dict keys follow timm (`blocks.0.attn.qkv.weight`, rows [3, heads, head_di
 from __future__ import annotations
 
 import re
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import replace
 
 import torch
@@ -301,15 +301,18 @@ def fuse_branches(state: Mapping[str, Tensor], branches: int) -> dict[str, Tenso
             continue
         block, layer, kind = found["block"], found["layer"], found["kind"]
         each = [state[f"{block}.{number}.{layer}.{kind}"] for number in range(branches)]
-        if layer == "qkv":  # rows [3, heads, head_dim] of each
-            value = torch.cat([part.view(3, -1, *part.shape[1:]) for part in each], dim=1).flatten(0, 1)
-        elif kind == "bias" and layer in ("proj", "fc2"):
-            value = torch.stack(each).sum(0)
-        elif layer == "proj":
-            value = torch.cat(each, dim=1)
-        elif layer == "fc2":
-            value = torch.stack(each, dim=2).flatten(1)
-        else:
-            value = torch.stack(each, dim=1).flatten(0, 1)
-        fused[f"{block}.{layer}.{kind}"] = value
+        fused[f"{block}.{layer}.{kind}"] = side_by_side(layer, kind, each)
     return fused
+
+
+def side_by_side(layer: str, kind: str, each: Sequence[Tensor]) -> Tensor:
+    """One tensor of those of parallel branches, of the `kind` weight or bias: heads whole, hidden units by turns."""
+    if layer == "qkv":  # rows [3, heads, head_dim] of each
+        return torch.cat([part.view(3, -1, *part.shape[1:]) for part in each], dim=1).flatten(0, 1)
+    if kind == "bias" and layer in ("proj", "fc2"):
+        return torch.stack(list(each)).sum(0)
+    if layer == "proj":
+        return torch.cat(list(each), dim=1)
+    if layer == "fc2":
+        return torch.stack(list(each), dim=2).flatten(1)
+    return torch.stack(list(each), dim=1).flatten(0, 1)

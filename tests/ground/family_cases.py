@@ -241,6 +241,11 @@ def open_clip() -> Any:
     return made, features
 
 
+@case("timm-parallel")
+def timm_parallel() -> Any:
+    return timm_vit(block_fn=partial(library("timm").models.vision_transformer.ParallelThingsBlock, num_parallel=3))
+
+
 @case("timm-fc-norm")
 def timm_norm_of_the_mean() -> Any:
     return timm_vit(global_pool="avg", reg_tokens=2)

@@ -3,16 +3,24 @@
 from __future__ import annotations
 
 from dataclasses import replace
+from pathlib import Path
 
 import pytest
 import torch
+from safetensors.torch import save_file
 from torch import Tensor, nn
 
 from edgeslim import cost
 from edgeslim.architecture import Architecture
+from edgeslim.checkpoint_file import read_header
+from edgeslim.errors import InputError
+from edgeslim.family import all_families
+from edgeslim.ground.checkpoint import open_checkpoint, read_checkpoint
 from edgeslim.ground.first import slim_state
 from edgeslim.ground.slim import slim
+from edgeslim.ground.stream import slim_file
 from edgeslim.ground.vit import Attention, Mlp, SwiGlu, Vit, fuse_branches
+from edgeslim.reading import recognise
 from tests.ground.conftest import random_vit
 from tests.ground.counter import count_flop
 
@@ -122,3 +130,26 @@ def test_slimming_comes_before_or_after_fusing() -> None:
     for branch in range(3):
         kept = state[f"blocks.0.mlp.{branch}.fc1.weight"][:15]
         assert torch.equal(fused_then_cut["blocks.0.mlp.fc1.weight"][branch::3], kept)
+
+
+def test_a_checkpoint_of_branches_is_recognised_and_fused(tmp_path: Path) -> None:
+    apart = published(FUSED)
+    save_file(apart.state_dict(), tmp_path / "a.safetensors")
+    reading = recognise(read_header(tmp_path / "a.safetensors")[0], all_families(), "a")
+    assert reading.family.id == "parallel-vit"
+    assert reading.architecture(head_dim=10) == FUSED
+    found = read_checkpoint(tmp_path / "a.safetensors", FUSED)
+    expected = fuse_branches(apart.state_dict(), 3)
+    assert found.encoder.keys() == expected.keys()
+    assert all(torch.equal(found.encoder[name], value) for name, value in expected.items())
+    # Slimmed from the file, tensor by tensor, it is what the branches are at that width.
+    done = slim_file(open_checkpoint(tmp_path / "a.safetensors", FUSED), 0.5, tmp_path / "slim.safetensors", {})
+    slimmed = read_checkpoint(tmp_path / "slim.safetensors", done.architecture).build()
+    with torch.no_grad():
+        torch.testing.assert_close(slimmed(tiles()), apart(tiles(), 0.5), rtol=1e-4, atol=1e-5)
+    lame = {
+        name: value for name, value in apart.state_dict().items() if ".attn.2." not in name or "blocks.1" not in name
+    }
+    save_file(lame, tmp_path / "b.safetensors")
+    with pytest.raises(InputError, match="expected one of each of 3 branches"):
+        read_checkpoint(tmp_path / "b.safetensors", FUSED)

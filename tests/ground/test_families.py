@@ -36,7 +36,7 @@ def test_features_are_those_of_the_original(name: str, tmp_path: Path) -> None:
     reading = recognise(shapes_of(path), all_families(), name, case.made_for)
     assert reading.family.id == case.family
     arch = reading.architecture(DIM // case.heads)
-    assert (arch.depth, arch.dim, arch.attention_heads) == (DEPTH, DIM, case.heads)
+    assert (arch.depth, arch.dim, arch.attention_heads // arch.branches) == (DEPTH, DIM, case.heads)
     assert (arch.bands, arch.tile_px) == (case.bands, case.tile_px)
     tiles = case.tiles(4)
     encoder = read_checkpoint(path, arch, made_for=case.made_for).build()
