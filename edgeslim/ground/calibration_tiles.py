@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 from edgeslim.errors import InputError
 from edgeslim.ground.calibration import Calibration, tiles_needed
 from edgeslim.ground.flight import normalised, radiometry_of
-from edgeslim.ground.golden import golden_tiles
+from edgeslim.ground.golden import channels_of, golden_tiles
 from edgeslim.ground.labelled import UnreadableImage, image_files, read_image
 from edgeslim.profile import Profile
 
@@ -57,10 +57,12 @@ def _images(profile: Profile, source: Path, count: int, say: Callable[[str], Non
         )
     files = list(image_files(source))
     chosen = [files[round(i)] for i in np.linspace(0, len(files) - 1, min(count, len(files)))]
+    channels = channels_of(profile, source) if profile.bands else [0, 1, 2]
     tiles, unreadable = [], []
     for name, opened in chosen:
         try:
-            tiles.append(np.round(read_image(source, name, opened, arch.tile_px).transpose(2, 0, 1) * scale))
+            pixels = read_image(source, name, opened, arch.tile_px)[:, :, channels]
+            tiles.append(np.round(pixels.transpose(2, 0, 1) * scale))
         except UnreadableImage:
             unreadable.append(name)
     if unreadable:

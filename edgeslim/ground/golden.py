@@ -79,7 +79,7 @@ def image_tiles(profile: Profile, folder: Path, count: int = COUNT) -> GoldenTil
     files = list(image_files(folder))
     if not files:
         raise InputError(f"--tiles {folder}: found no image, expected .png or .jpg of {arch.tile_px}x{arch.tile_px} px")
-    channels = _channels(profile, folder)
+    channels = channels_of(profile, folder)
     chosen = [files[round(i)] for i in np.linspace(0, len(files) - 1, min(count, len(files)))]
     tiles = np.empty((len(chosen), arch.bands, arch.tile_px, arch.tile_px), np.float32)
     for tile, (name, opened) in zip(tiles, chosen, strict=True):
@@ -90,8 +90,8 @@ def image_tiles(profile: Profile, folder: Path, count: int = COUNT) -> GoldenTil
     )
 
 
-def _channels(profile: Profile, folder: Path) -> list[int]:
-    """Which channel of an image, red, green and blue, each band is."""
+def channels_of(profile: Profile, folder: Path) -> list[int]:
+    """Which channel of an image, red, green and blue, each band is. Raises InputError for a band that is none."""
     colours = ("red", "green", "blue")
     if other := [band.name for band in profile.bands if band.common_name not in colours]:
         raise InputError(

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -16,7 +17,7 @@ from edgeslim.ground.calibration import tiles_needed
 from edgeslim.ground.calibration_tiles import read_calibration
 from edgeslim.ground.flight import FlightModel, profile_checkpoint
 from edgeslim.plan import read_plan
-from edgeslim.profile import Profile
+from edgeslim.profile import Band, Profile
 from tests.ground.conftest import TINY
 
 NEEDED = tiles_needed(TINY)
@@ -73,6 +74,17 @@ def test_tiles_reach_the_encoder_as_in_flight(folder: Path, tiny: Profile) -> No
     raw = torch.from_numpy(np.round(pixels * tiny.radiometry.image_scale)).float()
     with torch.no_grad():
         torch.testing.assert_close(model.encoder(found.tiles), model(raw)[1])
+
+
+def test_colours_go_to_their_bands(folder: Path, tiny: Profile) -> None:
+    blue_first = replace(tiny, bands=tiny.bands[::-1])
+    found, turned = (read_calibration(profile, folder).tiles for profile in (tiny, blue_first))
+    assert tiny.radiometry is not None
+    mean, std = (np.array(v, np.float32).reshape(1, 3, 1, 1) for v in (tiny.radiometry.mean, tiny.radiometry.std))
+    raw, other = found.numpy() * std + mean, turned.numpy() * std + mean
+    np.testing.assert_allclose(raw[:, ::-1], other, rtol=1e-5, atol=1e-2)
+    with pytest.raises(InputError, match="found images, whose bands are red, green, blue, expected B08"):
+        read_calibration(replace(tiny, bands=(*tiny.bands[:2], Band("B08", "nir"))), folder)
 
 
 def test_unreadable_images_are_counted_and_left_out(
