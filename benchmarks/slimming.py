@@ -26,29 +26,25 @@ from typing import Any
 
 import numpy as np
 import torch
+from onboard_process import markdown
 from torch import Tensor
 from torch.nn import functional as F
 
-ROOT = Path(__file__).parents[1]
-sys.path.insert(0, str(ROOT))
+from edgeslim import cost
+from edgeslim.checkpoint_file import profile_of, read_header
+from edgeslim.ground.calibrated import calibrate
+from edgeslim.ground.calibration import Calibration
+from edgeslim.ground.checkpoint import read_checkpoint
+from edgeslim.ground.flight import normalised, profile_checkpoint
+from edgeslim.ground.labelled import LabelledTiles, load_labelled
+from edgeslim.ground.redundancy import pixel_statistics
+from edgeslim.ground.slim import slim
+from edgeslim.ground.vit import Vit
+from edgeslim.profile import take_profile
 
-from onboard_process import markdown  # noqa: E402
-
-from edgeslim import cost  # noqa: E402
-from edgeslim.checkpoint_file import profile_of, read_header  # noqa: E402
-from edgeslim.ground.calibrated import calibrate  # noqa: E402
-from edgeslim.ground.calibration import Calibration  # noqa: E402
-from edgeslim.ground.checkpoint import read_checkpoint  # noqa: E402
-from edgeslim.ground.flight import normalised, profile_checkpoint  # noqa: E402
-from edgeslim.ground.labelled import LabelledTiles, load_labelled  # noqa: E402
-from edgeslim.ground.slim import slim  # noqa: E402
-from edgeslim.ground.vit import Vit  # noqa: E402
-from edgeslim.profile import take_profile  # noqa: E402
-
-RESULT = ROOT / "benchmarks" / "results" / "slimming"
+RESULT = Path(__file__).parent / "results" / "slimming"
 COUNTS = {"train": 500, "test": 300, "validation": 256}
 SHARES = (0.10, 0.25, 0.50, 0.75)
-QUANTILES = (0.05, 0.25, 0.5, 0.75, 0.95)
 PENALTIES = (1e-3, 1e-2, 1e-1, 1.0)
 DRAWS = 2000
 SEED = 0
@@ -88,7 +84,10 @@ def cases(vit: Path | None) -> list[Case]:
     profile = take_profile("eurosat-rgb")
     radiometry = profile.radiometry
     assert radiometry is not None
-    own = lambda images: normalised(images.float() * radiometry.image_scale, radiometry)  # noqa: E731
+
+    def own(images: Tensor) -> Tensor:
+        return normalised(images.float() * radiometry.image_scale, radiometry)
+
     what = "eurosat-rgb, edgeslim's own, trained slimmable on this set's training part, 64 px"
     made.insert(0, Case("eurosat-rgb", what, profile_checkpoint(profile)[0].build(), own))
     return made
@@ -98,12 +97,6 @@ def some_of(data: LabelledTiles, count: int) -> tuple[Tensor, np.ndarray]:
     """Tiles and labels, drawn once."""
     chosen = np.random.default_rng(SEED).permutation(len(data.labels))[:count]
     return data.images[chosen], data.labels.numpy()[chosen]
-
-
-def pixel_features(images: Tensor) -> np.ndarray:
-    """(n, 3, H, W) uint8 -> (n, 21): mean, deviation and quantiles of each band."""
-    values = images.flatten(2).numpy().astype(np.float64)
-    return np.concatenate([values.mean(2), values.std(2), *(np.quantile(values, q, axis=2) for q in QUANTILES)], axis=1)
 
 
 def right(train: np.ndarray, labels: np.ndarray, test: np.ndarray, truth: np.ndarray, scale: bool) -> dict[str, Any]:
@@ -159,7 +152,7 @@ def measure(
     (train, labels), (test, truth) = data["train"], data["test"]
     arch = case.encoder.arch
     tiles = case.own(data["validation"][0])
-    hits = {"pixels": right(pixel_features(train), labels, pixel_features(test), truth, scale=True)}
+    hits = {"pixels": right(pixel_statistics(train.numpy()), labels, pixel_statistics(test.numpy()), truth, scale=True)}
     plan = [("full", "full", 1.0)]
     plan += [
         (m, label, w)
@@ -298,7 +291,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("tiles", type=Path, help="EuroSAT RGB: a zip or folder, one folder a class")
     parser.add_argument("--vit", type=Path, help="the ViT-S/14; left out: only eurosat-rgb")
-    parser.add_argument("--cache", type=Path, default=ROOT / "runs" / "slimming", help="features that are made already")
+    parser.add_argument("--cache", type=Path, default=Path("runs/slimming"), help="features that are made already")
     parser.add_argument("--at", nargs="*", help="only these widths: floor, 10%%, 25%%, 50%%, 75%%")
     parser.add_argument("--only", nargs="*", help="cases to make; others are written as they were")
     arguments = parser.parse_args()

@@ -10,11 +10,10 @@ import typer
 from rich.console import Console
 from rich.markup import escape
 
+from edgeslim.cli import tile_flags as t
 from edgeslim.cli.ground import need_ground
 from edgeslim.cli.schema import schema_flag
 from edgeslim.errors import MissingExtra, UsageError, shown
-
-_TILES = "The tiles"
 
 
 def diagnose(
@@ -37,33 +36,13 @@ def diagnose(
             help="Width to look at; more than once: each. Default: the narrowest, and about 10, 25, 50, 75 % of FLOP.",
         ),
     ] = None,
-    tiles_max: Annotated[
-        int, typer.Option(min=20, help="Tiles that are looked at, evenly spaced.", rich_help_panel=_TILES)
-    ] = 500,
-    labels: Annotated[
-        Path | None,
-        typer.Option(help="CSV with columns file,class instead of folders.", rich_help_panel=_TILES),
-    ] = None,
-    bands: Annotated[
-        str | None,
-        typer.Option(help="Bands of the tiles in the encoder's order, numbers or names.", rich_help_panel=_TILES),
-    ] = None,
-    scale: Annotated[
-        float | None, typer.Option(help="Reflectance of one unit of the tiles, e.g. 0.0001.", rich_help_panel=_TILES)
-    ] = None,
-    offset: Annotated[
-        float | None, typer.Option(help="Reflectance at value 0 of the tiles, e.g. -0.1.", rich_help_panel=_TILES)
-    ] = None,
-    resample: Annotated[
-        bool,
-        typer.Option(
-            "--resample", help="Bring tiles of another size to the encoder's, bilinearly.", rich_help_panel=_TILES
-        ),
-    ] = False,
-    tile_px: Annotated[
-        int | None,
-        typer.Option(help="Side of a tile, px, other than the encoder's: its positions are resampled."),
-    ] = None,
+    tiles_max: t.TilesMax = 500,
+    labels: t.Labels = None,
+    bands: t.TileBands = None,
+    scale: t.TileScale = None,
+    offset: t.TileOffset = None,
+    resample: t.ResampleTiles = False,
+    tile_px: t.TilePx = None,
     seed: Annotated[int, typer.Option(help="Of the split.")] = 0,
     checkpoint: Annotated[Path | None, typer.Option(help="Weights, instead of those beside the card.")] = None,
     cards: Annotated[Path | None, typer.Option(help="Folder with your own devices/, profiles/, export/.")] = None,

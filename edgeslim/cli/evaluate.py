@@ -11,6 +11,7 @@ from rich.console import Console
 from rich.markup import escape
 
 from edgeslim.cli import flags as f
+from edgeslim.cli import tile_flags as t
 from edgeslim.cli.schema import schema_flag
 from edgeslim.errors import UsageError, shown
 
@@ -20,18 +21,11 @@ def evaluate(
     tiles: Annotated[
         Path | None, typer.Option(help="Folder or zip of PNG, JPEG or GeoTIFF tiles, one folder a class.")
     ] = None,
-    labels: Annotated[
-        Path | None,
-        typer.Option(help="CSV with columns file,class instead of folders; of several classes a tile, one is enough."),
-    ] = None,
-    bands: Annotated[
-        str | None, typer.Option(help="Bands of the tiles in the encoder's order, numbers or names.")
-    ] = None,
-    scale: Annotated[float | None, typer.Option(help="Reflectance of one unit of the tiles, e.g. 0.0001.")] = None,
-    offset: Annotated[float | None, typer.Option(help="Reflectance at value 0 of the tiles, e.g. -0.1.")] = None,
-    resample: Annotated[
-        bool, typer.Option("--resample", help="Bring tiles of another size to the encoder's, bilinearly.")
-    ] = False,
+    labels: t.Labels = None,
+    bands: t.TileBands = None,
+    scale: t.TileScale = None,
+    offset: t.TileOffset = None,
+    resample: t.ResampleTiles = False,
     training_prior: f.TrainingPrior = False,
     threads: Annotated[int | None, typer.Option(help="Threads of the runtime; default every core.")] = None,
     picture: Annotated[Path | None, typer.Option(help="Confusion matrix to draw (.svg).")] = None,

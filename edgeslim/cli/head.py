@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
+from edgeslim.cli import tile_flags as t
 from edgeslim.cli.ground import need_ground
 from edgeslim.errors import MissingExtra, UsageError
 
@@ -23,7 +24,7 @@ class HeadKind(str, Enum):
     knn = "knn"
 
 
-_TILES, _FIT = "The tiles", "How to fit"
+_FIT = "How to fit"
 
 
 def head(
@@ -47,37 +48,16 @@ def head(
             rich_help_panel=_FIT,
         ),
     ] = HeadKind.logistic,
-    labels: Annotated[
-        Path | None,
-        typer.Option(
-            help="CSV with columns file,class instead of folders; a file on several lines has several classes.",
-            rich_help_panel=_TILES,
-        ),
-    ] = None,
-    bands: Annotated[
-        str | None,
-        typer.Option(help="Bands of the tiles in the encoder's order, numbers or names.", rich_help_panel=_TILES),
-    ] = None,
-    scale: Annotated[
-        float | None, typer.Option(help="Reflectance of one unit of the tiles, e.g. 0.0001.", rich_help_panel=_TILES)
-    ] = None,
-    offset: Annotated[
-        float | None, typer.Option(help="Reflectance at value 0 of the tiles, e.g. -0.1.", rich_help_panel=_TILES)
-    ] = None,
+    labels: t.Labels = None,
+    bands: t.TileBands = None,
+    scale: t.TileScale = None,
+    offset: t.TileOffset = None,
     gsd_m: Annotated[
         float | None,
-        typer.Option(help="Metres a pixel of the tiles, where they do not say it themselves.", rich_help_panel=_TILES),
+        typer.Option(help="Metres a pixel of the tiles, where they do not say it themselves.", rich_help_panel=t.TILES),
     ] = None,
-    resample: Annotated[
-        bool,
-        typer.Option(
-            "--resample", help="Bring tiles of another size to the encoder's, bilinearly.", rich_help_panel=_TILES
-        ),
-    ] = False,
-    tile_px: Annotated[
-        int | None,
-        typer.Option(help="Side of a tile, px, other than the encoder's: its positions are resampled."),
-    ] = None,
+    resample: t.ResampleTiles = False,
+    tile_px: t.TilePx = None,
     block_m: Annotated[
         float | None,
         typer.Option(

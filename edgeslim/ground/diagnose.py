@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 
 import numpy as np
 from numpy.typing import NDArray
@@ -14,7 +14,7 @@ from edgeslim.errors import InputError
 from edgeslim.ground.checkpoint import Checkpoint
 from edgeslim.ground.features import Seen, look_at
 from edgeslim.ground.fitting import called_by, fit_linear, nearest_five, neighbours_say
-from edgeslim.ground.head import Asked, tiles_wanted
+from edgeslim.ground.head import Asked
 from edgeslim.ground.redundancy import (
     effective_dimension,
     explained_variance,
@@ -25,9 +25,7 @@ from edgeslim.ground.redundancy import (
     standardised,
 )
 from edgeslim.ground.split import Split, folds_of, require_enough, split_tiles
-from edgeslim.ground.tile_radiometry import radiometry_of_tiles
 from edgeslim.onboard.labels import Labelled
-from edgeslim.onboard.reading.tile import TileReader
 from edgeslim.onboard.scores import micro_f1
 from edgeslim.plan import METHODS
 from edgeslim.profile import Profile
@@ -53,11 +51,8 @@ def diagnose(
     """
     arch = profile.architecture
     widths = tuple(sorted({*widths, 1.0}))
-    wanted = tiles_wanted(profile, asked)
-    radiometry = profile.radiometry or radiometry_of_tiles(tiles, wanted, say)
-    reader = TileReader(replace(wanted, radiometry=None if profile.radiometry is None else radiometry))
-    seen = look_at(reader, tiles, checkpoint, radiometry, widths, say)
-    notes = reader.warnings()
+    seen = look_at(profile, checkpoint, tiles, widths, asked, say)
+    notes = list(seen.notes)
     if len(seen.files) < LEAST_TILES:
         raise InputError(f"--tiles: found {len(seen.files)} that can be used, expected at least {LEAST_TILES}")
     if len(seen.files) <= arch.dim:
@@ -96,7 +91,7 @@ def diagnose(
         encoder=profile.id,
         dataset=tiles.source,
         tiles=len(seen.files),
-        left_out={reason: len(names) for reason, names in reader.skipped.items()},
+        left_out=seen.left_out,
         features=arch.dim,
         method=METHODS[0],
         split="" if probe is None else probe.split.how,

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from itertools import islice
 from typing import Any
 
@@ -16,11 +16,13 @@ from edgeslim import cost
 from edgeslim.architecture import Architecture
 from edgeslim.ground.checkpoint import Checkpoint
 from edgeslim.ground.flight import FlightModel
+from edgeslim.ground.head import Asked, tiles_wanted
 from edgeslim.ground.redundancy import pixel_statistics
+from edgeslim.ground.tile_radiometry import radiometry_of_tiles
 from edgeslim.onboard.labels import Labelled, TileFile
 from edgeslim.onboard.reading.gdal import gdal_environment
 from edgeslim.onboard.reading.tile import Place, TileReader
-from edgeslim.profile import Radiometry
+from edgeslim.profile import Profile
 
 F32 = NDArray[np.float32]
 SHARES = (0.1, 0.25, 0.5, 0.75, 1.0)
@@ -58,6 +60,10 @@ class Seen:
     """(n, 7 bands) statistics without a network."""
     features: dict[tuple[float, int], F32]
     """Width multiplier and number of blocks -> (n, d) features, through the last LayerNorm; method "first"."""
+    left_out: dict[str, int]
+    """Why tiles could not be used -> how many."""
+    notes: tuple[str, ...]
+    """What a person should know of the tiles."""
 
     def has(self, classes: Sequence[str]) -> NDArray[np.bool_]:
         """(n, classes): which of `classes` each tile has."""
@@ -69,18 +75,22 @@ class Seen:
 
 
 def look_at(
-    reader: TileReader,
-    tiles: Labelled,
+    profile: Profile,
     checkpoint: Checkpoint,
-    radiometry: Radiometry,
+    tiles: Labelled,
     widths: Sequence[float],
+    asked: Asked,
     say: Callable[[str], None],
 ) -> Seen:
     """Features of all `tiles` that can be read, at each of `widths` and behind each block.
 
-    Tiles are embedded once and run through the blocks once a width. Raises InputError as `reader.read` does.
+    Tiles are embedded once and run through the blocks once a width. Raises InputError for tiles that do not fit the
+    encoder.
     """
     arch = checkpoint.architecture
+    wanted = tiles_wanted(profile, asked)
+    radiometry = profile.radiometry or radiometry_of_tiles(tiles, wanted, say)
+    reader = TileReader(replace(wanted, radiometry=profile.radiometry))
     model = FlightModel(checkpoint.build(), (torch.zeros(1, arch.dim), torch.zeros(1)), radiometry).eval()
     encoder, caught = model.encoder, list[Tensor]()
 
@@ -122,4 +132,6 @@ def look_at(
         gsd_m=float(np.median(sizes)) if sizes else None,
         pixels=np.concatenate(pixels) if pixels else np.empty((0, 0), np.float32),
         features={key: np.concatenate(found) for key, found in parts.items()},
+        left_out={reason: len(names) for reason, names in reader.skipped.items()},
+        notes=tuple(reader.warnings()),
     )

@@ -16,12 +16,10 @@ from edgeslim.ground.card import profile_toml
 from edgeslim.ground.checkpoint import Checkpoint
 from edgeslim.ground.features import Seen, look_at
 from edgeslim.ground.fitting import F64, Fold, fit_linear, nearest_five, neighbours_say
-from edgeslim.ground.head import Asked, tiles_wanted
+from edgeslim.ground.head import Asked
 from edgeslim.ground.redundancy import standardised
 from edgeslim.ground.split import Split, folds_of, require_enough, split_tiles
-from edgeslim.ground.tile_radiometry import radiometry_of_tiles
 from edgeslim.onboard.labels import Labelled
-from edgeslim.onboard.reading.tile import TileReader
 from edgeslim.plan import METHODS
 from edgeslim.profile import Profile, Score
 from edgeslim.retention import Choice, Kept, Mean, Retention
@@ -55,11 +53,8 @@ def measure(
     """
     arch = profile.architecture
     widths = tuple(sorted({*widths, 1.0}))
-    wanted = tiles_wanted(profile, asked)
-    radiometry = profile.radiometry or radiometry_of_tiles(tiles, wanted, say)
-    reader = TileReader(replace(wanted, radiometry=None if profile.radiometry is None else radiometry))
-    seen = look_at(reader, tiles, checkpoint, radiometry, widths, say)
-    notes = reader.warnings()
+    seen = look_at(profile, checkpoint, tiles, widths, asked, say)
+    notes = list(seen.notes)
     if not seen.files:
         raise InputError(f"--tiles: none of {len(tiles.files)} can be used, expected labelled tiles")
     has = seen.has(tiles.classes)
@@ -89,7 +84,7 @@ def measure(
         encoder=profile.id,
         dataset=tiles.source,
         tiles=len(seen.files),
-        left_out={reason: len(names) for reason, names in reader.skipped.items()},
+        left_out=seen.left_out,
         method=METHODS[0],
         metric="mAP" if multi else "accuracy",
         split=splits[0].how,

@@ -5,8 +5,7 @@ State-dict keys follow timm (`blocks.0.attn.qkv.weight`, rows [3, heads, head_di
 
 from __future__ import annotations
 
-import re
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import replace
 
 import torch
@@ -283,30 +282,13 @@ def fold_layer_scale(encoder: Vit) -> Vit:
     return folded
 
 
-_BRANCH = re.compile(r"(?P<block>blocks\.\d+\.(?:attn|mlp))\.(?P<branch>\d+)\.(?P<layer>\w+)\.(?P<kind>weight|bias)")
-
-
-def fuse_branches(state: Mapping[str, Tensor], branches: int) -> dict[str, Tensor]:
-    """The state dict of one wide block for each block of parallel branches that share its LayerNorm: the same function.
+def side_by_side(layer: str, kind: str, each: Sequence[Tensor]) -> Tensor:
+    """One tensor of those of parallel branches that share a LayerNorm, of the `kind` "weight" or "bias".
 
     A sum of attentions is one attention with all their heads, and a sum of feed-forward networks is one with all their
-    hidden units. Keys of branch B stand under `blocks.N.attn.B.` and `blocks.N.mlp.B.`, all others as they are. Hidden
-    units go side by side (unit 0 of each branch, then unit 1, ...), so that the first of a fused network are the first
-    of each branch; heads stay whole. Biases of the output projections add up.
+    hidden units. Heads stay whole; hidden units go side by side (unit 0 of each branch, then unit 1, ...), so that the
+    first of a fused network are the first of each branch. Biases of the output projections add up.
     """
-    fused = {key: value for key, value in state.items() if not _BRANCH.fullmatch(key)}
-    for key in state:
-        found = _BRANCH.fullmatch(key)
-        if found is None or found["branch"] != "0":
-            continue
-        block, layer, kind = found["block"], found["layer"], found["kind"]
-        each = [state[f"{block}.{number}.{layer}.{kind}"] for number in range(branches)]
-        fused[f"{block}.{layer}.{kind}"] = side_by_side(layer, kind, each)
-    return fused
-
-
-def side_by_side(layer: str, kind: str, each: Sequence[Tensor]) -> Tensor:
-    """One tensor of those of parallel branches, of the `kind` weight or bias: heads whole, hidden units by turns."""
     if layer == "qkv":  # rows [3, heads, head_dim] of each
         return torch.cat([part.view(3, -1, *part.shape[1:]) for part in each], dim=1).flatten(0, 1)
     if kind == "bias" and layer in ("proj", "fc2"):

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import math
 from collections.abc import Sequence
+from functools import partial
 from html import escape
 from pathlib import Path
 
@@ -13,21 +14,12 @@ from rich.table import Table
 
 from edgeslim import __version__
 from edgeslim.diagnosis import Cut, Diagnosis
+from edgeslim.report.document import document, is_page_of
 from edgeslim.report.lines import Chart, Series, line_chart, matrix_chart
 from edgeslim.report.tables import number
 from edgeslim.whole import Kind, write_whole
 
-_MARK = b'<meta name="generator" content="edgeslim diagnose">'
-_POLICY = "default-src 'none'; style-src 'unsafe-inline'; base-uri 'none'; form-action 'none'"
 _RANKS = (1, 2, 4, 8, 16, 32, 64)
-
-
-def _is_page(path: Path) -> bool:
-    try:
-        with path.open("rb") as file:
-            return _MARK in file.read(1024)
-    except OSError:
-        return False
 
 
 def _is_record(path: Path) -> bool:
@@ -38,7 +30,7 @@ def _is_record(path: Path) -> bool:
     return isinstance(found, dict) and {"cka_widths", "cka_depths"} <= found.keys()
 
 
-PAGE_FILE = Kind("page of a diagnosis", "-o", _is_page)
+PAGE_FILE = Kind("page of a diagnosis", "-o", partial(is_page_of, "diagnose"))
 RECORD_FILE = Kind("record of a diagnosis", "-o", _is_record)
 
 
@@ -124,24 +116,11 @@ def _sentences(record: Diagnosis) -> list[str]:
 
 def diagnosis_page(record: Diagnosis) -> str:
     """The page as HTML."""
-    style = (Path(__file__).parent / "page.css").read_text(encoding="utf-8")
     title = f"What {Path(record.encoder).name} knows, and how often"
     narrow = [f"{cut.width_multiplier:.3g}" for cut in record.widths]
     scores = "scores of probes that are fitted anew, " if record.metric else ""
     notes = "".join(f'<p class="note">Warning: {escape(text)}.</p>' for text in record.warnings)
-    return f"""<!DOCTYPE html>
-<html lang="en">
-<head>
-<meta charset="utf-8">
-{_MARK.decode()}
-<meta http-equiv="Content-Security-Policy" content="{_POLICY}">
-<meta name="viewport" content="width=device-width, initial-scale=1">
-<title>{escape(title)}</title>
-<style>
-{style}</style>
-</head>
-<body>
-<header>
+    body = f"""<header>
 <p class="over">edgeslim diagnose · {escape(Path(record.encoder).name)} on {escape(record.dataset)}</p>
 <h1>{escape(title)}</h1>
 <p class="lead">{escape(" ".join(_sentences(record)))}</p>
@@ -168,10 +147,8 @@ effective dimension, and how alike blocks are. Blocks that are alike do little.<
 <p class="note">{escape(_basis(record))}</p>
 </main>
 <footer>edgeslim {__version__}. Every number, and the first 64 shares of variance of each row, are in the .json beside
-this page.</footer>
-</body>
-</html>
-"""
+this page.</footer>"""
+    return document("diagnose", title, body)
 
 
 def _basis(record: Diagnosis) -> str:

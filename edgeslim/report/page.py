@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Collection, Iterable, Sequence
+from functools import partial
 from html import escape
 from pathlib import Path
 
@@ -17,27 +18,17 @@ from edgeslim.call_time import MEASURED
 from edgeslim.device import Device
 from edgeslim.estimate import Estimate
 from edgeslim.plan import Plan, Step
+from edgeslim.report.document import document, is_page_of
 from edgeslim.report.pareto import MARKS, costs_of, mark_of, panel, score_text, shape
 from edgeslim.report.plan import budget_rows, chosen_facts, head_facts, why_not
 from edgeslim.report.sources import sources_of
 from edgeslim.report.tables import number
 from edgeslim.whole import Kind, write_whole
 
-_MARK = b'<meta name="generator" content="edgeslim plan">'
-"""Its presence near the top marks a file as such a page."""
-_POLICY = "default-src 'none'; style-src 'unsafe-inline'; base-uri 'none'; form-action 'none'"
 _LINK = re.compile(r"https?://[^\s<>&\"']+[^\s<>&\"'.,;:)]")
 
 
-def _is_page(path: Path) -> bool:
-    try:
-        with path.open("rb") as file:
-            return _MARK in file.read(1024)
-    except OSError:
-        return False
-
-
-PAGE_FILE = Kind("page of a plan", "--html", _is_page)
+PAGE_FILE = Kind("page of a plan", "--html", partial(is_page_of, "plan"))
 """What `write_page` writes."""
 
 
@@ -53,21 +44,7 @@ def write_page(plan: Plan, path: Path, device: Device | None = None, *, overwrit
 def page(plan: Plan, device: Device | None = None) -> str:
     """The page as HTML."""
     title, lead = verdict(plan)
-    fits = "" if _fits(plan) else ' class="no"'
-    style = (Path(__file__).parent / "page.css").read_text(encoding="utf-8")
-    return f"""<!DOCTYPE html>
-<html lang="en">
-<head>
-<meta charset="utf-8">
-{_MARK.decode()}
-<meta http-equiv="Content-Security-Policy" content="{_POLICY}">
-<meta name="viewport" content="width=device-width, initial-scale=1">
-<title>{escape(title)}</title>
-<style>
-{style}</style>
-</head>
-<body{fits}>
-<header>
+    body = f"""<header>
 <p class="over">edgeslim plan · {escape(plan.encoder)} on {escape(plan.device)}</p>
 <h1>{escape(title)}</h1>
 <p class="lead">{escape(lead)}</p>
@@ -88,10 +65,8 @@ def page(plan: Plan, device: Device | None = None) -> str:
 {_sources(plan, device)}
 </main>
 <footer>edgeslim {__version__}. FLOP and parameters are exact; the rest are estimates from the cards, but for
-what is marked as measured. Check on the device by <code>edgeslim bench</code>.</footer>
-</body>
-</html>
-"""
+what is marked as measured. Check on the device by <code>edgeslim bench</code>.</footer>"""
+    return document("plan", title, body, "" if _fits(plan) else "no")
 
 
 def _fits(plan: Plan) -> bool:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import re
+from collections.abc import Mapping
 from dataclasses import replace
 from pathlib import Path
 
@@ -19,7 +21,7 @@ from edgeslim.ground.checkpoint import open_checkpoint, read_checkpoint
 from edgeslim.ground.first import slim_state
 from edgeslim.ground.slim import slim
 from edgeslim.ground.stream import slim_file
-from edgeslim.ground.vit import Attention, Mlp, SwiGlu, Vit, fuse_branches
+from edgeslim.ground.vit import Attention, Mlp, SwiGlu, Vit, side_by_side
 from edgeslim.reading import recognise
 from tests.ground.conftest import random_vit
 from tests.ground.counter import count_flop
@@ -38,6 +40,20 @@ FUSED = Architecture(
     branches=3,
 )
 SWIGLU = replace(FUSED, ffn="swiglu")
+_BRANCH = re.compile(r"(?P<block>blocks\.\d+\.(?:attn|mlp))\.(?P<branch>\d+)\.(?P<layer>\w+)\.(?P<kind>weight|bias)")
+
+
+def fuse_branches(state: Mapping[str, Tensor], branches: int) -> dict[str, Tensor]:
+    """The state dict of one wide block for each block of branches: those under `blocks.N.attn.B.` and `.mlp.B.`."""
+    fused = {key: value for key, value in state.items() if not _BRANCH.fullmatch(key)}
+    for key in state:
+        found = _BRANCH.fullmatch(key)
+        if found is None or found["branch"] != "0":
+            continue
+        block, layer, kind = found["block"], found["layer"], found["kind"]
+        each = [state[f"{block}.{number}.{layer}.{kind}"] for number in range(branches)]
+        fused[f"{block}.{layer}.{kind}"] = side_by_side(layer, kind, each)
+    return fused
 
 
 class Parallel(nn.Module):

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-from dataclasses import replace
 from itertools import pairwise
 from pathlib import Path
 
@@ -17,10 +16,9 @@ from edgeslim import cost
 from edgeslim.cli import main
 from edgeslim.ground.features import look_at
 from edgeslim.ground.flight import profile_checkpoint
-from edgeslim.ground.head import Asked, tiles_wanted
+from edgeslim.ground.head import Asked
 from edgeslim.ground.measure import mean_of, measure
 from edgeslim.onboard.labels import labelled_tiles
-from edgeslim.onboard.reading.tile import TileReader
 from edgeslim.profile import Profile, load_profile
 from tests.tiles import image_folder
 
@@ -42,9 +40,7 @@ def test_scores_are_those_of_scikit_learn(tiny: Profile, images: Path) -> None:
     checkpoint, _ = profile_checkpoint(tiny)
     tiles = labelled_tiles(images)
     record = measure(tiny, checkpoint, tiles, (0.25,), 3, Asked(seed=4), lambda _: None)
-    assert tiny.radiometry is not None
-    reader = TileReader(replace(tiles_wanted(tiny, Asked()), radiometry=tiny.radiometry))
-    seen = look_at(reader, tiles, checkpoint, tiny.radiometry, (0.25, 1.0), lambda _: None)
+    seen = look_at(tiny, checkpoint, tiles, (0.25, 1.0), Asked(), lambda _: None)
     labels = seen.has(tiles.classes).argmax(1)
     for one in record.kept:
         if one.probe != "k-NN":
