@@ -37,8 +37,8 @@ class Device(DeviceCard):
     def in_mode(self, name: str | None = None) -> tuple[Device, PowerMode]:
         """The device with the figures of a power mode (the default one if None), and that mode.
 
-        What one core does alone (startup_ms, weights_mb_s) changes as the peak of a core does; measurements of other
-        modes are left out.
+        What one core does alone (startup_ms, weights_mb_s, band_pixel_ns, window_us) changes as the peak of a core
+        does; measurements of other modes are left out.
 
         Raises UsageError listing the modes.
         """
@@ -67,6 +67,8 @@ class Device(DeviceCard):
                 r,
                 startup_ms=_scaled(r.startup_ms, 1 / speed[r.unit], mode.id),
                 weights_mb_s=_scaled(r.weights_mb_s, speed[r.unit], mode.id),
+                band_pixel_ns=_scaled(r.band_pixel_ns, 1 / speed[r.unit], mode.id),
+                window_us=_scaled(r.window_us, 1 / speed[r.unit], mode.id),
             )
             for r in self.runtime
         )

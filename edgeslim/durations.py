@@ -18,8 +18,10 @@ ones, is so never foretold to start later. Follows edgeslim/onboard/classify.py 
 
 What was timed on the board (Device.measurement) replaces a call's time, or sets it right: see call_time.py.
 
-Scene = start-up + tiles x t(batch) / batch / cores, on one thread a core as above, in the batches that `classify` takes
-of that width. Tiles are all windows: none is left out as empty. Reading, blending and writing go on beside the network.
+Scene = start-up + (tiles x t(batch) / batch + beside) / cores, on one thread a core as above, in the batches that
+`classify` takes of that width. Tiles are all windows: none is left out as empty. What goes on beside the network takes
+the same cores: pixels x bands x band_pixel_ns + tiles x window_us. A GPU counts as one core, as its calls go one after
+the other, and nothing is taken to overlap with them: nobody measured how much does.
 """
 
 from __future__ import annotations
@@ -119,6 +121,8 @@ class SceneTime:
     """To the first finished tile."""
     network_s: float
     """Calls."""
+    beside_s: float
+    """What the same cores do beside the network: decoding, cutting, blending, writing."""
     low_s: float
     """Sum, at the lower end of the error band."""
     high_s: float
@@ -129,7 +133,7 @@ class SceneTime:
     @property
     def total_s(self) -> float:
         """The sum."""
-        return self.startup_s + self.network_s
+        return self.startup_s + self.network_s + self.beside_s
 
 
 def startup_lacks(device: Device, runtime: RuntimeFigures) -> tuple[str, ...]:
@@ -201,16 +205,26 @@ def scene_time(
     tiles, batch, cores = scene.tiles(arch.tile_px), batch or cost.default_batch(arch), int(figure.value)
     call = timed_call(profile, arch, batch, device, runtime, precision, workers=cores)
     network = call.times(tiles / batch / cores)
+    beside_s = _beside_s(scene, tiles, arch.bands, runtime) / cores
+    band = 1 + runtime.error_band.value
     return SceneTime(
         tiles,
         batch,
         cores,
         startup_s=startup.total_ms / 1e3,
         network_s=network.seconds,
-        low_s=startup.low_ms / 1e3 + network.low_s,
-        high_s=startup.high_ms / 1e3 + network.high_s,
+        beside_s=beside_s,
+        low_s=startup.low_ms / 1e3 + network.low_s + beside_s / band,
+        high_s=startup.high_ms / 1e3 + network.high_s + beside_s * band,
         basis=call.basis,
     )
+
+
+def _beside_s(scene: Scene, tiles: int, bands: int, runtime: RuntimeFigures) -> float:
+    """Processor time of a scene beside its calls, s; what the card does not say is not counted."""
+    pixels = scene.height_px * scene.width_px * bands
+    each = ((pixels, runtime.band_pixel_ns, 1e-9), (tiles, runtime.window_us, 1e-6))
+    return sum(count * figure.value * unit for count, figure, unit in each if figure is not None)
 
 
 def timed_call(

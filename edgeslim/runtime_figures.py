@@ -40,6 +40,11 @@ class RuntimeFigures:
     """Interpreter and libraries that a start reads from storage when nothing is in the page cache, MB."""
     weights_mb_s: Figure | None = None
     """Weights hashed, loaded and packed in a second, out of the page cache, MB/s; one core, default power mode."""
+    band_pixel_ns: Figure | None = None
+    """Processor time beside the network of each band of each pixel of a scene, ns: decoded, hashed, converted, and its
+    share of the maps; one core, default power mode. None: not counted."""
+    window_us: Figure | None = None
+    """The same of each window of a scene, us: cut out, handed over, blended; None: not counted."""
     further_weight_copies: Figure | None = None
     """The same for each further call at the same time, and each further file; None: they share those of the first."""
     activation_copies: Figure | None = None

@@ -68,8 +68,36 @@ def test_a_scene_takes_its_start_up_and_its_tiles() -> None:
     call = 0.5e-3 + sum(60e-6 + max(o.flop / (core * share[o.op_class].value), o.moved_bytes / bus) for o in ops)
     assert found.startup_s == pytest.approx(startup.total_ms / 1e3)
     assert found.network_s == pytest.approx(160 * call / 4 / 4)
+    assert runtime.band_pixel_ns is not None
+    assert runtime.window_us is not None
+    beside = 1000 * 640 * 3 * runtime.band_pixel_ns.value * 1e-9 + 160 * runtime.window_us.value * 1e-6
+    assert found.beside_s == pytest.approx(beside / 4)
+    assert found.total_s == pytest.approx(found.startup_s + found.network_s + found.beside_s)
     band = 1 + runtime.error_band.value
     assert (found.low_s, found.high_s) == pytest.approx((found.total_s / band, found.total_s * band))
+
+
+def test_a_card_that_does_not_say_what_goes_on_beside_counts_none() -> None:
+    silent = replace(PI4, runtime=(replace(PI4.runtime[0], band_pixel_ns=None, window_us=None),))
+    ask = Ask(scene=Scene(1000, 640, 64))
+    whole, without = (make_plan(EMBEDDED, device, ONNX, ask).chosen.scene for device in (PI4, silent))
+    assert whole is not None
+    assert without is not None
+    assert without.beside_s == 0
+    assert without.network_s == whole.network_s
+
+
+def test_calls_to_a_gpu_go_one_after_the_other_and_nothing_beside_them() -> None:
+    tensorrt = take_target("tensorrt")
+    plan = make_plan(EMBEDDED, ORIN, tensorrt, Ask(scene=Scene(10980, 10980), deadline_s=600))
+    found = plan.chosen.scene
+    assert found is not None
+    single = plan.chosen.latency_ms
+    assert found.cores == 1
+    assert found.network_s < found.tiles * single / 1e3  # a batch's overhead is shared
+    processor = make_plan(EMBEDDED, ORIN, ONNX, Ask(scene=Scene(10980, 10980))).chosen.scene
+    assert processor is not None
+    assert found.beside_s == pytest.approx(processor.beside_s * processor.cores)
 
 
 @pytest.mark.parametrize("sides", [(64, 64), (63, 65), (1, 1), (10980, 10980), (97, 4000)])
@@ -215,7 +243,12 @@ def test_another_way_lets_a_wider_width_fit() -> None:
 
 
 def test_a_way_whose_start_up_is_not_known_is_left_out_where_it_is_limited() -> None:
-    plan = make_plan(VIT_S, ORIN, every(ORIN), Ask(latency_ms=100, startup_s=60))
+    ask = Ask(latency_ms=100, startup_s=60)
+    assert make_plan(VIT_S, ORIN, every(ORIN), ask).target == "tensorrt"
+    silent = replace(
+        ORIN, runtime=tuple(replace(r, startup_ms=None) if r.id == "tensorrt" else r for r in ORIN.runtime)
+    )
+    plan = make_plan(VIT_S, silent, every(silent), ask)
     assert (plan.target, plan.width_multiplier < 1) == ("onnx", True)
     assert plan.tried[0].outcome == "start-up not known"
 

@@ -20,6 +20,9 @@ def test_a_power_mode_replaces_its_figures_only() -> None:
     assert now is not None
     assert now.value == pytest.approx(was.value * (144 / 6) / (61.4 / 4))
     assert "power mode 7W" in now.source
+    for name in ("band_pixel_ns", "window_us"):
+        beside, slower = getattr(device.runtime[0], name), getattr(low.runtime[0], name)
+        assert slower.value / beside.value == pytest.approx(now.value / was.value)
     fast, _ = device.in_mode("25W")
     assert fast.memory.bandwidth_gb_s.value == 102.4
     assert fast.memory.total_mib == device.memory.total_mib

@@ -76,6 +76,8 @@ def test_a_card_is_planned_on_or_says_what_it_lacks(card: DeviceCard) -> None:
         device = complete(card)
         assert {runtime.unit for runtime in device.runtime}.isdisjoint(unit.id for unit in card.refused)
         assert startup_lacks(device, next(r for r in device.runtime if r.id == "onnxruntime-cpu")) == ()
+        for runtime in device.runtime:  # a scene on a runtime whose start is known counts what goes on beside it, too
+            assert (runtime.startup_ms is None) == (runtime.band_pixel_ns is None) == (runtime.window_us is None)
         return
     with pytest.raises(InputError) as error:
         complete(card)

@@ -204,13 +204,14 @@ def print_card(card: DeviceCard, console: Console) -> None:
 
 def _print_runtime(runtime: RuntimeFigures, console: Console) -> None:
     memory = ("memory_mib", "weight_copies", "further_weight_copies", "activation_copies", "block_mib", "call_mib")
-    keys = ("op_overhead_us", "fixed_overhead_ms", *memory, "startup_ms", "startup_read_mb")
+    startup = ("startup_ms", "startup_read_mb", "weights_mb_s")
+    keys = ("op_overhead_us", "fixed_overhead_ms", *memory, *startup, "band_pixel_ns", "window_us", "error_band")
     figures: list[tuple[str, Figure | None]] = [
         (f"{precision} {op_class}", share)
         for precision, shares in runtime.efficiency.items()
         for op_class, share in shares.items()
     ]
-    figures += [(key, getattr(runtime, key)) for key in (*keys, "weights_mb_s", "error_band")]
+    figures += [(key, getattr(runtime, key)) for key in keys]
     title = f"Runtime {runtime.id} on {runtime.unit}, basis {runtime.basis}: shares of the peak, overheads, memory"
     _print_figures(title, figures, console)
 
@@ -223,6 +224,7 @@ _UNITS = {
     "_mb": "MB",
     "_ms": "ms",
     "_us": "µs",
+    "_ns": "ns",
     "_w": "W",
 }
 """Ending of a key -> unit, longest first."""

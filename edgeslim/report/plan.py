@@ -197,9 +197,13 @@ def _scene(plan: Plan, scene: Scene, time: SceneTime) -> str:
     return (
         f"{number(time.total_s)} s for {scene.height_px} x {scene.width_px} px at a stride of {stride}: "
         f"start-up {number(time.startup_s)}, {time.tiles:,} tiles {number(time.network_s)}, in batches of "
-        f"{time.batch} on each of {time.cores} cores; {number(time.low_s)} to {number(time.high_s)} s within its "
-        f"error band{held}"
+        f"{time.batch} {_where(time.cores)}; beside the network {number(time.beside_s)}; {number(time.low_s)} to "
+        f"{number(time.high_s)} s within its error band{held}"
     )
+
+
+def _where(cores: int) -> str:
+    return f"on each of {cores} cores" if cores > 1 else "one after the other"
 
 
 def _artifact(plan: Plan, artifact_mb: float) -> str:

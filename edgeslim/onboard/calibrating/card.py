@@ -171,6 +171,8 @@ def _like(runtime: RuntimeFigures, name: str) -> RuntimeFigures:
         efficiency={},
         startup_read_mb=as_there(runtime.startup_read_mb),
         weights_mb_s=as_there(runtime.weights_mb_s),
+        band_pixel_ns=as_there(runtime.band_pixel_ns),
+        window_us=as_there(runtime.window_us),
     )
 
 
