@@ -22,11 +22,11 @@ from edgeslim.ground.fitting import (
     neighbours_say,
 )
 from edgeslim.ground.flight import FlightModel, slimmed_checkpoint
-from edgeslim.ground.known import UNKNOWN_SHARE, known_of
+from edgeslim.ground.known import UNKNOWN_SHARE, beyond, known_of
 from edgeslim.ground.split import Split, folds_of, rarest, require_enough, split_tiles
 from edgeslim.ground.tile_radiometry import own_bands, radiometry_of_tiles
 from edgeslim.head_card import LINEAR, HeadCard
-from edgeslim.onboard.known import LIMIT, nearest, pixel_statistics
+from edgeslim.onboard.known import pixel_statistics
 from edgeslim.onboard.labels import Labelled
 from edgeslim.onboard.reading.gdal import gdal_environment
 from edgeslim.onboard.reading.tile import Place, TileReader, Wanted
@@ -203,11 +203,7 @@ def _limits(asked: Asked, found: _Read, split: Split, folds: list[Fold]) -> dict
 
 def _rejected(limits: dict[str, F32], found: _Read, split: Split) -> float:
     """Share of the held-out tiles that are beyond the limits."""
-    apart = [
-        nearest(values[split.test], limits[f"{name}_whitening"], limits[f"{name}_means"])
-        for name, values in (("features", found.features), ("pixels", found.pixels))
-    ]
-    return float((np.maximum(*apart) > LIMIT).mean())
+    return float(beyond(limits, found.features[split.test], found.pixels[split.test]).mean())
 
 
 def _encoder(checkpoint: Checkpoint, width_multiplier: float, radiometry: Radiometry) -> FlightModel:

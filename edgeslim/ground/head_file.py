@@ -21,7 +21,7 @@ from edgeslim.errors import InputError
 from edgeslim.ground.checkpoint import Checkpoint
 from edgeslim.head_card import LINEAR, HeadCard
 from edgeslim.known import KNOWN_NAME, Known
-from edgeslim.onboard.known import ARRAYS, STATISTICS
+from edgeslim.onboard.known import array_shapes
 from edgeslim.profile import Profile
 from edgeslim.shelf import read_record
 
@@ -47,7 +47,8 @@ class HeadFile:
         card = self.card
         if card.unknown_share is None:
             return None
-        arrays = {name: self.tensors[name].float().numpy() for name in ARRAYS}
+        shapes = array_shapes(card.architecture.dim, len(card.classes), len(card.bands))
+        arrays = {name: self.tensors[name].float().numpy() for name in shapes}
         return Known(KNOWN_NAME, card.fitted_tiles, card.unknown_share), arrays
 
     def at_work(self, profile: Profile, checkpoint: Checkpoint, digest: str) -> tuple[Profile, Checkpoint]:
@@ -146,13 +147,12 @@ def read_head(path: Path) -> HeadFile:
 
 def _check(card: HeadCard, tensors: Mapping[str, Tensor], where: str) -> None:
     count, dim = len(card.classes), card.architecture.dim
-    expected = {"weight": (count, dim), "bias": (count,)}
+    expected: dict[str, tuple[int, ...]] = {"weight": (count, dim), "bias": (count,)}
     if card.kind not in LINEAR:
         bank = tensors.get("bank", torch.empty(0))
         expected = {"bank": (len(bank), dim), "has": (len(bank), count)}
     if card.unknown_share is not None:
-        pixels = STATISTICS * len(card.bands)
-        expected |= dict(zip(ARRAYS, ((dim, dim), (count, dim), (pixels, pixels), (count, pixels)), strict=True))
+        expected |= array_shapes(dim, count, len(card.bands))
     for name, shape in expected.items():
         found = tuple(tensors[name].shape) if name in tensors else None
         if found != shape or not bool(torch.isfinite(tensors[name].float()).all()):

@@ -210,7 +210,7 @@ def _classify(
     with gdal_environment():
         stream = reader.read(tiles.files)
         while some := list(islice(stream, batch)):
-            answers = guard.answers(np.stack([tile.values for tile in some]))
+            answers = guard.answers(np.stack([tile.values for tile in some]), batch)
             guard.require_answers(answers)
             parts.append(answers)
             for tile in some:

@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 from edgeslim.errors import InputError, ParityError, UntrustedResult
 from edgeslim.manifest import GOLDEN_NAME, Manifest
 from edgeslim.onboard.check import read_golden
-from edgeslim.onboard.known import read_distances
+from edgeslim.onboard.known import pixel_statistics, read_distances
 from edgeslim.onboard.runtime import Runtime
 from edgeslim.parity import compare
 
@@ -57,7 +57,7 @@ class Guard:
 
     def warm(self, batch: int) -> None:
         """Run one batch, so that the runtime has claimed all the memory it needs for one."""
-        self.answers(np.resize(self._tiles, (batch, *self._tiles.shape[1:])))
+        self.answers(np.resize(self._tiles, (batch, *self._tiles.shape[1:])), batch)
 
     def run(self, tiles: F32) -> F32:
         """Logits (n, classes), not looked at yet: see `require`. Raises InputError where they have another shape."""
@@ -72,14 +72,25 @@ class Guard:
                 "export it again"
             )
 
-    def answers(self, tiles: F32) -> F32:
-        """The same; of an artifact that knows what it does not know, one column more: distances (edgeslim.known)."""
-        if self._distances is None:
-            return self.run(tiles)
-        logits, features = self.runtime.outputs(tiles)
-        self._require_shape(logits, len(tiles))
-        found = np.empty((len(tiles), self._classes + 1), np.float32)
-        found[:, :-1], found[:, -1] = logits, self._distances(tiles, features)
+    def answers(self, tiles: F32, batch: int) -> F32:
+        """Logits (n, classes) of tiles (n, bands, H, W), `batch` of them at a time, not looked at yet.
+
+        Of an artifact that knows what it does not know, one column more: distances (edgeslim.onboard.known).
+        """
+        starts, distances = range(0, len(tiles), batch), self._distances
+        found = np.empty((len(tiles), self._classes + (distances is not None)), np.float32)
+        if distances is None:
+            for start in starts:
+                found[start : start + batch] = self.run(tiles[start : start + batch])
+            return found
+        # Before the network runs: the tiles have just been cut and are near still. All at once, as each call costs.
+        pixels, parts = pixel_statistics(tiles, distances.clip), []
+        for start in starts:
+            logits, features = self.runtime.outputs(tiles[start : start + batch])
+            self._require_shape(logits, len(tiles[start : start + batch]))
+            found[start : start + batch, :-1] = logits
+            parts.append(features)
+        found[:, -1] = distances.of_both(pixels, np.concatenate(parts))
         return found
 
     def require_answers(self, answers: F32) -> None:

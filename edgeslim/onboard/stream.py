@@ -110,9 +110,7 @@ class Stream:
             self._room.tiles = np.empty(self._tiles, np.float32)
         for start in range(0, len(numbers), self._tiles[0]):
             tiles = chunk.tiles(numbers[start : start + self._tiles[0]], self._room.tiles)
-            for first in range(0, len(tiles), self._batch):
-                found = self._guard.answers(tiles[first : first + self._batch])
-                logits[start + first : start + first + len(found)] = found
+            logits[start : start + len(tiles)] = self._guard.answers(tiles, self._batch)
         self._guard.require_answers(logits)
         return logits
 

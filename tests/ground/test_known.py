@@ -8,8 +8,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from sklearn.covariance import LedoitWolf
 
-from edgeslim.ground.known import known_of, limits_for, whitened_means
-from edgeslim.onboard.known import nearest
+from edgeslim.ground.known import beyond, fit_features, known_of, limits_for, whitened_means
+from edgeslim.onboard.known import FeatureDistances, nearest, statistics_of
 
 
 def test_distances_are_scikit_learns() -> None:
@@ -24,12 +24,33 @@ def test_distances_are_scikit_learns() -> None:
     assert found == pytest.approx(expected, rel=1e-3)
 
 
+def test_few_features_are_measured_as_scikit_learn_would() -> None:
+    """Of d features d - 1 axes are kept: then nothing is left out, and the distance is that of the whole matrix."""
+    random = np.random.default_rng(0)
+    labels = np.arange(120) % 3
+    values = (random.normal(0, 1, (120, 6)) * np.logspace(-1, 2, 6) + 5.0 * labels[:, None]).astype(np.float32)
+    far, _ = FeatureDistances.of(*fit_features(values, labels, 3))(values)
+    scaled = (values - values.mean(0, dtype=np.float64)) / values.std(0, dtype=np.float64)
+    means = np.stack([scaled[labels == k].mean(0) for k in range(3)])
+    oracle = LedoitWolf(assume_centered=True).fit(scaled - means[labels])
+    expected = np.sqrt(np.stack([oracle.mahalanobis(scaled - mean) for mean in means]).min(0))
+    assert far == pytest.approx(expected, rel=1e-2)
+
+
+@pytest.mark.parametrize("tiles", [4, 12, 300])
+def test_few_tiles_of_many_features_give_finite_arrays(tiles: int) -> None:
+    values = np.random.default_rng(3).normal(0, 1, (tiles, 64)).astype(np.float32)
+    fitted = fit_features(values, np.arange(tiles) % 2, 3)
+    assert all(np.isfinite(array).all() for array in fitted)
+    assert all(np.isfinite(found).all() for found in FeatureDistances.of(*fitted)(values))
+
+
 def test_a_constant_number_and_an_absent_class_are_no_trouble() -> None:
     values = np.random.default_rng(0).normal(0, 1, (40, 3)).astype(np.float32)
     values[:, 1] = 2.0
-    whitening, means = whitened_means(values, np.zeros(40, np.int64), 2)
-    assert np.isfinite(whitening).all()
-    assert np.isfinite(means).all()
+    labels = np.zeros(40, np.int64)
+    for array in (*whitened_means(values, labels, 2), *fit_features(values, labels, 2)):
+        assert np.isfinite(array).all()
 
 
 @settings(max_examples=25, deadline=None)
@@ -43,24 +64,29 @@ def test_the_share_beyond_either_limit_is_that_asked_for(seed: int, share: float
     assert share - 0.01 <= beyond <= share + 1e-9
 
 
+def test_a_part_of_the_share_is_less_of_it() -> None:
+    first, second = np.random.default_rng(0).normal(0, 1, (2, 10_000))
+    limits = limits_for([first, second], 0.05, (1.0, 0.25))
+    alone = [(values > limit).mean() for values, limit in zip((first, second), limits, strict=True)]
+    assert alone[1] == pytest.approx(alone[0] / 4, rel=0.05)
+    assert ((first > limits[0]) | (second > limits[1])).mean() == pytest.approx(0.05, abs=1e-3)
+
+
 def test_tiles_like_the_fitted_ones_pass_and_others_do_not() -> None:
     random = np.random.default_rng(1)
-    labels = np.arange(600) % 3
+    labels, numbers = np.arange(600) % 3, statistics_of(2)
     centres = random.normal(0, 6, (3, 8))
     features = (centres[labels] + random.normal(0, 1, (600, 8))).astype(np.float32)
-    pixels = random.normal(0, 1, (600, 9)).astype(np.float32)
-    numbers = random.permutation(600)
-    folds = [(np.setdiff1d(numbers, part), part) for part in np.array_split(numbers, 5)]
-    found = known_of(features, pixels, labels, 3, folds, 0.05)
+    pixels = random.normal(0, 1, (600, numbers)).astype(np.float32)
+    order = random.permutation(600)
+    folds = [(np.setdiff1d(order, part), part) for part in np.array_split(order, 5)]
+    arrays = known_of(features, pixels, labels, 3, folds, 0.05)
 
-    def beyond(some: np.ndarray, other: np.ndarray) -> float:
-        apart = [
-            nearest(v.astype(np.float32), found[f"{n}_whitening"], found[f"{n}_means"])
-            for n, v in (("features", some), ("pixels", other))
-        ]
-        return float((np.maximum(*apart) > 1).mean())
+    def share(some: np.ndarray, other: np.ndarray) -> float:
+        return float(beyond(arrays, some.astype(np.float32), other.astype(np.float32)).mean())
 
-    fresh = centres[labels] + random.normal(0, 1, (600, 8)), random.normal(0, 1, (600, 9))
-    assert beyond(*fresh) == pytest.approx(0.05, abs=0.03)
-    assert beyond(fresh[0] + 8, fresh[1]) > 0.95
-    assert beyond(fresh[0], fresh[1] + 8) > 0.95
+    fresh = centres[labels] + random.normal(0, 1, (600, 8)), random.normal(0, 1, (600, numbers))
+    assert share(*fresh) == pytest.approx(0.05, abs=0.03)
+    assert share(fresh[0] + 8, fresh[1]) > 0.95
+    assert share(fresh[0], fresh[1] + 8) > 0.95
+    assert share(0.05 * fresh[0] + features.mean(0), fresh[1]) > 0.9  # near none of the class means

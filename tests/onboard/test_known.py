@@ -13,7 +13,15 @@ from hypothesis import strategies as st
 from edgeslim.errors import InputError
 from edgeslim.known import KNOWN_NAME, Known
 from edgeslim.manifest import Manifest, read_manifest, sha256_of
-from edgeslim.onboard.known import ARRAYS, Distances, nearest, pixel_statistics, read_distances
+from edgeslim.onboard.known import (
+    Distances,
+    FeatureDistances,
+    array_shapes,
+    nearest,
+    pixel_statistics,
+    rank_of,
+    read_distances,
+)
 from tests.onboard.artifacts import LABELS, make_artifact
 
 CLIP = (0.0, 2750.0)
@@ -21,16 +29,45 @@ CLIP = (0.0, 2750.0)
 
 def arrays(dim: int = 4, bands: int = 3, classes: int = 3) -> dict[str, np.ndarray]:
     random = np.random.default_rng(0)
-    shapes = ((dim, dim), (classes, dim), (3 * bands, 3 * bands), (classes, 3 * bands))
-    return {name: random.normal(0, 1, shape).astype(np.float32) for name, shape in zip(ARRAYS, shapes, strict=True)}
+    shapes = array_shapes(dim, classes, bands)
+    return {name: random.normal(0, 1, shape).astype(np.float32) for name, shape in shapes.items()}
 
 
 def test_pixel_statistics_are_what_numpy_counts() -> None:
     tiles = np.random.default_rng(1).uniform(-100, 3000, (4, 3, 40, 40)).astype(np.float32)
     levels = np.clip(tiles[:, :, ::2], *CLIP).astype(np.float64) / CLIP[1] * 255
-    steps = np.abs(np.diff(levels, axis=3)).mean((2, 3))
-    expected = np.log1p(np.concatenate([levels.mean((2, 3)), levels.std((2, 3)), steps], axis=1))
+    steps = np.diff(levels, axis=3)
+    sizes = [np.abs(some).mean((2, 3)) for some in (steps, np.diff(levels, n=2, axis=3), np.diff(steps, axis=1))]
+    expected = np.log1p(np.concatenate([levels.mean((2, 3)), levels.std((2, 3)), *sizes], axis=1))
     assert pixel_statistics(tiles, CLIP) == pytest.approx(expected, abs=1e-3)
+
+
+@pytest.mark.parametrize("shape", [(2, 1, 8, 8), (2, 3, 1, 1), (2, 2, 3, 2)])
+def test_statistics_of_few_bands_and_pixels_are_numbers(shape: tuple[int, ...]) -> None:
+    found = pixel_statistics(np.full(shape, 700, np.uint16), CLIP)
+    assert found.shape == (2, 4 * shape[1] + shape[1] - 1)
+    assert np.isfinite(found).all()
+
+
+@settings(max_examples=25, deadline=None)
+@given(st.integers(0, 999), st.integers(2, 24), st.integers(2, 5))
+def test_features_are_measured_by_the_whole_covariance_and_by_direction(seed: int, dim: int, classes: int) -> None:
+    random = np.random.default_rng(seed)
+    orthonormal = np.linalg.qr(random.normal(0, 1, (dim, dim)))[0]
+    rank, rest = rank_of(dim), 0.5
+    variances = np.concatenate([rest + random.uniform(0, 30, rank), np.full(dim - rank, rest)])
+    middle, scale = random.normal(0, 3, dim), random.uniform(0.2, 4, dim)
+    means, features = random.normal(0, 2, (classes, dim)), random.normal(0, 4, (6, dim))
+    axes = orthonormal[:, :rank] * np.sqrt(1 / rest - 1 / variances[:rank])
+    single = [np.asarray(array, np.float32) for array in (middle, scale, means, axes, [1 / rest, 2])]
+    far, turned = FeatureDistances.of(*single)(features.astype(np.float32))
+    y = (features - middle) * scale
+    inverse = orthonormal @ np.diag(1 / variances) @ orthonormal.T
+    apart = y[:, None] - means
+    expected = np.sqrt(np.einsum("nci,ij,ncj->nc", apart, inverse, apart).min(1))
+    assert far == pytest.approx(expected, rel=1e-3, abs=2e-2)
+    cosines = y @ means.T / np.linalg.norm(y, axis=1)[:, None] / np.linalg.norm(means, axis=1)
+    assert turned == pytest.approx(2 * (1 - cosines.max(1)), abs=1e-4)
 
 
 @settings(max_examples=25, deadline=None)
@@ -50,18 +87,19 @@ def test_the_nearest_mean_decides() -> None:
     assert nearest(*single) == pytest.approx(expected, rel=1e-4)
 
 
-def test_the_larger_distance_counts_and_a_batch_changes_nothing() -> None:
-    found = arrays()
+@pytest.mark.parametrize("dim", [4, 160, 768])
+def test_the_largest_distance_counts_and_other_tiles_change_nothing(dim: int) -> None:
+    found = arrays(dim)
     measure = Distances.of(found, CLIP)
     random = np.random.default_rng(3)
     tiles = random.integers(0, 3000, (6, 3, 8, 8)).astype(np.uint16)
-    features = random.normal(0, 1, (6, 4)).astype(np.float32)
+    features = random.normal(0, 1, (6, dim)).astype(np.float32)
     whole = measure(tiles, features)
-    one = np.concatenate([measure(tiles[i : i + 1], features[i : i + 1]) for i in range(6)])
-    assert whole == pytest.approx(one, rel=1e-4)
-    pixels = pixel_statistics(tiles.astype(np.float32), CLIP)
-    parts = nearest(features, found[ARRAYS[0]], found[ARRAYS[1]]), nearest(pixels, found[ARRAYS[2]], found[ARRAYS[3]])
-    assert (whole == np.maximum(*parts)).all()
+    for count in (1, 2, 4):
+        parts = [measure(tiles[i : i + count], features[i : i + count]) for i in range(0, 6, count)]
+        assert (whole == np.concatenate(parts)).all(), count
+    pixels = nearest(pixel_statistics(tiles, CLIP), found["pixels_whitening"], found["pixels_means"])
+    assert (whole == np.maximum.reduce([pixels, *measure.features(features)])).all()
 
 
 def artifact_with(folder: Path, found: dict[str, np.ndarray]) -> Manifest:
@@ -95,7 +133,7 @@ def test_a_manifest_without_limits_says_nothing_of_them(tmp_path: Path) -> None:
     [
         {"features_means": np.zeros((2, 4), np.float32)},
         {"features_means": np.zeros((3, 4), np.float64)},
-        {"pixels_means": np.full((3, 9), np.nan, np.float32)},
+        {"pixels_means": np.full((3, 14), np.nan, np.float32)},
         {"pixels_means": np.array([[{}]], object)},
     ],
 )

@@ -27,16 +27,19 @@ LIMIT = 900.0
 CENTRES = np.array([[800, 900, 1000, 1100], [2000, 1500, 1500, 2000], [1500, 2000, 1000, 1200]], np.float32)
 
 
-def limited(folder: Path, whitening: np.ndarray | None = None, features: bool = True) -> Path:
+def limited(folder: Path, scale: float = 1.0, features: bool = True) -> Path:
     """An artifact of four bands, whose features are the bands' means: known within LIMIT of CENTRES."""
     make_artifact(folder, bands=bands_named(*BANDS), synthetic=False)
     (folder / "model.onnx").write_bytes(linear_of_means(*tiny_weights(4, 3), TILE_PX, features=features))
     np.savez(
         folder / KNOWN_NAME,
-        features_whitening=np.eye(4, dtype=np.float32) / LIMIT if whitening is None else whitening,
-        features_means=CENTRES / np.float32(LIMIT),
-        pixels_whitening=np.zeros((12, 12), np.float32),
-        pixels_means=np.zeros((3, 12), np.float32),
+        features_middle=np.zeros(4, np.float32),
+        features_scale=np.full(4, scale, np.float32),
+        features_means=CENTRES,
+        features_axes=np.zeros((4, 3), np.float32),
+        features_limits=np.array([1 / LIMIT**2, 0], np.float32),
+        pixels_whitening=np.zeros((19, 19), np.float32),
+        pixels_means=np.zeros((3, 19), np.float32),
     )
     manifest = read_manifest(folder)
     files = {name: sha256_of(folder / name) for name in (*manifest.files, KNOWN_NAME)}
@@ -107,10 +110,10 @@ def test_the_table_says_how_many(artifact: Path, tmp_path: Path, capsys: pytest.
 
 
 def test_distances_that_are_no_numbers_end_the_run(tmp_path: Path) -> None:
-    folder, manifest = read_standing(limited(tmp_path / "huge", np.full((4, 4), 1e38, np.float32)))
+    folder, manifest = read_standing(limited(tmp_path / "huge", scale=1e38))
     guard = Guard(folder, manifest, open_runtime(folder, manifest, 1), 1)
     with np.errstate(over="ignore", invalid="ignore"):
-        answers = guard.answers(np.full((1, 4, TILE_PX, TILE_PX), 2000, np.float32))
+        answers = guard.answers(np.full((1, 4, TILE_PX, TILE_PX), 2000, np.float32), 1)
     with pytest.raises(UntrustedResult, match="distances that are not finite"):
         guard.require_answers(answers)
 
