@@ -21,8 +21,9 @@ from edgeslim.ground.redundancy import standardised
 from edgeslim.ground.split import Split, folds_of, require_enough, split_tiles
 from edgeslim.onboard.labels import Labelled
 from edgeslim.plan import METHODS
-from edgeslim.profile import Profile, Score
+from edgeslim.profile import Profile
 from edgeslim.retention import Choice, Kept, Mean, Retention
+from edgeslim.score import Score
 
 F32 = NDArray[np.float32]
 PROBES = ("k-NN", "linear")

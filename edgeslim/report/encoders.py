@@ -14,8 +14,9 @@ from edgeslim.architecture import Architecture
 from edgeslim.asked import other_bands
 from edgeslim.family import Family
 from edgeslim.hub import Asked, Hub
-from edgeslim.profile import Profile, Score
+from edgeslim.profile import Profile
 from edgeslim.report.tables import grid, number, titled_table
+from edgeslim.score import Score
 from edgeslim.units import gflop
 
 SHIPS = "ship with edgeslim"
