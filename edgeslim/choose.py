@@ -61,7 +61,7 @@ def make_plan(
     best = _best(tried, ask.objective) if fits else nearest(pair for held in tried for pair in held.steps)[0]
     if best is None:
         scored = [found for found, _ in tried[0].steps if found.score is not None]
-        measured = ("; " if any(found.depth for found in scored) else ", ").join(map(_shortly, scored))
+        measured = ", ".join(map(_shortly, scored))
         raise NothingFits(
             f"--objective score: no width of {profile.id} that fits {device.id} ({mode.id}) has a measured score, "
             f"expected one of {measured or 'them in fp32'}; loosen the budgets, or leave the flag out"

@@ -17,10 +17,10 @@ class Cut(NamedTuple):
     """Blocks that are kept, the first ones, the last LayerNorm behind them; None: all."""
 
     def __str__(self) -> str:
-        """As people are told: "0.5", or "0.5, 6 blocks"."""
+        """As people are told: "0.5", or "0.5 with 6 blocks"."""
         return cut_text(f"{self.width_multiplier:.4g}", self.depth)
 
 
 def cut_text(width: str, depth: int | None) -> str:
-    """A width as it is written, and the depth where it is cut: "0.5, 6 blocks"."""
-    return width if depth is None else f"{width}, {depth} block{'s' if depth > 1 else ''}"
+    """A width as it is written, and the depth where it is cut: "0.5 with 6 blocks"."""
+    return width if depth is None else f"{width} with {depth} block{'s' if depth > 1 else ''}"

@@ -123,8 +123,8 @@ def _print_chosen(plan: Plan, console: Console) -> None:
 
 
 def kept_text(plan: Plan) -> str:
-    """The chosen width, and the depth where it is cut: "0.5, 6 of 12 blocks"."""
-    depth = "" if plan.depth is None else f", {plan.depth} of {plan.architecture.depth} blocks"
+    """The chosen width, and the depth where it is cut: "0.5 with 6 of 12 blocks"."""
+    depth = "" if plan.depth is None else f" with {plan.depth} of {plan.architecture.depth} blocks"
     return f"{plan.width_multiplier:.4g}{depth}"
 
 
