@@ -154,9 +154,9 @@ class Plan:
         slim, expected = plan.slim_architecture, plan.architecture.at(*plan.chosen.cut)
         if slim != expected or (plan.chosen.head_dim, plan.chosen.ffn_hidden) != (slim.head_dim, slim.ffn_hidden):
             raise InputError(
-                f"{where}: slim_architecture: found head_dim {slim.head_dim}, ffn_hidden {slim.ffn_hidden}, "
-                f"expected {expected.head_dim} and {expected.ffn_hidden} of width multiplier "
-                f"{plan.width_multiplier:g}; plan again"
+                f"{where}: slim_architecture: found head_dim {slim.head_dim}, ffn_hidden {slim.ffn_hidden} and "
+                f"{slim.depth} blocks, expected {expected.head_dim}, {expected.ffn_hidden} and {expected.depth} of "
+                f"width multiplier {plan.chosen.cut}; plan again"
             )
         return plan
 

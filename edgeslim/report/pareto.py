@@ -225,7 +225,7 @@ class _Panel:
         if estimate.depth is None:
             return ""
         length = 4 + _STEM * estimate.depth / self.plan.architecture.depth
-        return f'<path class="band" d="M{x:.1f} {y:.1f}v{length:.1f}"/>'
+        return f'<path class="band stem" d="M{x:.1f} {y:.1f}v{length:.1f}"/>'
 
     def _whisker(self, band: tuple[float, float, float], y: float, *, ends: bool) -> str:
         """The error band; what of it is beyond the budget stands out."""

@@ -300,11 +300,13 @@ def nothing_refused(plan: Plan) -> str:
 def _compact(wider: list[Step]) -> list[Step]:
     """The aligned steps and the smallest step of each verdict: what it would take to come one step wider.
 
-    Of cuts in depth, instead of the aligned ones, those that score more than every smaller one.
+    Of cuts in depth, instead of the aligned ones, the smallest of each depth, and those that score more than every
+    smaller one.
     """
     keep = {id(step) for step in wider if step.estimate.aligned and step.estimate.depth is None}
     keep |= {id(step) for step in {step.verdict: step for step in wider}.values()}
     keep.add(id(wider[0]))
+    keep |= {id(step) for step in {step.estimate.depth: step for step in wider if step.estimate.depth}.values()}
     best = 0.0
     for step in reversed(wider if any(step.estimate.depth for step in wider) else []):
         if step.estimate.score is not None and step.estimate.score > best:
