@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 from dataclasses import replace
+from pathlib import Path
 
 import pytest
 
@@ -12,7 +13,8 @@ from edgeslim.budget import Ask
 from edgeslim.choose import make_plan
 from edgeslim.cuts import Cut
 from edgeslim.device import take_device
-from edgeslim.device_card import take_card
+from edgeslim.device_card import load_card, take_card
+from edgeslim.device_text import device_text
 from edgeslim.errors import InputError, NothingFits, UsageError
 from edgeslim.estimate import estimate
 from edgeslim.figure import Figure
@@ -131,6 +133,16 @@ def test_a_cut_that_was_timed_is_measured_and_sets_others_right() -> None:
     assert bases[Cut(1.0)] == "rescaled"
     with pytest.raises(InputError, match="another encoder of that name was timed"):
         make_plan(DEEP, replace(PI4, measurement=(replace(row, depth=None),)), ONNX)
+
+
+def test_a_timed_cut_is_written_to_a_card_and_read_back(tmp_path: Path) -> None:
+    card = take_card("raspberry-pi-4b-4gb")
+    what = ("eurosat-rgb", 0.5, 0.05, card.runtime[0].id, "fp32", card.default_power_mode, 1, 1, 3.0, 3.3, "a test")
+    rows = tuple(Measurement(*what, depth=depth) for depth in (None, 2, 3))
+    path = tmp_path / f"{card.id}.toml"
+    path.write_text(device_text(replace(card, measurement=rows)))
+    assert load_card(path).measurement == rows
+    assert path.read_text().count("depth = ") == 2
 
 
 def test_boards_are_ordered_by_what_they_keep() -> None:
