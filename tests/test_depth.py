@@ -21,6 +21,7 @@ from edgeslim.figure import Figure
 from edgeslim.measurement import Measurement
 from edgeslim.plan import Plan
 from edgeslim.profile import Profile, take_profile
+from edgeslim.report.plan import chosen_facts
 from edgeslim.score import Score
 from edgeslim.search import cuts_of
 from edgeslim.target import take_target
@@ -158,3 +159,13 @@ def test_all_blocks_are_no_cut(depth: int | None) -> None:
     assert profile.score_at(1.0) == profile.score_at(1.0, depth=5) == profile.scores[0]
     assert profile.score_at(1.0, depth=4) is None
     assert not make_plan(profile, PI4, ONNX).cuts_depth
+
+
+def test_a_smaller_cut_that_scores_more_is_told() -> None:
+    plan = make_plan(DEEP, PI4, ONNX)
+    assert chosen_facts(plan)["better"] == (
+        "1 with 3 blocks fits, too, and scores 0.960 for 61% of the full FLOP: --objective score goes by that"
+    )
+    assert "better" not in chosen_facts(make_plan(DEEP, PI4, ONNX, Ask(objective="score")))
+    # Widths alone are told as before.
+    assert "better" not in chosen_facts(make_plan(scored((1.0, None, 0.9), (0.5, None, 0.95)), PI4, ONNX))

@@ -184,7 +184,19 @@ def chosen_facts(plan: Plan) -> dict[str, str]:
         facts["artifact"] = _artifact(plan, chosen.artifact_mb)
     score = "not measured" if chosen.score is None else f"{chosen.score:.3f} ({chosen.score_basis})"
     facts["score"] = score
+    if plan.cuts_depth and (better := _better(plan)) is not None:
+        facts["better"] = (
+            f"{better.cut} fits, too, and scores {better.score:.3f} for {better.gflop / full_gflop:.0%} of the full "
+            "FLOP: --objective score goes by that"
+        )
     return facts
+
+
+def _better(plan: Plan) -> Estimate | None:
+    """Of smaller cuts that fit the one that scores the most, if that is more than the chosen one scores."""
+    fitting = [s.estimate for s in plan.steps if not s.misses and s.estimate.size < plan.chosen.size]
+    scored = [found for found in fitting if found.aligned and (found.score or 0.0) > (plan.chosen.score or 0.0)]
+    return max(scored, key=lambda found: found.score or 0.0, default=None)
 
 
 def _startup(plan: Plan) -> str:
