@@ -11,14 +11,27 @@ from hypothesis import strategies as st
 
 from edgeslim.budget import KINDS, Ask
 from edgeslim.choose import make_plan
-from edgeslim.device import Device
+from edgeslim.device import Device, take_device
 from edgeslim.errors import NothingFits
 from edgeslim.estimate import Conditions, Estimate, estimate
+from edgeslim.figure import Figure
 from edgeslim.measurement import Measurement
 from edgeslim.plan import Plan
-from edgeslim.profile import Profile
+from edgeslim.profile import Profile, take_profile
 from edgeslim.score import Score
-from tests.test_laws import COSTS, SCENE, TARGETS, budgets, devices, laws, least_scores, looser, planned, profiles
+from tests.test_laws import (
+    COSTS,
+    SCENE,
+    TARGETS,
+    budgets,
+    devices,
+    figure,
+    laws,
+    least_scores,
+    looser,
+    planned,
+    profiles,
+)
 
 
 @st.composite
@@ -34,10 +47,11 @@ def deep_profiles(draw: st.DrawFn) -> Profile:
 
 @st.composite
 def timed_devices(draw: st.DrawFn, profile: Profile) -> Device:
-    """A board on which some cuts of the encoder were timed, in whatever times."""
+    """A board that is slow at many small products, or on which some cuts were timed, in whatever times."""
     device = draw(devices())
     if draw(st.booleans()):
-        return device
+        slow = tuple(replace(runtime, op_overhead_us=figure(draw, 300, 5000)) for runtime in device.runtime)
+        return replace(device, runtime=slow)
     arch = profile.architecture
     steps = [(width, None) for width in arch.width_steps()]
     steps += [(score.width_multiplier, score.depth) for score in profile.scores if score.depth != arch.depth]
@@ -116,6 +130,25 @@ def test_the_chosen_plan_meets_every_budget_and_no_larger_one_is_as_fast(
         scored = [found for found in fitting if found.score is not None]
         best = plan.chosen.score or 0
         assert all((found.score or 0) < best or not found.aligned for found in scored)
+
+
+@laws
+@given(st.data(), st.floats(200, 3000))
+def test_no_larger_one_that_fits_is_as_fast_where_many_products_are_slow(
+    data: st.DataObject, op_overhead_us: float
+) -> None:
+    encoder, board = take_profile("eurosat-rgb"), take_device("raspberry-pi-4b-4gb")
+    overhead = Figure(op_overhead_us, "a test")
+    device = replace(board, runtime=(replace(board.runtime[0], op_overhead_us=overhead),))
+    cuts = st.tuples(st.sampled_from(encoder.architecture.width_steps()), st.integers(1, 4))
+    found = data.draw(st.lists(cuts, min_size=1, max_size=8, unique=True))
+    profile = replace(encoder, scores=tuple(Score(w, "accuracy", "a part", 0.9, "a test", depth=d) for w, d in found))
+    width, depth = data.draw(st.sampled_from(found))
+    gflop = estimate(profile, width, device, device.runtime[0], "fp32", depth=depth).gflop
+    plan = make_plan(profile, device, TARGETS[:1], Ask(gflop=gflop))
+    fitting = [step.estimate for step in plan.larger if not step.misses]
+    assert all(plan.chosen.latency_high_ms < other.latency_high_ms for other in fitting)
+    assert make_plan(profile, device, TARGETS[:1], Ask(gflop=gflop), narrower=False).chosen == plan.chosen
 
 
 @laws
