@@ -14,9 +14,12 @@ import torch
 from edgeslim import cost
 from edgeslim.cli import main
 from edgeslim.errors import InputError
+from edgeslim.ground.capture import Proving, Request, Source
 from edgeslim.ground.checkpoint import read_checkpoint
+from edgeslim.ground.export import export
 from edgeslim.ground.features import look_at
 from edgeslim.ground.flight import FlightModel, profile_checkpoint, radiometry_of
+from edgeslim.ground.golden import synthetic_tiles
 from edgeslim.ground.head import Asked, tiles_wanted
 from edgeslim.ground.head_file import read_head
 from edgeslim.ground.slim import slim
@@ -28,6 +31,7 @@ from edgeslim.onboard.uplink.apply import apply
 from edgeslim.onboard.uplink.delta import write_delta
 from edgeslim.plan import read_plan
 from edgeslim.profile import Profile, load_profile
+from edgeslim.target import take_target
 from tests.onboard.artifacts import make_artifact
 from tests.onboard.uplink.updates import everything, held
 from tests.tiles import image_folder
@@ -41,7 +45,7 @@ def here(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, tiny_cards: Path) -> P
     return tmp_path
 
 
-def test_measured_planned_fitted_exported_flown_and_updated(
+def test_measured_planned_fitted_exported_and_flown(
     here: Path, tiny: Profile, capsys: pytest.CaptureFixture[str]
 ) -> None:
     # Measured: the card has a score of every width behind every block, as what the probes saw.
@@ -81,12 +85,15 @@ def test_measured_planned_fitted_exported_flown_and_updated(
     evaluation = json.loads(told[told.index("{") :])
     assert (evaluation["name"], evaluation["accuracy"] > 0.9) == ("deep-w1-d1", True)
 
-    # Updated: from all blocks to one, and back.
-    whole = ["head", "deep", "--tiles", "images", "-o", "whole.safetensors", *weights]
-    assert main(whole) == 0
-    assert main(["export", "--head", "whole.safetensors", "-o", "whole", *weights]) == 0
-    assert read_manifest(here / "whole").depth is None
-    for old, new in (("whole", "artifact"), ("artifact", "whole")):
+
+def test_an_update_goes_from_all_blocks_to_one_and_back(here: Path, tiny: Profile) -> None:
+    checkpoint, digest = profile_checkpoint(tiny)
+    # Heads behind one block have the same shape.
+    for name, weights, depth in (("whole", checkpoint, None), ("cut", replace(checkpoint, heads_depth=1), 1)):
+        source = Source(tiny, weights, digest, 0.5, depth=depth)
+        export(source, [Request(take_target("onnx"))], Proving(synthetic_tiles(tiny)), here / name)
+        assert read_manifest(here / name).depth == depth
+    for old, new in (("whole", "cut"), ("cut", "whole")):
         write_delta(here / old, here / new, here / f"{new}.delta")
         place = shutil.copytree(here / old, here / f"place-{new}")
         apply(here / f"{new}.delta", place, threads=1)
