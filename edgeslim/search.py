@@ -1,12 +1,13 @@
 """Search: the cuts of an encoder, in every way to run it, held against a budget: all of them, or those that matter.
 
 The order of cuts is that of their FLOP, then of their width (edgeslim.cuts). Of one depth a narrower width is estimated
-to need less of everything, and so do fewer blocks of one width (tests/test_laws.py); of two depths the smaller cut may
-need more memory, or be slower: many small products take longer than a few large ones.
+to need less of everything, and so are fewer blocks of one width (tests/test_laws.py, tests/test_depth_laws.py). Of two
+depths the smaller cut may need more memory, or be slower: many small products take longer than a few large ones.
 
-A cut is preferred where both of its inner sizes are multiples that the hardware likes. So is one that is not where a
-smaller one that is takes as long: passing it over for that one would gain nothing. No budget has a part in it, so a
-looser one never gives a plan of lower rank: preferred or not, then by the order of cuts.
+A cut is preferred where its inner sizes are multiples that the hardware likes. One whose sizes are not is preferred all
+the same where a smaller cut that is aligned takes as long: nothing would be gained by passing it over for that one, and
+a plan is never slower than a larger one that fits. No budget has a part in it, so a looser one never gives a plan of
+lower rank: preferred or not, then by the order of cuts.
 """
 
 from __future__ import annotations

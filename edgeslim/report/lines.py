@@ -75,11 +75,7 @@ def line_chart(chart: Chart) -> str:
             f'<g class="series {one.kind}"><path class="line" d="M{path}"'
             + (f' stroke-dasharray="{dash}"' if dash else "")
             + "/>"
-            + (
-                "".join(f'<circle class="dot" cx="{px:.1f}" cy="{py:.1f}" r="2.6"/>' for px, py in places)
-                if chart.marks
-                else ""
-            )
+            + ("".join(map(_dot, places, one.labels or ("",) * len(places))) if chart.marks else "")
             + "</g>"
         )
     parts += _names(chart, x, y)
@@ -89,6 +85,12 @@ def line_chart(chart: Chart) -> str:
         f'<svg viewBox="0 0 {WIDTH} {HEIGHT}" role="img"><title>{escape(chart.title)}</title>'
         f"<desc>{escape(f'{chart.y_title} against {chart.x_title}. {told}')}</desc>{''.join(parts)}</svg>"
     )
+
+
+def _dot(place: tuple[float, float], label: str) -> str:
+    """A point, which tells its label where a pointer rests on it."""
+    drawn = f'<circle class="dot" cx="{place[0]:.1f}" cy="{place[1]:.1f}" r="2.6"'
+    return f"{drawn}/>" if not label else f"{drawn}><title>{escape(label)}</title></circle>"
 
 
 def _axes(chart: Chart, x: Axis, y: Axis) -> list[str]:
