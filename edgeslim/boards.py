@@ -59,9 +59,9 @@ def plan_boards(
 ) -> tuple[Board, ...]:
     """Plan an encoder for every card; those that qualify first, best first, then the others, nearest first.
 
-    Best is, by the objective of `ask`, the widest or the highest score; of equals the fastest: the scene's time where
-    one is asked for, a call's otherwise. A board is planned in its default power mode, in that of `ask` where it has
-    one of that name, or once in each for ALL_MODES.
+    Best is, by the objective of `ask`, the most FLOP or the highest score; of equals the fastest: the scene's time
+    where one is asked for, a call's otherwise. A board is planned in its default power mode, in that of `ask` where it
+    has one of that name, or once in each for ALL_MODES.
 
     Raises UsageError for what no board could mend, such as a score that was never measured.
     """
@@ -113,7 +113,7 @@ def _rank(board: Board, ask: Ask) -> tuple[float, float]:
     if board.plan is None:
         return (float("inf") if board.over is None else board.over, 0.0)
     chosen = board.plan.chosen
-    best = chosen.score if ask.objective == "score" and chosen.score is not None else chosen.width_multiplier
+    best = chosen.score if ask.objective == "score" and chosen.score is not None else chosen.gflop
     return -best, chosen.latency_high_ms if chosen.scene is None else chosen.scene.high_s
 
 

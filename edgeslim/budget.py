@@ -49,7 +49,7 @@ KINDS = {
 }
 """Field of Budget -> what it is called, in the order in which they are shown."""
 OBJECTIVES = ("widest", "score")
-"""What the best of the widths that fit is."""
+"""What the best of the cuts that fit is: the most FLOP, then the widest; or the best measured score."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -83,13 +83,15 @@ class Ask:
     score_on: str | None = None
     """Data set whose scores count; None: the first of the encoder's card."""
     objective: str = "widest"
-    """Which of the widths that fit: one of OBJECTIVES."""
+    """Which of the cuts that fit: one of OBJECTIVES."""
     power_mode: str | None = None
     """Of the device."""
     precision: str | None = None
     """Of the artifact; None: any that the cards have figures for."""
     batch: int | None = None
     """Tiles a call; None: one, and in a scene what `classify` takes."""
+    depth: int | None = None
+    """Blocks to keep, the first ones; None: all, or fewer where the encoder's card has scores of them."""
 
     def __post_init__(self) -> None:
         for flag, value in (
@@ -107,6 +109,8 @@ class Ask:
                 f"--uplink-days: found {self.uplink_days:g} without --uplink-kb-day, expected both: "
                 "days follow from what the link takes up a day"
             )
+        if self.depth is not None and self.depth < 1:
+            raise UsageError(f"--depth: found {self.depth}, expected at least 1 block, or all")
         if self.batch is not None and not 1 <= self.batch <= MOST_BATCH:
             raise UsageError(f"--batch: found {self.batch}, expected a whole number from 1 to {MOST_BATCH}")
         for flag, value, what in (
@@ -161,7 +165,7 @@ class Budget:
     max_w: Limit | None = None
     """Drawn by the board at full load; None: not limited."""
     min_score: Limit | None = None
-    """Least measured score of the width; None: not limited."""
+    """Least measured score of the cut; None: not limited."""
 
     def limits(self) -> Iterator[tuple[str, Limit]]:
         """The budgets that are set, with the name of their field."""

@@ -1,55 +1,30 @@
-"""Choose: runtime, precision and width that a device's budget allows. The join of the three shelves; no torch."""
+"""Choose: runtime, precision, width and depth that a device's budget allows. Joins the three shelves; no torch."""
 
 from __future__ import annotations
 
-import math
-from bisect import bisect_left
-from collections.abc import Callable, Iterable, Sequence
-from dataclasses import dataclass, replace
-from functools import cache
+from collections.abc import Sequence
 
-from edgeslim.budget import KINDS, NOTHING_ASKED, Ask, Budget, Miss, budget_of, miss_text, short_text
+from edgeslim.budget import KINDS, NOTHING_ASKED, Ask, Miss, miss_text, short_text
 from edgeslim.call_time import ESTIMATED
+from edgeslim.cuts import cut_text
 from edgeslim.device import Device
 from edgeslim.device_card import PowerMode
 from edgeslim.durations import startup_lacks
 from edgeslim.errors import CardLacks, NothingFits, UsageError
-from edgeslim.estimate import Estimate, estimate
+from edgeslim.estimate import Estimate
 from edgeslim.plan import METHODS, Plan, Step, Tried
 from edgeslim.profile import Profile
+from edgeslim.search import Held, cuts_of, furthest, nearest, try_ways
 from edgeslim.shelf import shown
 from edgeslim.target import Target
 from edgeslim.ways import Way, ways_on
 
-_Pair = tuple[Estimate, tuple[Miss, ...]]
-"""A width, and what it misses."""
-
-
-@dataclass(frozen=True, slots=True)
-class _Held:
-    """Every width step in one way, held against the budget."""
-
-    way: Way
-    budget: Budget
-    steps: tuple[_Pair, ...]
-    """Widest first."""
-
-    @property
-    def fitting(self) -> list[Estimate]:
-        return [found for found, misses in self.steps if not misses]
-
-    @property
-    def outcome(self) -> str:
-        if (widest := next(iter(_usable(self.fitting)), None)) is not None:
-            return f"fits {widest.width_multiplier:.4g} at most"
-        return f"nothing fits, {', '.join(map(short_text, _nearest(self.steps)[1]))} at the nearest"
-
 
 class NoWidthFits(NothingFits):
-    """No width meets the budget. `plan` is that of the width that misses it by the least, to show why."""
+    """No cut meets the budget. `plan` is that of the one that misses it by the least, to show why."""
 
-    def __init__(self, message: str, nearest: str, over: float, plan: Plan) -> None:
-        super().__init__(message, nearest, over)
+    def __init__(self, message: str, misses: str, over: float, plan: Plan) -> None:
+        super().__init__(message, misses, over)
         self.plan = plan
 
 
@@ -61,16 +36,18 @@ def make_plan(
     *,
     narrower: bool = True,
 ) -> Plan:
-    """The widest aligned width step that meets every budget; an unaligned one only if no aligned one does.
+    """The largest aligned cut that meets every budget; an unaligned one only if no aligned one does, or is as fast.
 
-    Of the ways to run it (edgeslim.ways; the first target's first precision is the usual one) it is the first in which
-    that width fits and in which no wider one that fits is estimated to be as fast. With the objective "score" the width
-    is that of the best measured score. FLOP and memory that are not asked for come from the device's card. Without
-    `narrower` the same is chosen, but widths that can no longer matter are left out of the steps, and the other ways.
+    Cuts are the width steps and, in depth, what the encoder's card has scores of (search.cuts_of); the largest is that
+    of the most FLOP, then the widest. Of the ways to run it (edgeslim.ways; the first target's first precision is the
+    usual one) it is the first in which that cut fits and in which no larger one that fits is estimated to be as fast.
+    With the objective "score" the cut is that of the best measured score. FLOP and memory that are not asked for come
+    from the device's card. Without `narrower` the same is chosen, but cuts that can no longer matter are left out of
+    the steps, and the other ways.
 
     Raises NoWidthFits naming the nearest miss (NothingFits where no score of what fits was measured), UsageError for a
-    power mode that the device does not have, a stride longer than a tile or a score that was never measured, InputError
-    if a card has no figures for a runtime of a target, or for what is to be limited.
+    power mode that the device or a depth that the encoder does not have, a stride longer than a tile or a score that
+    was never measured, InputError if a card has no figures for a runtime of a target, or for what is to be limited.
     """
     planned, mode = device.in_mode(ask.power_mode)
     ways = ways_on(planned, [targets] if isinstance(targets, Target) else targets, ask)
@@ -79,16 +56,17 @@ def make_plan(
     unknown = {way: why for way in ways if (why := _unknown(planned, way, ask)) is not None}
     if len(unknown) == len(ways):
         raise unknown[ways[0]][1]
-    tried = _try(profile, planned, mode, [way for way in ways if way not in unknown], ask, narrower)
-    fitting = [found for held in tried for found in held.fitting]
-    best = _best(fitting, ask.objective) if fitting else _nearest(pair for held in tried for pair in held.steps)[0]
+    tried = try_ways(profile, planned, mode, [way for way in ways if way not in unknown], ask, narrower)
+    fits = any(held.fitting for held in tried)
+    best = _best(tried, ask.objective) if fits else nearest(pair for held in tried for pair in held.steps)[0]
     if best is None:
-        measured = ", ".join(f"{found.width_multiplier:.3g}" for found, _ in tried[0].steps if found.score is not None)
+        scored = [found for found, _ in tried[0].steps if found.score is not None]
+        measured = ", ".join(map(_shortly, scored))
         raise NothingFits(
             f"--objective score: no width of {profile.id} that fits {device.id} ({mode.id}) has a measured score, "
             f"expected one of {measured or 'them in fp32'}; loosen the budgets, or leave the flag out"
         )
-    taken, chosen = _way_of(best.width_multiplier, tried) if fitting else (_holding(best, tried), best)
+    taken, chosen = _way_of(best, tried) if fits else (_holding(best, tried), best)
     others = {held.way: held.outcome for held in tried if narrower and held is not taken}
     others |= {way: what for way, (what, _) in unknown.items() if narrower}
     plan = Plan(
@@ -97,7 +75,7 @@ def make_plan(
         classes=profile.num_classes,
         method=METHODS[0],
         chosen=chosen,
-        slim_architecture=profile.architecture.at(chosen.width_multiplier),
+        slim_architecture=profile.architecture.at(*chosen.cut),
         device=device.id,
         device_name=device.name,
         power_mode=mode.id,
@@ -110,7 +88,7 @@ def make_plan(
         multiples=(int(device.multiples.head_dim.value), int(device.multiples.ffn_hidden.value)),
         unverified=_unverified(planned, taken.way),
         budget=taken.budget,
-        steps=tuple(Step(_verdict(found, misses, chosen), misses, found) for found, misses in taken.steps),
+        steps=tuple(Step(_verdict(found, misses, chosen, taken), misses, found) for found, misses in taken.steps),
         startup_lacks=startup_lacks(planned, taken.way.runtime),
         uplink_kb_day=ask.uplink_kb_day,
         scene=ask.scene,
@@ -118,71 +96,11 @@ def make_plan(
         tried=tuple(Tried(way.target.id, way.runtime.id, way.precision, others[way]) for way in ways if way in others),
         error_band=taken.way.runtime.error_band,
     )
-    if not fitting:
+    if not fits:
         misses = plan.budget.missed_by(chosen)
         text = ", ".join(map(short_text, misses))
-        raise NoWidthFits(_nearest_miss(profile, device, mode, tried), text, _furthest(misses), plan)
+        raise NoWidthFits(_nearest_miss(profile, device, mode, tried), text, furthest(misses), plan)
     return plan
-
-
-def _try(profile: Profile, device: Device, mode: PowerMode, ways: list[Way], ask: Ask, narrower: bool) -> list[_Held]:
-    """Hold every width in every way against the budget; nothing is better than all of the encoder in an earlier way.
-
-    Without `narrower` only the widths that matter, and of a way none that is narrower than the widest aligned one that
-    fits in an earlier way.
-    """
-    conditions = replace(ask.conditions, power_w=None if mode.power_w is None else mode.power_w.value)
-    widths = sorted(profile.architecture.width_steps(), reverse=True)
-    timed = any(row.encoder == profile.id for row in device.measurement)
-    widest_asked = ask.objective == "widest"
-    tried, enough = [], 0.0
-    for way in ways:
-        budget = budget_of(ask, device, way.runtime, way.precision)
-
-        @cache
-        def held(width: float, way: Way = way, budget: Budget = budget) -> _Pair:
-            found = estimate(profile, width, device, way.runtime, way.precision, way.target, conditions)
-            return found, budget.missed_by(found)
-
-        every = narrower or timed  # of rows that were timed, a narrower one may have been slower
-        steps = [held(width) for width in widths] if every else _that_matter(widths, held, enough, widest_asked)
-        tried.append(_Held(way, budget, tuple(steps)))
-        whole = [f.width_multiplier for f, misses in steps if widest_asked and f.aligned and not misses]
-        enough = max([enough, *whole])
-        # Where rows were timed another way may be faster.
-        if widths[0] in whole and not timed:
-            break
-    return tried
-
-
-def _that_matter(
-    widths: Sequence[float], held: Callable[[float], _Pair], enough: float, widest_asked: bool
-) -> list[_Pair]:
-    """Of `widths`, widest first, those among which the chosen one and the nearest miss are.
-
-    A narrower width is never estimated to need more (tests/test_boards.py): it is only the score that it may lack.
-    """
-
-    def too_wide(width: float) -> bool:
-        return any(miss.budget != "min_score" for miss in held(width)[1])
-
-    narrowest = held(widths[-1])
-    if too_wide(widths[-1]) and all(miss.budget != "min_score" for miss in narrowest[1]):
-        # Of those that miss by as much, such as by the watts of the board, the widest is the nearest.
-        least = _furthest(narrowest[1])
-        if len(widths) < 2 or _furthest(held(widths[-2])[1]) > least:
-            return [narrowest]
-        return [held(widths[bisect_left(widths, True, key=lambda width: _furthest(held(width)[1]) <= least)])]
-    steps = []
-    for width in widths[bisect_left(widths, True, key=lambda width: not too_wide(width)) :]:
-        if width < enough:
-            break
-        steps.append(held(width))
-        if widest_asked and steps[-1][0].aligned and not steps[-1][1]:
-            break
-    if all(misses for _, misses in steps):
-        return [held(width) for width in widths if width >= enough]
-    return steps
 
 
 def _unknown(device: Device, way: Way, ask: Ask) -> tuple[str, CardLacks] | None:
@@ -206,24 +124,27 @@ def _unknown(device: Device, way: Way, ask: Ask) -> tuple[str, CardLacks] | None
 
 
 def _require_scores(profile: Profile, ask: Ask) -> None:
-    """Raise UsageError where a score is asked for that no width was measured to have."""
+    """Raise UsageError where a score is asked for that no cut was measured to have."""
     if ask.score_on is not None and ask.score_on not in profile.score_datasets:
         known = ", ".join(map(repr, profile.score_datasets)) or "none, as its card has no [[score]]"
         raise UsageError(f"--score-on: found {shown(ask.score_on)}, expected a data set of {profile.id}: {known}")
     if ask.min_score is None and ask.objective != "score":
         return
     asked = "--objective: found 'score'" if ask.min_score is None else f"--min-score: found {ask.min_score:g}"
-    measured = [s for w in profile.architecture.width_steps() if (s := profile.score_at(w, ask.score_on)) is not None]
+    cuts = cuts_of(profile, ask)
+    at = (profile.score_at(cut.width_multiplier, ask.score_on, cut.depth) for cut in reversed(cuts))
+    measured = [score for score in at if score is not None]
     if not measured:
+        what = f"a width of depth {cuts[0].depth}" if cuts[0].depth else "a width"
         raise UsageError(
-            f"{asked}, expected an encoder with measured scores: card {profile.id} has no [[score]] of a width; add "
+            f"{asked}, expected an encoder with measured scores: card {profile.id} has no [[score]] of {what}; add "
             "one to a card of your own (--cards), or leave the flag out"
         )
     best = max(measured, key=lambda score: score.value)
     if ask.min_score is not None and ask.min_score > best.value:
         raise UsageError(
             f"{asked}, expected at most {best.value:g}, the best measured score of {profile.id} (at "
-            f"{best.width_multiplier:.3g}); nothing reaches more"
+            f"{cut_text(f'{best.width_multiplier:.3g}', best.depth)}); nothing reaches more"
         )
 
 
@@ -246,29 +167,28 @@ def _unverified(device: Device, way: Way) -> str | None:
     )
 
 
-def _usable(fitting: Iterable[Estimate]) -> list[Estimate]:
-    """Of those that fit: the aligned ones, or all where there are none; widest first."""
-    ordered = sorted(fitting, key=lambda found: -found.width_multiplier)
-    return [found for found in ordered if found.aligned] or ordered
-
-
-def _best(fitting: list[Estimate], objective: str) -> Estimate | None:
-    """Of those that fit, the widest or that of the best score (of equals the widest); None: none has a score."""
+def _best(tried: list[Held], objective: str) -> Estimate | None:
+    """Of those that fit, that of the highest rank, or of the best score (of equals the largest); None: none has one."""
+    ranked = [(held.rank(found), found) for held in tried for found in held.fitting]
     if objective == "widest":
-        return _usable(fitting)[0]
-    scored = _usable(found for found in fitting if found.score is not None)
-    return max(scored, key=lambda found: found.score or 0.0, default=None)
+        return max(ranked, key=lambda one: one[0])[1]
+    scored = [one for one in ranked if one[1].score is not None]
+    usable = [one for one in scored if one[0][0]] or scored
+    return max((found for _, found in usable), key=lambda found: (found.score or 0.0, found.size), default=None)
 
 
-def _way_of(width_multiplier: float, tried: list[_Held]) -> tuple[_Held, Estimate]:
-    """The first way in which a width fits and in which it is faster than every wider one that fits in any way.
+def _way_of(best: Estimate, tried: list[Held]) -> tuple[Held, Estimate]:
+    """The first way in which a cut fits and in which it is faster than every larger one that fits in any way.
 
-    There is one: a way in which a wider one fits and is fastest runs this one faster still. Of the ways in the same
-    precision that were timed on the board, it is the fastest: an estimate would not tell them apart.
+    Of one depth there is one: a way in which a wider one fits and is fastest runs this one faster still. Of two depths
+    there may be none; then it is the fastest in which the cut is preferred, which makes it faster than every larger one
+    that fits there. Of the ways in the same precision that were timed on the board, it is the fastest: an estimate
+    would not tell them apart.
     """
-    wider = [f.latency_high_ms for held in tried for f in held.fitting if f.width_multiplier > width_multiplier]
-    fits = [(held, f) for held in tried for f in held.fitting if f.width_multiplier == width_multiplier]
-    faster = [pair for pair in fits if all(pair[1].latency_high_ms < latency for latency in wider)]
+    larger = [f.latency_high_ms for held in tried for f in held.fitting if f.size > best.size]
+    fits = [(held, f) for held in tried for f in held.fitting if f.cut == best.cut]
+    fits = [(held, f) for held, f in fits if f.cut in held.preferred] or fits
+    faster = [pair for pair in fits if all(pair[1].latency_high_ms < latency for latency in larger)]
     first = faster[0] if faster else min(fits, key=lambda pair: pair[1].latency_high_ms)
     timed = [
         (held, f) for held, f in faster if f.latency_basis != ESTIMATED and held.way.precision == first[0].way.precision
@@ -276,41 +196,38 @@ def _way_of(width_multiplier: float, tried: list[_Held]) -> tuple[_Held, Estimat
     return min(timed, key=lambda pair: pair[1].latency_ms, default=first)
 
 
-def _verdict(estimate: Estimate, misses: tuple[Miss, ...], chosen: Estimate) -> str:
+def _verdict(estimate: Estimate, misses: tuple[Miss, ...], chosen: Estimate, taken: Held) -> str:
     if misses:
         return "over budget"
     if estimate is chosen:
         return "chosen"
-    if estimate.width_multiplier < chosen.width_multiplier:
+    if estimate.size < chosen.size:
         return "narrower"
-    if chosen.aligned and not estimate.aligned:
+    if chosen.cut in taken.preferred and estimate.cut not in taken.preferred:
         return "unaligned"
     return "lower score" if estimate.score is not None else "score not measured"
 
 
-def _nearest(steps: Iterable[_Pair]) -> _Pair:
-    """The step whose largest miss is the smallest."""
-    return min(steps, key=lambda pair: _furthest(pair[1]))
-
-
-def _furthest(misses: Iterable[Miss]) -> float:
-    return max((math.inf if miss.over is None else miss.over for miss in misses), default=0.0)
-
-
-def _holding(estimate: Estimate, tried: list[_Held]) -> _Held:
+def _holding(estimate: Estimate, tried: list[Held]) -> Held:
     """The way that an estimate is of."""
     return next(held for held in tried if any(found is estimate for found, _ in held.steps))
 
 
-def _nearest_miss(profile: Profile, device: Device, mode: PowerMode, tried: list[_Held]) -> str:
-    nearest, misses = _nearest(pair for held in tried for pair in held.steps)
-    way = _holding(nearest, tried).way
+def _nearest_miss(profile: Profile, device: Device, mode: PowerMode, tried: list[Held]) -> str:
+    found, misses = nearest(pair for held in tried for pair in held.steps)
+    way = _holding(found, tried).way
     where = f", {way.runtime.id} in {way.precision}" if len(tried) > 1 else ""
     raised = " and ".join(KINDS[miss.budget].flag for miss in misses if not KINDS[miss.budget].least)
     lowered = " and ".join(KINDS[miss.budget].flag for miss in misses if KINDS[miss.budget].least)
     mended = " and ".join(text for text in (raised and f"raise {raised}", lowered and f"lower {lowered}") if text)
+    deep = any(pair[0].depth is not None for held in tried for pair in held.steps)
+    what = "no width and depth" if deep else "no width multiplier"
     return (
-        f"no width multiplier of {profile.id} fits {device.id} ({mode.id}): the nearest, "
-        f"{nearest.width_multiplier:.3g} (head_dim {nearest.head_dim}{where}), misses "
+        f"{what} of {profile.id} fits {device.id} ({mode.id}): the nearest, "
+        f"{_shortly(found)} (head_dim {found.head_dim}{where}), misses "
         f"{'; '.join(miss_text(miss) for miss in misses)}; {mended}, or take a smaller encoder or a stronger device"
     )
+
+
+def _shortly(found: Estimate) -> str:
+    return cut_text(f"{found.width_multiplier:.3g}", found.depth)

@@ -35,6 +35,7 @@ from edgeslim import cost, size
 from edgeslim.architecture import Architecture
 from edgeslim.call_time import ESTIMATED, CallTime, Timed, call_time
 from edgeslim.cost import Op
+from edgeslim.cuts import Cut
 from edgeslim.device import Device
 from edgeslim.errors import InputError, UsageError
 from edgeslim.measurement import Measurement
@@ -268,27 +269,27 @@ def _timed(
 ) -> list[Timed]:
     """What was timed of an encoder in a runtime and precision: in as many calls at a time, or else in any.
 
-    Of each width the row in batches of the nearest size.
+    Of each cut the row in batches of the nearest size.
     """
     what = (profile.id, runtime.id, precision)
     rows = [r for r in device.measurement if (r.encoder, r.runtime, r.precision) == what]
     rows = [r for r in rows if r.workers == workers] or rows
-    nearest: dict[float, Measurement] = {}
+    nearest: dict[Cut, Measurement] = {}
     for row in sorted(rows, key=lambda row: abs(math.log(row.batch / batch))):
-        nearest.setdefault(row.width_multiplier, row)
+        nearest.setdefault(row.cut, row)
     found = []
     for row in nearest.values():
-        width, classes = profile.architecture.at(row.width_multiplier), profile.num_classes
-        expected = gflop(cost.flop(width, classes))
+        cut, classes = profile.architecture.at(row.width_multiplier, row.depth), profile.num_classes
+        expected = gflop(cost.flop(cut, classes))
         if abs(row.gflop / expected - 1) > _SAME_WORK:
             raise InputError(
                 f"device card {device.id}: measurement of {profile.id} at {row.width_multiplier:g}: found "
                 f"{row.gflop:g} GFLOP, expected {expected:.6g}: another encoder of that name was timed; calibrate again"
             )
-        same = (row.batch, row.workers, width) == (batch, workers, arch)
+        same = (row.batch, row.workers, cut) == (batch, workers, arch)
         found.append(
             Timed(
-                modelled_s=modelled_tile_s(row, width, classes, device, runtime),
+                modelled_s=modelled_tile_s(row, cut, classes, device, runtime),
                 p50_s=row.p50_ms / 1e3,
                 p95_s=row.p95_ms / 1e3,
                 alike=row.workers == workers and batch / _ALIKE <= row.batch <= batch * _ALIKE,
@@ -301,7 +302,7 @@ def _timed(
 def modelled_tile_s(
     row: Measurement, arch: Architecture, classes: int, device: Device, runtime: RuntimeFigures
 ) -> float:
-    """What is computed of a tile, called as it was timed; `arch` is at the row's width."""
+    """What is computed of a tile, called as it was timed; `arch` is the row's cut."""
     share = 1 / row.workers
     seconds = call_seconds(
         arch, classes, row.batch, device, runtime, row.precision, compute_share=share, bandwidth_share=share

@@ -1,4 +1,4 @@
-"""Estimate: what one width of an encoder is computed to cost on a device. No torch.
+"""Estimate: what one cut of an encoder, in width and depth, is computed to cost on a device. No torch.
 
 What the whole of `edgeslim classify` takes of memory is in run_memory.py, how long a call, the start and a scene take
 in durations.py, how large an artifact is in size.py.
@@ -10,6 +10,7 @@ from dataclasses import dataclass
 
 from edgeslim import cost, size
 from edgeslim.call_time import ESTIMATED
+from edgeslim.cuts import Cut
 from edgeslim.device import Device
 from edgeslim.durations import Scene, SceneTime, Startup, scene_time, startup_of, timed_call
 from edgeslim.profile import Profile
@@ -64,7 +65,7 @@ class Memory:
 
 @dataclass(frozen=True, slots=True)
 class Estimate:
-    """What one width step is computed to cost on the device."""
+    """What one cut is computed to cost on the device."""
 
     width_multiplier: float
     """Kept fraction of each block's inner widths."""
@@ -89,7 +90,7 @@ class Estimate:
     bound: str
     """What takes most of the time: "compute", "bandwidth" or "overhead"."""
     score: float | None
-    """Measured score of this width; None: not measured."""
+    """Measured score of this cut; None: not measured."""
     score_basis: str | None
     """Metric, data set, probe, interval and source of the score."""
     startup: Startup | None = None
@@ -108,6 +109,18 @@ class Estimate:
     """What latency_ms is: "measured" on this board, "rescaled" by other widths that were, or "estimated"."""
     score_interval: tuple[float, float] | None = None
     """95 % confidence interval of the score; None: not measured, or nobody gave one."""
+    depth: int | None = None
+    """Blocks that are kept, the first ones; None: all."""
+
+    @property
+    def cut(self) -> Cut:
+        """What is kept of the encoder."""
+        return Cut(self.width_multiplier, self.depth)
+
+    @property
+    def size(self) -> tuple[float, float]:
+        """By which cuts are ordered: GFLOP, then the width multiplier. Of one depth that is the order of widths."""
+        return self.gflop, self.width_multiplier
 
     @property
     def energy_j(self) -> float | None:
@@ -139,12 +152,14 @@ def estimate(
     precision: str,
     target: Target | None = None,
     conditions: Conditions = NO_CONDITIONS,
+    depth: int | None = None,
 ) -> Estimate:
     """What an encoder with its head costs at a width on a device (at its power mode, see Device.in_mode).
 
-    `precision` is the artifact's; its size is estimated where a `target` says what it is exported as.
+    `precision` is the artifact's; its size is estimated where a `target` says what it is exported as. Of its first
+    `depth` blocks, where that is not None.
     """
-    arch, classes = profile.architecture.at(width_multiplier), profile.num_classes
+    arch, classes = profile.architecture.at(width_multiplier, depth), profile.num_classes
     batch = conditions.batch or BATCH
     artifact_mb = None if target is None else size.artifact_mb(arch, classes, target, precision, batch)
     rate, arithmetic = conditions.uplink_kb_day, ARITHMETIC[precision]
@@ -153,7 +168,7 @@ def estimate(
     startup = startup_of(profile, arch, device, runtime, precision, conditions.batch)
     scene = conditions.scene
     # int8 is another network than the one whose score was measured; fp16 is proven to be the same at export.
-    score = None if arithmetic == "int8" else profile.score_at(width_multiplier, conditions.score_on)
+    score = None if arithmetic == "int8" else profile.score_at(width_multiplier, conditions.score_on, depth)
     return Estimate(
         width_multiplier=width_multiplier,
         head_dim=arch.head_dim,
@@ -161,7 +176,7 @@ def estimate(
         aligned=not (arch.head_dim % multiples.head_dim.value or arch.ffn_hidden % multiples.ffn_hidden.value),
         gflop=gflop(cost.flop(arch, classes)),
         parameters=cost.parameters(arch, classes),
-        memory=memory_of(profile, width_multiplier, device, runtime, precision, target, conditions),
+        memory=memory_of(profile, width_multiplier, device, runtime, precision, target, conditions, depth),
         latency_ms=tile.seconds * 1e3,
         latency_low_ms=tile.low_s * 1e3,
         latency_high_ms=tile.high_s * 1e3,
@@ -178,6 +193,7 @@ def estimate(
         batch=batch,
         latency_basis=tile.basis,
         score_interval=None if score is None else score.interval,
+        depth=depth,
     )
 
 
@@ -189,6 +205,7 @@ def memory_of(
     precision: str,
     target: Target | None = None,
     conditions: Conditions = NO_CONDITIONS,
+    depth: int | None = None,
 ) -> Memory:
     """Peak resident memory of `edgeslim classify` on the scene that is asked for, otherwise on USUAL_SCENE_PX.
 
@@ -196,11 +213,11 @@ def memory_of(
     takes unless one is asked.
     """
     full, classes, batch = profile.architecture, profile.num_classes, conditions.batch
-    arch, scene = full.at(width_multiplier), conditions.scene
+    arch, scene = full.at(width_multiplier, depth), conditions.scene
     cores = device.unit_of(runtime).cores
     calls = 1 if cores is None else int(cores.value)
     static = target is not None and target.batch == "static"
-    process = process_memory(full, width_multiplier, classes, runtime, precision, batch, calls, static)
+    process = process_memory(full, width_multiplier, classes, runtime, precision, batch, calls, static, depth)
     size_px = USUAL_SCENE_PX if scene is None else (scene.height_px, scene.width_px)
     stride_px = (scene.stride_px if scene is not None else None) or max(1, arch.tile_px // 2)
     cut = batch or usual_call(full, width_multiplier)[1]

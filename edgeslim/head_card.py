@@ -5,6 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 from edgeslim.architecture import Architecture
+from edgeslim.cuts import Cut
 from edgeslim.errors import InputError
 from edgeslim.profile import Band, ClassLabel, Radiometry
 from edgeslim.shelf import shown
@@ -66,6 +67,13 @@ class HeadCard:
     """Of tiles like those that it was fitted on, that its limits were set to call unknown; None: it has no limits."""
     rejected_share: float | None = None
     """Of the held-out tiles, that it calls unknown."""
+    depth: int | None = None
+    """Blocks that gave the features, the first ones; None: all."""
+
+    @property
+    def cut(self) -> Cut:
+        """Of the encoder that gave the features."""
+        return Cut(self.width_multiplier, self.depth)
 
     def __post_init__(self) -> None:
         if self.kind not in KINDS:
@@ -74,4 +82,4 @@ class HeadCard:
             raise InputError(f"classes: found {len(self.classes)}, expected at least 2")
         if not self.temperature > 0:
             raise InputError(f"temperature: found {self.temperature:g}, expected more than 0")
-        self.architecture.at(self.width_multiplier)
+        self.architecture.at(*self.cut)

@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from edgeslim.architecture import Architecture
+from edgeslim.cuts import Cut
 from edgeslim.errors import InputError, UntrustedResult
 from edgeslim.known import UNKNOWN, Known
 from edgeslim.parity import Certificate
@@ -132,6 +133,13 @@ class Manifest:
     """True: the licence has an obstacle (edgeslim.profile.licence_obstacle) that a person accepted at export."""
     known: Known | None = None
     """How it tells tiles unlike those that its head was fitted on; None: it does not, and names a class for each."""
+    depth: int | None = None
+    """Blocks that are kept of the encoder's, the first ones; None: all."""
+
+    @property
+    def cut(self) -> Cut:
+        """What is kept of the encoder."""
+        return Cut(self.width_multiplier, self.depth)
 
     @property
     def tile_px(self) -> int:
@@ -143,6 +151,8 @@ class Manifest:
             raise InputError(f"bands: found {len(self.bands)}, expected the architecture's {self.architecture.bands}")
         if not 1 <= len(self.classes) <= MOST_CLASSES:
             raise InputError(f"classes: found {len(self.classes)}, expected 1 to {MOST_CLASSES}")
+        if self.depth not in (None, self.architecture.depth):
+            raise InputError(f"depth: found {self.depth}, expected the architecture's {self.architecture.depth}")
         if self.precision not in ARITHMETIC:
             raise InputError(f"precision: found {shown(self.precision)}, expected one of {', '.join(ARITHMETIC)}")
         self._require_models()
@@ -193,8 +203,9 @@ class Manifest:
     def to_dict(self) -> dict[str, Any]:
         """Plain types, without the hash of itself."""
         data = {"schema": SCHEMA, **asdict(self), "architecture": self.architecture.to_dict()}
-        if self.known is None:  # as manifests were before there was such a thing
-            del data["known"]
+        for name in ("known", "depth"):  # as manifests were before there was such a thing
+            if data[name] is None:
+                del data[name]
         return data
 
     def write(self, folder: Path) -> Path:

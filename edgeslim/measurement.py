@@ -1,9 +1,10 @@
-"""Measurement: how long one width of an encoder took on a board, timed there. A row of the board's card."""
+"""Measurement: how long one cut of an encoder took on a board, timed there. A row of the board's card."""
 
 from __future__ import annotations
 
 from dataclasses import dataclass
 
+from edgeslim.cuts import Cut
 from edgeslim.errors import InputError
 from edgeslim.figure import must_be_known
 from edgeslim.shelf import shown
@@ -12,7 +13,7 @@ from edgeslim.units import ARITHMETIC, MOST_BATCH
 
 @dataclass(frozen=True, slots=True)
 class Measurement:
-    """What one width of an encoder took on this board. Invalid values cannot be built."""
+    """What one cut of an encoder took on this board. Invalid values cannot be built."""
 
     encoder: str
     """Profile card."""
@@ -36,11 +37,15 @@ class Measurement:
     """Of a tile: 95 of 100 were."""
     source: str
     """What measured it, and with which versions; never empty."""
+    depth: int | None = None
+    """Blocks that were kept, the first ones; None: all."""
 
     def __post_init__(self) -> None:
         must_be_known(self.precision, ARITHMETIC, "precision")
         if not 0 < self.width_multiplier <= 1:
             raise InputError(f"width_multiplier: found {self.width_multiplier:g}, expected more than 0, at most 1")
+        if self.depth is not None and self.depth < 1:
+            raise InputError(f"depth: found {self.depth}, expected at least 1 block")
         for key, number in (("gflop", self.gflop), ("p50_ms", self.p50_ms)):
             if not number > 0:
                 raise InputError(f"{key}: found {number:g}, expected more than 0")
@@ -54,11 +59,16 @@ class Measurement:
                 raise InputError(f"{key}: found {shown(text)}, expected a text")
 
     @property
-    def what(self) -> tuple[str, float, str, str, str, int, int]:
+    def cut(self) -> Cut:
+        """What was kept of the encoder."""
+        return Cut(self.width_multiplier, self.depth)
+
+    @property
+    def what(self) -> tuple[str, Cut, str, str, str, int, int]:
         """All that was asked of it: a card holds one row of each."""
         return (
             self.encoder,
-            self.width_multiplier,
+            self.cut,
             self.runtime,
             self.precision,
             self.power_mode,

@@ -1,4 +1,4 @@
-"""Plan: which width of an encoder flies on a device, and why no wider one; as a file, too. No torch."""
+"""Plan: which cut of an encoder, in width and depth, flies on a device, and why no larger one; as a file. No torch."""
 
 from __future__ import annotations
 
@@ -30,11 +30,12 @@ NOT_IN_SUMMARY = ("architecture", "slim_architecture", "steps", "multiples", "st
 
 @dataclass(frozen=True, slots=True)
 class Step:
-    """One width step and what became of it."""
+    """One cut and what became of it."""
 
     verdict: str
-    """"chosen", "over budget", "unaligned" (fits, but an aligned one fits too), "narrower" (than the chosen one), or of
-    one that fits and is wider, where the best score is wanted: "lower score" or "score not measured"."""
+    """"chosen", "over budget", "unaligned" (fits, but an aligned one fits too), "narrower" (than the chosen one, or in
+    depth smaller by FLOP), or of one that fits and is larger, where the best score is wanted: "lower score" or "score
+    not measured"."""
     misses: tuple[Miss, ...]
     """Budgets missed; empty unless "over budget"."""
     estimate: Estimate
@@ -52,12 +53,12 @@ class Tried:
     precision: str
     """As exported."""
     outcome: str
-    """Which width fits at most, what is missed, or why it is not known."""
+    """Which cut fits at most, what is missed, or why it is not known."""
 
 
 @dataclass(frozen=True, slots=True)
 class Plan:
-    """Which width of an encoder flies on a device, why, and why no wider one."""
+    """Which cut of an encoder flies on a device, why, and why no larger one."""
 
     encoder: str
     """Profile card."""
@@ -68,9 +69,9 @@ class Plan:
     method: str
     """Slimming method: one of METHODS. The scores of the card were measured with "first"."""
     chosen: Estimate
-    """The chosen width, and what it is computed to cost."""
+    """The chosen width and depth, and what they are computed to cost."""
     slim_architecture: Architecture
-    """After slimming to the chosen width."""
+    """After slimming to the chosen width and depth."""
     device: str
     """Device card."""
     device_name: str
@@ -94,7 +95,7 @@ class Plan:
     budget: Budget
     """What a tile may cost."""
     steps: tuple[Step, ...]
-    """All width steps, widest first."""
+    """All width steps, and the cuts in depth whose score was measured: the most FLOP first, then the widest."""
     unverified: str | None = None
     """Why the unit that it runs on is refused unless asked for: it is no figure to rely on; None: it is not."""
     startup_lacks: tuple[str, ...] = ()
@@ -104,7 +105,7 @@ class Plan:
     scene: Scene | None = None
     """To be classified; None: not asked."""
     objective: str = "widest"
-    """Which of the widths that fit was chosen: the "widest", or that of the best "score"."""
+    """Which of the cuts that fit was chosen: the "widest" (the most FLOP), or that of the best "score"."""
     tried: tuple[Tried, ...] = ()
     """Other ways to run it that were looked at."""
     error_band: Figure | None = None
@@ -114,6 +115,21 @@ class Plan:
     def width_multiplier(self) -> float:
         """The chosen one."""
         return self.chosen.width_multiplier
+
+    @property
+    def depth(self) -> int | None:
+        """Blocks that are kept, the first ones; None: all."""
+        return self.chosen.depth
+
+    @property
+    def larger(self) -> list[Step]:
+        """The steps that were refused for the chosen one."""
+        return [step for step in self.steps if step.estimate.size > self.chosen.size]
+
+    @property
+    def cuts_depth(self) -> bool:
+        """Whether cuts in depth were looked at."""
+        return any(step.estimate.depth is not None for step in self.steps)
 
     def summary(self) -> dict[str, Any]:
         """What crosses to the device with an artifact: all but the architectures and the steps not chosen."""
@@ -135,12 +151,12 @@ class Plan:
         plan = read_record(cls, {k: v for k, v in data.items() if k != KEY}, where)
         if plan.method not in METHODS:
             raise InputError(f"{where}: method: found {shown(plan.method)}, expected one of {', '.join(METHODS)}")
-        slim, expected = plan.slim_architecture, plan.architecture.at(plan.width_multiplier)
+        slim, expected = plan.slim_architecture, plan.architecture.at(*plan.chosen.cut)
         if slim != expected or (plan.chosen.head_dim, plan.chosen.ffn_hidden) != (slim.head_dim, slim.ffn_hidden):
             raise InputError(
-                f"{where}: slim_architecture: found head_dim {slim.head_dim}, ffn_hidden {slim.ffn_hidden}, "
-                f"expected {expected.head_dim} and {expected.ffn_hidden} of width multiplier "
-                f"{plan.width_multiplier:g}; plan again"
+                f"{where}: slim_architecture: found head_dim {slim.head_dim}, ffn_hidden {slim.ffn_hidden} and "
+                f"{slim.depth} blocks, expected {expected.head_dim}, {expected.ffn_hidden} and {expected.depth} of "
+                f"width multiplier {plan.chosen.cut}; plan again"
             )
         return plan
 

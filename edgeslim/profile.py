@@ -1,4 +1,4 @@
-"""Profile: the card of one encoder: what it is, what it takes, and what it keeps at each width."""
+"""Profile: the card of one encoder: what it is, what it takes, and what it keeps at each width and depth."""
 
 from __future__ import annotations
 
@@ -10,6 +10,7 @@ from typing import Any
 
 from edgeslim.architecture import Architecture
 from edgeslim.errors import InputError
+from edgeslim.score import Score
 from edgeslim.shelf import check_keys, distinct_card_paths, read_toml, read_value, shown, take
 
 DEFAULT_ENCODER = "eurosat-rgb"
@@ -143,43 +144,6 @@ class ClassLabel:
 
 
 @dataclass(frozen=True, slots=True)
-class Score:
-    """What was measured at one width."""
-
-    width_multiplier: float
-    """Of the encoder that was scored."""
-    metric: str
-    """"accuracy"."""
-    dataset: str
-    """Data set and part."""
-    value: float
-    """0 ... 1."""
-    source: str
-    """The command, or the publication."""
-    probe: str | None = None
-    """What was put on the features: "5 nearest neighbours", "linear head"; None: not said."""
-    interval: tuple[float, float] | None = None
-    """95 % confidence interval; None: nobody gave one."""
-
-    def __post_init__(self) -> None:
-        if not 0 < self.width_multiplier <= 1:
-            raise InputError(f"width_multiplier: found {self.width_multiplier:g}, expected more than 0, at most 1")
-        if not 0 <= self.value <= 1:
-            raise InputError(f"value: found {self.value:g}, expected a share from 0 to 1")
-        if self.interval is not None and not 0 <= self.interval[0] <= self.value <= self.interval[1] <= 1:
-            low, high = self.interval
-            raise InputError(f"interval: found {low:g} to {high:g}, expected shares about the value {self.value:g}")
-
-    @property
-    def basis(self) -> str:
-        """What it is, for people: metric, data set, probe, interval, source."""
-        parts = [self.metric, self.dataset, *([self.probe] if self.probe else [])]
-        if self.interval is not None:
-            parts.append(f"95 % interval {self.interval[0]:.3f} to {self.interval[1]:.3f}")
-        return f"{', '.join(parts)}; {self.source}"
-
-
-@dataclass(frozen=True, slots=True)
 class Profile:
     """An encoder card."""
 
@@ -229,13 +193,22 @@ class Profile:
         """Data sets that any width was scored on, the card's main one first."""
         return tuple(dict.fromkeys(score.dataset for score in self.scores))
 
-    def score_at(self, width_multiplier: float, dataset: str | None = None) -> Score | None:
-        """The measured score of a width on a data set (None: the first), or None: nothing is interpolated."""
-        wanted = dataset or (self.scores[0].dataset if self.scores else None)
-        for score in self.scores:
-            if score.dataset == wanted and math.isclose(score.width_multiplier, width_multiplier, abs_tol=1e-6):
+    def score_at(self, width_multiplier: float, dataset: str | None = None, depth: int | None = None) -> Score | None:
+        """The measured score of a width behind `depth` blocks (None: all) on a data set (None: the first).
+
+        None where it was not measured: nothing is interpolated.
+        """
+        blocks = depth or self.architecture.depth
+        for score in self.scores_on(dataset):
+            alike = math.isclose(score.width_multiplier, width_multiplier, abs_tol=1e-6)
+            if alike and (score.depth or self.architecture.depth) == blocks:
                 return score
         return None
+
+    def scores_on(self, dataset: str | None = None) -> tuple[Score, ...]:
+        """Those of one data set; None: the first."""
+        wanted = dataset or (self.scores[0].dataset if self.scores else None)
+        return tuple(score for score in self.scores if score.dataset == wanted)
 
 
 _KEYS = (
@@ -275,14 +248,20 @@ def load_profile(path: Path) -> Profile:
     def optional(hint: Any, key: str) -> Any:
         return read_value(hint, data[key], f"{path}: {key}") if key in data else None
 
+    architecture = read_value(Architecture, data["architecture"], f"{path}: [architecture]")
     scores = read_value(tuple[Score, ...], data.get("score", []), f"{path}: [[score]]")
+    for score in scores:
+        if score.depth is not None and score.depth > architecture.depth:
+            raise InputError(
+                f"{path}: [[score]]: depth: found {score.depth}, expected at most the encoder's {architecture.depth}"
+            )
     checkpoint = optional(str, "checkpoint")
     return Profile(
         id=data["id"],
         aliases=read_value(tuple[str, ...], data.get("aliases", []), f"{path}: aliases"),
         name=text("name", data["id"]),
         source=text("source", "unknown"),
-        architecture=read_value(Architecture, data["architecture"], f"{path}: [architecture]"),
+        architecture=architecture,
         checkpoint=path.parent / checkpoint if checkpoint else None,
         checkpoint_sha256=optional(str, "checkpoint_sha256"),
         scores=tuple(sorted(scores, key=lambda s: s.width_multiplier)),

@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
-from dataclasses import asdict, dataclass
+from collections.abc import Iterable
+from dataclasses import asdict, dataclass, replace
 from typing import Any
+
+from edgeslim.cuts import Cut
 
 
 @dataclass(frozen=True, slots=True)
@@ -38,11 +41,18 @@ class Kept:
     """score / full score; None for pixel statistics."""
     above_pixels: Mean | None
     """(score - pixels) / (full - pixels), where the full encoder beats the pixels; None elsewhere."""
+    front: bool = False
+    """Whether no other width and depth scores as much by this probe for as few FLOP: the Pareto front of both."""
+
+    @property
+    def cut(self) -> Cut:
+        """Its width, and the blocks that were run, whether these are all or not."""
+        return Cut(self.width_multiplier, self.blocks)
 
 
 @dataclass(frozen=True, slots=True)
 class Choice:
-    """The width that cross-validation chose, seed by seed, and what it scored."""
+    """The width, or the width and depth, that cross-validation chose, seed by seed, and what it scored."""
 
     probe: str
     """As of Kept."""
@@ -50,6 +60,8 @@ class Choice:
     """One a seed."""
     score: Mean
     """On tiles that had no part in the choice."""
+    blocks: tuple[int, ...] = ()
+    """One a seed: the depth that was chosen with the width; empty where the choice was among widths alone."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -80,6 +92,8 @@ class Retention:
     """One a probe, among the widths at full depth."""
     warnings: tuple[str, ...]
     """What a person should know."""
+    cut_choices: tuple[Choice, ...] = ()
+    """One a probe, among all widths and depths; of equals the one of the fewest FLOP."""
 
     def to_dict(self) -> dict[str, Any]:
         """Plain types."""
@@ -87,13 +101,23 @@ class Retention:
 
     def at_full_depth(self, probe: str) -> list[Kept]:
         """The widths, ascending."""
-        deepest = max(one.blocks for one in self.kept)
-        return [one for one in self.kept if one.probe == probe and one.blocks == deepest]
+        return [one for one in self.kept if one.probe == probe and one.blocks == self.deepest]
 
     def front(self, probe: str) -> list[Kept]:
         """Widths and depths that no other beats in score and GFLOP, ascending by GFLOP."""
-        found: list[Kept] = []
-        for one in sorted((k for k in self.kept if k.probe == probe), key=lambda k: (k.gflop, -k.score.value)):
-            if not found or one.score.value > found[-1].score.value:
-                found.append(one)
-        return found
+        return sorted((one for one in self.kept if one.front and one.probe == probe), key=lambda one: one.gflop)
+
+    @property
+    def deepest(self) -> int:
+        """Blocks of the whole encoder."""
+        return max(one.blocks for one in self.kept)
+
+
+def with_fronts(kept: Iterable[Kept]) -> tuple[Kept, ...]:
+    """The same rows in their order, those on the front of their probe marked."""
+    rows, best, on_front = list(kept), dict[str, float](), set[tuple[str, Cut]]()
+    for one in sorted(rows, key=lambda one: (one.gflop, -one.score.value)):
+        if one.score.value > best.get(one.probe, -1.0):
+            best[one.probe] = one.score.value
+            on_front.add((one.probe, one.cut))
+    return tuple(replace(one, front=(one.probe, one.cut) in on_front) for one in rows)

@@ -143,13 +143,14 @@ def process_memory(
     batch: int | None,
     calls: int,
     static: bool,
+    depth: int | None = None,
 ) -> ProcessMemory:
-    """Of an encoder (`full` at width 1) slimmed to a width, run by `calls` workers at the same time.
+    """Of an encoder (`full` at width 1) slimmed to a width and a depth, run by `calls` workers at the same time.
 
     `batch` are the tiles a call; None: what `classify` takes. A `static` format has a file for one tile and one for the
     batch, each worker loads both, and without a batch there is the one for one tile only.
     """
-    arch = full.at(width_multiplier)
+    arch = full.at(width_multiplier, depth)
     batches = sorted({1, batch or 1}) if static else [batch]
     copies = runtime.weight_copies.value
     if runtime.further_weight_copies is not None:
@@ -249,7 +250,7 @@ def usual_call(full: Architecture, width_multiplier: float) -> tuple[int, int]:
     """Activations of a call, bytes, and the batch of which most tiles are cut at once, in the batches of `classify`.
 
     Each is the largest among a width and all narrower ones: these may take more tiles a call, and narrower is never to
-    be foretold to need more.
+    be foretold to need more. Of every depth they are the same: one block's tensors are alive at a time.
     """
     arch = full.at(width_multiplier)
     batch = cost.default_batch(arch)

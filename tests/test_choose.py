@@ -15,7 +15,8 @@ from edgeslim.figure import Figure
 from edgeslim.grid import plan_axis
 from edgeslim.measurement import Measurement
 from edgeslim.plan import Plan
-from edgeslim.profile import Profile, Score, take_profile
+from edgeslim.profile import Profile, take_profile
+from edgeslim.score import Score
 from edgeslim.target import Target, take_target, targets_on
 
 EMBEDDED, VIT_S = take_profile("eurosat-rgb"), take_profile("vit-s-16")

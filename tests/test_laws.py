@@ -19,7 +19,8 @@ from edgeslim.errors import NothingFits, UsageError
 from edgeslim.estimate import Conditions, Estimate, estimate
 from edgeslim.figure import Figure
 from edgeslim.plan import Plan
-from edgeslim.profile import Profile, Score, take_profile
+from edgeslim.profile import Profile, take_profile
+from edgeslim.score import Score
 from edgeslim.target import take_target
 
 BOARDS = [take_device(name) for name in ("raspberry-pi-4b-4gb", "jetson-orin", "x86-64-host", "raspberry-pi-5-8gb")]

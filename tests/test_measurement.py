@@ -46,6 +46,7 @@ def step(plan: Plan, width: float) -> tuple[float, float, str]:
     [
         ({"precision": "fp8"}, "precision: found 'fp8', expected one of fp32, fp16, int8-dynamic, int8-static"),
         ({"width_multiplier": 1.5}, "width_multiplier: found 1.5, expected more than 0, at most 1"),
+        ({"depth": 0}, "depth: found 0, expected at least 1 block"),
         ({"gflop": 0.0}, "gflop: found 0, expected more than 0"),
         ({"p50_ms": -1.0, "p95_ms": 1.0}, "p50_ms: found -1, expected more than 0"),
         ({"p95_ms": 1.0}, "p95_ms: found 1, expected at least p50_ms 2"),

@@ -18,7 +18,8 @@ from edgeslim.errors import EdgeslimError, InputError, NothingFits, UsageError
 from edgeslim.estimate import estimate
 from edgeslim.figure import Figure
 from edgeslim.plan import Plan, read_plan
-from edgeslim.profile import Profile, Score, take_profile
+from edgeslim.profile import Profile, take_profile
+from edgeslim.score import Score
 from edgeslim.target import take_target
 
 EMBEDDED = Profile(

@@ -4,7 +4,8 @@ from pathlib import Path
 import pytest
 
 from edgeslim.errors import InputError, UnknownName
-from edgeslim.profile import OPEN_LICENCES, Score, licence_obstacle, load_profile, take_profile
+from edgeslim.profile import OPEN_LICENCES, licence_obstacle, load_profile, take_profile
+from edgeslim.score import Score
 from edgeslim.shelf import card_paths, shelf_folder
 
 CARD = """

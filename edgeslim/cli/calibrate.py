@@ -180,7 +180,7 @@ def print_calibration(found: Calibration, console: Console) -> None:
         table.add_row(
             *([row.encoder] if several else []),
             f"{row.runtime} {row.precision}",
-            f"{row.width_multiplier:.3g}",
+            str(row.cut) if row.depth else f"{row.width_multiplier:.3g}",
             str(row.batch),
             str(row.workers),
             number(row.p50_ms),

@@ -25,6 +25,9 @@ def export(
     width_multiplier: Annotated[
         float | None, typer.Option("--width-multiplier", "-w", help="Kept fraction, 0 < w <= 1, instead of a plan.")
     ] = None,
+    depth: Annotated[
+        int | None, typer.Option(help="Blocks to keep, the first ones, instead of a plan; default all.")
+    ] = None,
     head: Annotated[
         Path | None,
         typer.Option(
@@ -77,7 +80,7 @@ def export(
     from rich.console import Console
 
     from edgeslim import cost
-    from edgeslim.cli.ground import chosen_width, full_checkpoint, requests_of, width_of_head
+    from edgeslim.cli.ground import chosen_cut, cut_of_head, full_checkpoint, requests_of
     from edgeslim.errors import UsageError
     from edgeslim.ground.capture import Proving, Source
     from edgeslim.ground.export import export as run_export
@@ -97,9 +100,10 @@ def export(
     progress = Console(stderr=True, highlight=False, soft_wrap=True)
     fitted = None if head is None else read_head(head)
     if fitted is None:
-        profile, width, made = chosen_width(plan, encoder, width_multiplier, cards)
+        chosen = chosen_cut(plan, encoder, width_multiplier, depth, cards)
     else:
-        profile, width, made = width_of_head(fitted.card, plan, encoder, width_multiplier, cards)
+        chosen = cut_of_head(fitted.card, plan, encoder, width_multiplier, depth, cards)
+    profile, cut, made = chosen.profile, chosen.cut, chosen.plan
     if made.get("method", METHODS[0]) != METHODS[0]:
         raise UsageError(
             f"{plan or 'plan.json'}: found method {made['method']!r}, whose heads are yet to be fitted, expected "
@@ -113,9 +117,10 @@ def export(
         profile, full = fitted.at_work(profile, full, digest)
     golden = golden_tiles(profile, tiles, accept_gsd, bands=bands, resample=resample)
     proof, calibration = (None, None) if tiles is None else proof_tiles(profile, tiles, accept_gsd, bands, resample)
-    flown = int(made.get("batch", 0)) or cost.default_batch(profile.architecture.at(width))
+    flown = int(made.get("batch", 0)) or cost.default_batch(profile.architecture.at(*cut))
     proving = Proving(golden, proof, calibration, tuple(sorted(set(batch or (1, flown)))), max_drop)
-    source = Source(profile, full, digest, width, made, accept_licence, None if fitted is None else fitted.known())
+    known = None if fitted is None else fitted.known()
+    source = Source(profile, full, digest, cut.width_multiplier, made, accept_licence, known, cut.depth)
     done = run_export(source, requests, proving, out, progress.print)
     if bundle is not None:
         write_bundle(done[0].folder, bundle)

@@ -1,15 +1,17 @@
-"""What the ground's verbs share: is the ground installed, which encoder at which width, which weights."""
+"""What the ground's verbs share: is the ground installed, which encoder at which cut, which weights."""
 
 from __future__ import annotations
 
 import importlib.util
 from collections.abc import Callable
+from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from edgeslim.errors import InputError, MissingExtra, UsageError
 
 if TYPE_CHECKING:
+    from edgeslim.cuts import Cut
     from edgeslim.ground.calibration import Calibration
     from edgeslim.ground.capture import Request
     from edgeslim.ground.checkpoint import Checkpoint, OpenCheckpoint
@@ -32,10 +34,22 @@ def make_folder(path: Path) -> None:
         raise InputError(f"-o {path}: cannot be made a folder ({error.strerror}); choose another -o") from None
 
 
-def chosen_width(
-    plan: Path | None, encoder: str | None, width_multiplier: float | None, cards: Path | None
-) -> tuple[Profile, float, dict[str, Any]]:
-    """Encoder card, width and the plan's own record: from a plan, or from --encoder and --width-multiplier.
+@dataclass(frozen=True, slots=True)
+class Chosen:
+    """What a verb of the ground is to work on."""
+
+    profile: Profile
+    """Encoder card."""
+    cut: Cut
+    """What is kept of the encoder."""
+    plan: dict[str, Any]
+    """The plan's own record; empty without one."""
+
+
+def chosen_cut(
+    plan: Path | None, encoder: str | None, width_multiplier: float | None, depth: int | None, cards: Path | None
+) -> Chosen:
+    """From a plan, or from --encoder, --width-multiplier (1 where only a depth is given) and --depth.
 
     Raises UsageError where both or neither are given, or where the plan's architecture is no longer the card's.
     """
@@ -43,12 +57,12 @@ def chosen_width(
     from edgeslim.plan import read_plan
     from edgeslim.profile import DEFAULT_ENCODER
 
-    if width_multiplier is not None:
+    if width_multiplier is not None or depth is not None:
         if plan is not None:
-            raise UsageError(f"found both {plan} and --width-multiplier: give one of them")
+            given = "--depth" if width_multiplier is None else "--width-multiplier"
+            raise UsageError(f"found both {plan} and {given}: give one of them")
         profile = encoder_of(encoder or DEFAULT_ENCODER, cards)
-        profile.architecture.at(width_multiplier)
-        return profile, width_multiplier, {}
+        return Chosen(profile, cut_of(profile, 1.0 if width_multiplier is None else width_multiplier, depth), {})
     if encoder is not None:
         raise UsageError(f"--encoder {encoder} needs --width-multiplier, or leave both out and give a plan")
     path = plan or Path("plan.json")
@@ -56,33 +70,45 @@ def chosen_width(
     profile = encoder_of(made.encoder, cards)
     if profile.architecture != made.architecture:
         raise UsageError(f"{path}: was made for another {made.encoder} than the card here; run `edgeslim plan` again")
-    return profile, made.width_multiplier, made.summary()
+    return Chosen(profile, made.chosen.cut, made.summary())
 
 
-def width_of_head(
-    card: HeadCard, plan: Path | None, encoder: str | None, width_multiplier: float | None, cards: Path | None
-) -> tuple[Profile, float, dict[str, Any]]:
-    """The same for a head: on the encoder and at the width that it was fitted for, which nothing else may contradict.
+def cut_of(profile: Profile, width_multiplier: float, depth: int | None) -> Cut:
+    """A cut of an encoder; all of its blocks are no cut in depth. Raises InputError for what it does not have."""
+    from edgeslim.cuts import Cut
 
-    Raises UsageError where an encoder, a width or a plan does.
+    blocks = profile.architecture.at(width_multiplier, depth).depth
+    return Cut(width_multiplier, None if blocks == profile.architecture.depth else blocks)
+
+
+def cut_of_head(
+    card: HeadCard,
+    plan: Path | None,
+    encoder: str | None,
+    width_multiplier: float | None,
+    depth: int | None,
+    cards: Path | None,
+) -> Chosen:
+    """The same for a head: on the encoder and at the cut that it was fitted for, which nothing else may contradict.
+
+    Raises UsageError where an encoder, a width, a depth or a plan does.
     """
     from dataclasses import replace
 
     from edgeslim.cli.encoder import encoder_of
 
-    made: dict[str, Any] = {}
     if plan is not None:
-        profile, width, made = chosen_width(plan, encoder, width_multiplier, cards)
+        chosen = chosen_cut(plan, encoder, width_multiplier, depth, cards)
     else:
         profile = encoder_of(encoder or card.encoder, cards)
         width = card.width_multiplier if width_multiplier is None else width_multiplier
+        chosen = Chosen(profile, cut_of(profile, width, card.depth if depth is None else depth), {})
+    profile, cut = chosen.profile, chosen.cut
     if replace(profile.architecture, tile_px=card.architecture.tile_px) != card.architecture:
         raise UsageError(f"--head: was fitted on another encoder ({card.encoder}) than {profile.id}; fit one on it")
-    if card.architecture.at(width) != card.architecture.at(card.width_multiplier):
-        raise UsageError(
-            f"--head: was fitted at width {card.width_multiplier:.4g}, found {width:.4g}; fit one at that width"
-        )
-    return replace(profile, architecture=card.architecture), width, made
+    if card.architecture.at(*cut) != card.architecture.at(*card.cut):
+        raise UsageError(f"--head: was fitted at width {card.cut}, found {cut}; fit one at that cut")
+    return replace(chosen, profile=replace(profile, architecture=card.architecture))
 
 
 def calibration_of(

@@ -13,6 +13,7 @@ from edgeslim.cli.ground import need_ground
 from edgeslim.errors import MissingExtra, UsageError
 
 if TYPE_CHECKING:
+    from edgeslim.cuts import Cut
     from edgeslim.profile import Profile
 
 
@@ -29,7 +30,7 @@ _FIT = "How to fit"
 
 def head(
     encoder: Annotated[
-        str, typer.Argument(help="Encoder card, path of a checkpoint, or a plan (.json), whose width is taken.")
+        str, typer.Argument(help="Encoder card, path of a checkpoint, or a plan (.json), whose cut is taken.")
     ],
     tiles: Annotated[
         Path, typer.Option(help="Folder or zip of PNG, JPEG or GeoTIFF tiles, one folder a class.", show_default=False)
@@ -40,6 +41,7 @@ def head(
     width_multiplier: Annotated[
         float | None, typer.Option("--width-multiplier", "-w", help="Kept fraction, 0 < w <= 1; default 1.")
     ] = None,
+    depth: Annotated[int | None, typer.Option(help="Blocks to keep, the first ones; default all.")] = None,
     kind: Annotated[
         HeadKind,
         typer.Option(
@@ -104,14 +106,17 @@ def head(
     drawn = picture or out.with_suffix(".svg")
     require_place(out, overwrite=overwrite)
     require_free(drawn, PICTURE_FILE)
-    profile, width = _encoder_and_width(encoder, width_multiplier, cards)
+    profile, cut = _encoder_and_cut(encoder, width_multiplier, depth, cards)
     if tile_px is not None:
         profile = replace(profile, architecture=replace(profile.architecture, tile_px=tile_px))
     found = labelled_tiles(tiles, labels)
     full, digest = full_checkpoint(profile, checkpoint, cards)
     stderr = Console(stderr=True, highlight=False, soft_wrap=True)
     asked = Asked(kind.value, block_m, seed, bands, scale, offset, gsd_m, resample, unknown_share)
-    fitted = fit_head(profile, full, digest, width, found, asked, lambda line: stderr.print(escape(shown(line))))
+    fitted = fit_head(
+        profile, full, digest, cut.width_multiplier, found, asked, lambda line: stderr.print(escape(shown(line))),
+        cut.depth,
+    )  # fmt: skip
     write_head(fitted.card, fitted.tensors, out, overwrite=overwrite)
     console = Console(highlight=False)
     names = [one.name for one in fitted.classes]
@@ -119,9 +124,7 @@ def head(
     print_head(fitted.card, console)
     if fitted.confusion is not None:
         card = fitted.card
-        title = (
-            f"{Path(profile.id).stem} at width {width:.4g}: {card.metric} {card.score:.1%} of {card.scored_tiles} tiles"
-        )
+        title = f"{Path(profile.id).stem} at width {cut}: {card.metric} {card.score:.1%} of {card.scored_tiles} tiles"
         write_picture(drawn, names, names, fitted.confusion, title, card.split)
         typer.echo(str(drawn))
     elif picture is not None:
@@ -136,15 +139,17 @@ def _need_scikit_learn() -> None:
         raise MissingExtra("scikit-learn", "ground")
 
 
-def _encoder_and_width(name: str, width_multiplier: float | None, cards: Path | None) -> tuple[Profile, float]:
+def _encoder_and_cut(
+    name: str, width_multiplier: float | None, depth: int | None, cards: Path | None
+) -> tuple[Profile, Cut]:
     from edgeslim.cli.encoder import encoder_of
-    from edgeslim.cli.ground import chosen_width
+    from edgeslim.cli.ground import chosen_cut, cut_of
 
     if name.endswith(".json"):
-        if width_multiplier is not None:
-            raise UsageError(f"found both the plan {name} and --width-multiplier: give one of them")
-        return chosen_width(Path(name), None, None, cards)[:2]
+        for flag, given in (("--width-multiplier", width_multiplier), ("--depth", depth)):
+            if given is not None:
+                raise UsageError(f"found both the plan {name} and {flag}: give one of them")
+        chosen = chosen_cut(Path(name), None, None, None, cards)
+        return chosen.profile, chosen.cut
     profile = encoder_of(name, cards)
-    width = 1.0 if width_multiplier is None else width_multiplier
-    profile.architecture.at(width)
-    return profile, width
+    return profile, cut_of(profile, 1.0 if width_multiplier is None else width_multiplier, depth)

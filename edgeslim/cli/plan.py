@@ -1,4 +1,4 @@
-"""`edgeslim plan`: which width of an encoder fits a device; without one, which devices it fits."""
+"""`edgeslim plan`: which width and depth of an encoder fit a device; without one, which devices it fits."""
 
 from __future__ import annotations
 
@@ -28,9 +28,12 @@ from edgeslim.runtime_figures import RuntimeFigures
 from edgeslim.shelf import shown
 from edgeslim.target import Target, take_target, targets_on
 
+ALL_BLOCKS = "all"
+"""Asks for the encoder's whole depth."""
+
 
 class Objective(str, Enum):
-    """Which of the widths that fit."""
+    """Which of the cuts that fit."""
 
     widest = "widest"
     score = "score"
@@ -83,6 +86,14 @@ def plan(
     objective: Annotated[
         Objective, typer.Option(help="Of what fits: the widest, or that of the best measured score.")
     ] = Objective.widest,
+    depth: Annotated[
+        str | None,
+        typer.Option(
+            help="Blocks to keep, the first ones, or all; default: all, and fewer where the encoder's card has scores "
+            "of them.",
+            metavar="K|all",
+        ),
+    ] = None,
     power_mode: Annotated[
         str | None,
         typer.Option(
@@ -120,7 +131,7 @@ def plan(
     json_schema: Annotated[bool, schema_flag("plan")] = False,
     overwrite: Annotated[bool, typer.Option("--overwrite", help="Replace a file that is no plan, too.")] = False,
 ) -> None:
-    """Find the widest width of an encoder that fits a device, and say why no wider one does.
+    """Find the widest cut of an encoder that fits a device, and say why no wider, or deeper, one does.
 
     Without --device: on which boards it fits, in their default power mode, and what the others lack.
     """
@@ -145,6 +156,7 @@ def plan(
         precision=precision,
         batch=batch,
     )
+    blocks = _blocks(depth)
     if device is None:
         if out is not None or html is not None or overwrite or method != METHODS[0]:
             flags = {"-o": out is not None, "--html": html is not None, "--overwrite": overwrite, "--method": True}
@@ -153,7 +165,8 @@ def plan(
                 f"{given}: found without --device, expected both: a plan is of one device, and without one none is "
                 "written"
             )
-        _plan_boards(encoder_of(encoder, cards), ask, target, cards, allow_unverified, as_json)
+        profile = encoder_of(encoder, cards)
+        _plan_boards(profile, _of_depth(ask, blocks, profile), target, cards, allow_unverified, as_json)
         return
     board = take_device(device, cards, allow_unverified)
     out = out or Path("plan.json")
@@ -165,7 +178,10 @@ def plan(
             raise UsageError(f"--html: found {shown(str(html))}, which -o is, too; expected another name")
         require_free(html, PAGE_FILE, overwrite=overwrite)
     try:
-        found = make_plan(encoder_of(encoder, cards), board, _targets(target, board.runtime, cards)(board), ask)
+        profile = encoder_of(encoder, cards)
+        found = make_plan(
+            profile, board, _targets(target, board.runtime, cards)(board), _of_depth(ask, blocks, profile)
+        )
         made = replace(found, method=method)
     except NoWidthFits as refusal:
         _write_page(refusal.plan, html, board, overwrite)
@@ -188,6 +204,20 @@ def _write_page(made: Plan, path: Path | None, board: Device, overwrite: bool) -
         from edgeslim.report.page import write_page
 
         write_page(made, path, board, overwrite=overwrite)
+
+
+def _blocks(text: str | None) -> int | str | None:
+    """A number of blocks, or "all". Raises UsageError for anything else."""
+    if text is None or text == ALL_BLOCKS:
+        return text
+    if re.fullmatch("[0-9]{1,4}", text) is None or int(text) == 0:
+        raise UsageError(f"--depth: found {shown(text)}, expected a number of blocks of at least 1, or {ALL_BLOCKS}")
+    return int(text)
+
+
+def _of_depth(ask: Ask, blocks: int | str | None, profile: Profile) -> Ask:
+    """What is asked, of as many blocks of an encoder."""
+    return replace(ask, depth=profile.architecture.depth if isinstance(blocks, str) else blocks)
 
 
 def _scene(text: str | None, stride: int | None) -> Scene | None:

@@ -1,4 +1,4 @@
-"""`edgeslim slim`: write the slimmed checkpoint of a plan, or of a width."""
+"""`edgeslim slim`: write the slimmed checkpoint of a plan, or of a width and depth."""
 
 from __future__ import annotations
 
@@ -20,6 +20,9 @@ def slim(
     ] = None,
     width_multiplier: Annotated[
         float | None, typer.Option("--width-multiplier", "-w", help="Kept fraction, 0 < w <= 1, instead of a plan.")
+    ] = None,
+    depth: Annotated[
+        int | None, typer.Option(help="Blocks to keep, the first ones, instead of a plan; default all.")
     ] = None,
     method: Annotated[
         str | None,
@@ -43,7 +46,7 @@ def slim(
     cards: Annotated[Path | None, typer.Option(help="Folder with your own devices/, profiles/, export/.")] = None,
     overwrite: Annotated[bool, typer.Option("--overwrite", help="Replace an existing file.")] = False,
 ) -> None:
-    """Write the slimmed checkpoint: narrower heads and feed-forward networks, and the head of that width."""
+    """Write the slimmed checkpoint: narrower heads and feed-forward networks, or fewer blocks; the head of that cut."""
     need_ground()
     import json
 
@@ -51,15 +54,16 @@ def slim(
     from rich.console import Console
     from rich.markup import escape
 
-    from edgeslim.cli.ground import calibration_of, chosen_width, opened_checkpoint
+    from edgeslim.cli.ground import calibration_of, chosen_cut, opened_checkpoint
     from edgeslim.errors import InputError
     from edgeslim.ground.checkpoint import Checkpoint, write_checkpoint
     from edgeslim.ground.flight import slimmed_checkpoint
     from edgeslim.ground.stream import Streamed, slim_file
     from edgeslim.profile import card_facts
 
-    profile, width, made = chosen_width(plan, encoder, width_multiplier, cards)
-    method = method or str(made.get("method", "first"))
+    chosen = chosen_cut(plan, encoder, width_multiplier, depth, cards)
+    profile, cut = chosen.profile, chosen.cut
+    method = method or str(chosen.plan.get("method", "first"))
     if out.exists() and not overwrite:
         raise InputError(f"-o {out}: exists already; choose another name or add --overwrite")
     if out.suffix != ".safetensors":
@@ -73,25 +77,27 @@ def slim(
         "encoder": profile.id,
         "licence": profile.licence,
         "method": method,
-        "width_multiplier": repr(width),
+        "width_multiplier": repr(cut.width_multiplier),
+        **({} if cut.depth is None else {"depth": str(cut.depth)}),
         "checkpoint_sha256": digest,
         "card": json.dumps(card_facts(profile)),
     }
     if calibration is None:
-        done = slim_file(opened, width, out, metadata)
+        done = slim_file(opened, cut.width_multiplier, out, metadata, cut.depth)
     else:
         metadata |= {"calibration_tiles": str(len(calibration.tiles)), "calibration_seed": str(seed)}
         full = Checkpoint(opened.architecture, dict(opened.tensors()), opened.heads)
-        slimmed = slimmed_checkpoint(full, width, method, calibration)
+        slimmed = slimmed_checkpoint(full, cut.width_multiplier, method, calibration, cut.depth)
         write_checkpoint(slimmed, out, metadata, torch.float32)
         counts = [sum(t.numel() for t in one.encoder.values()) for one in (slimmed, full)]
         done = Streamed(slimmed.architecture, bool(slimmed.heads), counts[0], counts[1])
     before, arch = profile.architecture, done.architecture
     typer.echo(
-        f"{profile.id} at width {width:.4g}: head_dim {before.head_dim} -> {arch.head_dim}, "
+        f"{profile.id} at width {cut}: head_dim {before.head_dim} -> {arch.head_dim}, "
         f"ffn_hidden {before.ffn_hidden} -> {arch.ffn_hidden}, parameters {done.before:,} -> {done.parameters:,}"
     )
     if not done.has_head:
-        why = "no head was fitted at this width" if method == "first" else "heads were fitted to the features of first"
+        unfitted = "no head was fitted at this width" if cut.depth is None else "heads are fitted behind all blocks"
+        why = unfitted if method == "first" else "heads were fitted to the features of first"
         typer.echo(f"{why}: the file holds the encoder alone")
     typer.echo(str(out))

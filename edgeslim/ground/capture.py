@@ -9,6 +9,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from edgeslim.cuts import Cut
 from edgeslim.errors import CaptureError, InputError
 from edgeslim.ground.checkpoint import Checkpoint
 from edgeslim.ground.flight import FlightModel, flight_model, slimmed_checkpoint
@@ -56,13 +57,20 @@ class Source:
     checkpoint_sha256: str
     """Of its file."""
     width_multiplier: float
-    """To slim it to."""
+    """To slim it to, in width."""
     plan: dict[str, Any] = field(default_factory=dict)
     """Noted in the manifest."""
     accept_licence: bool = False
     """Bundle the weights whatever their licence says."""
     known: tuple[Known, dict[str, NDArray[np.float32]]] | None = None
     """How the head tells tiles unlike those that it was fitted on, and what with; None: it does not."""
+    depth: int | None = None
+    """Blocks to keep, the first ones; None: all."""
+
+    @property
+    def cut(self) -> Cut:
+        """What is kept of the encoder."""
+        return Cut(self.width_multiplier, self.depth)
 
 
 @dataclass(frozen=True, slots=True)
@@ -113,13 +121,13 @@ def check_licence(source: Source) -> None:
 
 
 def capture(source: Source, proving: Proving, say: Callable[[str], None]) -> Captured:
-    """Slim, and ask torch. Raises InputError without a head of that width, CaptureError where it does not run."""
-    profile, width = source.profile, source.width_multiplier
-    say(f"1/4 capture: {profile.id} at width {width:.4g}")
+    """Slim, and ask torch. Raises InputError without a head of that cut, CaptureError where it does not run."""
+    profile, width, depth = source.profile, source.width_multiplier, source.depth
+    say(f"1/4 capture: {profile.id} at width {source.cut}")
     # It says which widths have a head, before any work.
-    source.checkpoint.head(profile.architecture.at(width).head_dim)
+    source.checkpoint.head(profile.architecture.at(width).head_dim, depth)
     try:
-        slimmed = slimmed_checkpoint(source.checkpoint, width)
+        slimmed = slimmed_checkpoint(source.checkpoint, width, depth=depth)
         model = flight_model(profile, slimmed)
         golden = answers(model, proving.golden)
         hostile = answers(model, hostile_tiles(profile))

@@ -19,7 +19,8 @@ from edgeslim.ground.labelled import LabelledTiles
 from edgeslim.ground.train import accuracy
 from edgeslim.manifest import sha256_of
 from edgeslim.onboard.scores import wilson_interval
-from edgeslim.profile import Profile, Score, card_facts
+from edgeslim.profile import Profile, card_facts
+from edgeslim.score import Score
 
 BATCH = 64
 """Tiles scored at once: small enough to stay in the processor's cache."""

@@ -36,6 +36,8 @@ class Checkpoint:
     """Canonical state dict, float32."""
     heads: dict[int, tuple[Tensor, Tensor]]
     """Kept head_dim -> weight (classes, d) and bias (classes,) of the linear head at that width, float32."""
+    heads_depth: int | None = None
+    """Blocks that gave the features which the heads were fitted to; None: all."""
 
     def build(self) -> Vit:
         """The encoder as a module, in evaluation mode."""
@@ -43,8 +45,22 @@ class Checkpoint:
         encoder.load_state_dict(self.encoder)
         return encoder.eval()
 
-    def head(self, head_dim: int) -> tuple[Tensor, Tensor]:
-        """The head of the width that keeps `head_dim` dimensions a head. Raises InputError if none was fitted."""
+    def heads_behind(self, depth: int | None) -> dict[int, tuple[Tensor, Tensor]]:
+        """The heads, where they were fitted to features behind so many blocks (None: all); otherwise none."""
+        full = self.architecture.depth
+        return self.heads if (self.heads_depth or full) == (depth or full) else {}
+
+    def head(self, head_dim: int, depth: int | None = None) -> tuple[Tensor, Tensor]:
+        """The head of the width that keeps `head_dim` dimensions a head, behind so many blocks (None: all).
+
+        Raises InputError if none was fitted.
+        """
+        if self.heads and not self.heads_behind(depth):
+            full = self.architecture.depth
+            raise InputError(
+                f"checkpoint: no head behind {depth or full} of {full} blocks, found some behind "
+                f"{self.heads_depth or full}; fit one by `edgeslim head`, and give it by --head"
+            )
         if head_dim not in self.heads:
             have = ", ".join(str(j) for j in sorted(self.heads)) or "none"
             raise InputError(

@@ -70,8 +70,9 @@ def slimmed_checkpoint(
     width_multiplier: float,
     method: str = METHODS[0],
     calibration: Calibration | None = None,
+    depth: int | None = None,
 ) -> Checkpoint:
-    """The checkpoint cut to one width, with the head of that width if there is one.
+    """The checkpoint cut to one width and its first `depth` blocks (None: all), with the head of that cut if it has it.
 
     Heads were fitted to the features of "first": calibrated weights have none, unless "first" was found to be better,
     or nothing is cut. Raises InputError as `slim` does.
@@ -79,12 +80,12 @@ def slimmed_checkpoint(
     whole = checkpoint.build()
     check_method(method, calibration)
     if calibration is None:
-        encoder, fits = slim(whole, width_multiplier), True
+        encoder, fits = slim(whole, width_multiplier, depth), True
     else:
-        made = calibrate(whole, whole.arch.at(width_multiplier), calibration)
+        made = calibrate(whole, whole.arch.at(width_multiplier, depth), calibration)
         encoder, fits = made.encoder, made.way == FIRST or made.encoder.arch == whole.arch
-    size = encoder.arch.head_dim
-    heads = {size: checkpoint.heads[size]} if fits and size in checkpoint.heads else {}
+    size, fitted = encoder.arch.head_dim, checkpoint.heads_behind(depth)
+    heads = {size: fitted[size]} if fits and size in fitted else {}
     return Checkpoint(encoder.arch, {k: v.detach() for k, v in encoder.state_dict().items()}, heads)
 
 

@@ -111,8 +111,11 @@ def fit_head(
     tiles: Labelled,
     asked: Asked,
     say: Callable[[str], None],
+    depth: int | None = None,
 ) -> Fitted:
     """Fit a head on `tiles` to the features of an encoder slimmed to a width, and score it on those held out.
+
+    With `depth` to those behind its first blocks, through the last LayerNorm.
 
     The head that was scored is the head that is returned. `say` is told what was taken for granted and left out.
     Raises InputError for tiles, classes or coordinates that cannot do.
@@ -127,7 +130,7 @@ def fit_head(
     radiometry = profile.radiometry or radiometry_of_tiles(tiles, wanted, say)
     own = profile.radiometry is None
     reader = TileReader(replace(wanted, radiometry=None if own else radiometry))
-    found = _read_all(reader, tiles, flags, _encoder(checkpoint, width_multiplier, radiometry), say)
+    found = _read_all(reader, tiles, flags, _encoder(checkpoint, width_multiplier, depth, radiometry), say)
     for note in reader.warnings():
         say(f"warning: {note}")
     require_enough(tiles.classes, found.has)
@@ -171,6 +174,7 @@ def fit_head(
         calibration_error=calibration_error(surer, right),
         unknown_share=asked.unknown_share if limits else None,
         rejected_share=_rejected(limits, found, split) if limits else None,
+        depth=depth,
     )
     tensors |= {name: torch.from_numpy(array) for name, array in limits.items()}
     confusion = None if multi else confusion_of(truth.argmax(1), logits.argmax(1), truth.shape[1])
@@ -206,9 +210,9 @@ def _rejected(limits: dict[str, F32], found: _Read, split: Split) -> float:
     return float(beyond(limits, found.features[split.test], found.pixels[split.test]).mean())
 
 
-def _encoder(checkpoint: Checkpoint, width_multiplier: float, radiometry: Radiometry) -> FlightModel:
+def _encoder(checkpoint: Checkpoint, width_multiplier: float, depth: int | None, radiometry: Radiometry) -> FlightModel:
     """The module that flies, but for its head: its features are what the head gets in flight."""
-    slimmed = slimmed_checkpoint(checkpoint, width_multiplier)
+    slimmed = slimmed_checkpoint(checkpoint, width_multiplier, depth=depth)
     none = torch.zeros(1, slimmed.architecture.dim), torch.zeros(1)
     return FlightModel(slimmed.build(), none, radiometry).eval()
 

@@ -82,13 +82,15 @@ class HeadFile:
             scores=(),
         )
         heads = {size: (self.tensors["weight"], self.tensors["bias"])}
-        return flying, replace(checkpoint, heads=heads)
+        return flying, replace(checkpoint, heads=heads, heads_depth=card.depth)
 
 
 def write_head(card: HeadCard, tensors: Mapping[str, Tensor], path: Path, *, overwrite: bool) -> None:
     """Write a head file atomically. Raises InputError where something else stands there, or it cannot be written."""
     require_place(path, overwrite=overwrite)
     record = {"schema": SCHEMA, **asdict(card), "architecture": card.architecture.to_dict()}
+    if card.depth is None:  # as heads were written before depth was cut
+        del record["depth"]
     partial = path.with_name(path.name + ".part")
     try:
         save_file({k: v.contiguous() for k, v in tensors.items()}, partial, metadata={KEY: json.dumps(record)})

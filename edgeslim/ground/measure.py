@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 
 import numpy as np
@@ -21,8 +21,9 @@ from edgeslim.ground.redundancy import standardised
 from edgeslim.ground.split import Split, folds_of, require_enough, split_tiles
 from edgeslim.onboard.labels import Labelled
 from edgeslim.plan import METHODS
-from edgeslim.profile import Profile, Score
-from edgeslim.retention import Choice, Kept, Mean, Retention
+from edgeslim.profile import Profile
+from edgeslim.retention import Choice, Kept, Mean, Retention, with_fronts
+from edgeslim.score import Score
 
 F32 = NDArray[np.float32]
 PROBES = ("k-NN", "linear")
@@ -73,6 +74,8 @@ def measure(
     for (width, blocks), probed in found.items():
         gflop = cost.flop(arch.at(width, blocks)) / 1e9
         rows += [_kept(width, blocks, gflop, probe, probed, full, pixels) for probe in PROBES]
+    at_full_depth = {cut: found[cut] for cut in found if cut[1] == arch.depth}
+    by_flop = {cut: found[cut] for cut in sorted(found, key=lambda cut: (cost.flop(arch.at(*cut)), cut))}
     for probe in PROBES:
         gap = float((full.scores[probe] - pixels.scores[probe]).mean())
         if gap < TEN_POINTS:
@@ -90,21 +93,27 @@ def measure(
         split=splits[0].how,
         seeds=tuple(asked.seed + number for number in range(seeds)),
         pixels=tuple(_kept(0.0, 0, 0.0, probe, pixels, None, None) for probe in PROBES),
-        kept=tuple(rows),
-        choices=tuple(_choice(probe, widths, [found[width, arch.depth] for width in widths]) for probe in PROBES),
+        kept=with_fronts(rows),
+        choices=tuple(replace(_choice(probe, at_full_depth), blocks=()) for probe in PROBES),
         warnings=tuple(notes),
+        cut_choices=tuple(_choice(probe, by_flop) for probe in PROBES),
     )
 
 
 def scores_for_card(record: Retention, command: str) -> tuple[Score, ...]:
-    """A score for each width at full depth and each probe, as an encoder card keeps them."""
+    """A score for each width, depth and probe, as an encoder card keeps them: of each probe those at full depth first.
+
+    `edgeslim plan` cuts depth where such a score is, and nowhere else.
+    """
     found = []
     for probe in PROBES:
         dataset = f"{record.dataset}, {record.tiles} tiles, {len(record.seeds)} splits, {probe}"
-        for one in record.at_full_depth(probe):
+        shallower = [one for one in record.kept if one.probe == probe and one.blocks < record.deepest]
+        for one in record.at_full_depth(probe) + shallower:
             value = round(one.score.value, 4)
             interval = min(round(one.score.low, 4), value), max(round(one.score.high, 4), value)
-            found.append(Score(one.width_multiplier, record.metric, dataset, value, command, probe, interval))
+            depth = None if one.blocks == record.deepest else one.blocks
+            found.append(Score(one.width_multiplier, record.metric, dataset, value, command, probe, interval, depth))
     return tuple(found)
 
 
@@ -169,12 +178,16 @@ def _kept(
     return Kept(width, blocks, gflop, probe, within, float(probed.checked[probe].mean()), ratio, above)
 
 
-def _choice(probe: str, widths: Sequence[float], probed: Sequence[_Probed]) -> Choice:
-    """The narrowest width of the best score in cross-validation, for each seed, and its score on held-out tiles."""
-    checked = np.stack([one.checked[probe] for one in probed])
-    best = checked.argmax(0)
-    scores = np.stack([one.scores[probe] for one in probed])[best, np.arange(len(best))]
-    return Choice(probe, tuple(widths[int(index)] for index in best), mean_of(scores))
+def _choice(probe: str, probed: Mapping[tuple[float, int], _Probed]) -> Choice:
+    """The cut of the best score in cross-validation, for each seed, and its score on held-out tiles.
+
+    Of cuts that are equal it is the first.
+    """
+    cuts = list(probed)
+    best = np.stack([one.checked[probe] for one in probed.values()]).argmax(0)
+    scores = np.stack([one.scores[probe] for one in probed.values()])[best, np.arange(len(best))]
+    chosen = [cuts[int(index)] for index in best]
+    return Choice(probe, tuple(cut[0] for cut in chosen), mean_of(scores), tuple(cut[1] for cut in chosen))
 
 
 def scored_card(profile: Profile, record: Retention, digest: str, command: str, name: str) -> str:

@@ -83,7 +83,7 @@ def mlm_item(manifest: Manifest, sizes: Mapping[str, int]) -> dict[str, Any]:
 def _description(manifest: Manifest) -> str:
     proof = "none" if manifest.certificate is None else manifest.certificate.verdict
     return (
-        f"{manifest.encoder} at width multiplier {manifest.width_multiplier:.4g} with a head of "
+        f"{manifest.encoder} at width multiplier {manifest.cut} with a head of "
         f"{len(manifest.classes)} classes. Proof at export: {proof}. Geometry and time range are left open: nothing is "
         "known of where and when it holds."
     )
@@ -249,7 +249,7 @@ def _processing(manifest: Manifest) -> dict[str, Any]:
         **({"processing:level": levels[0]} if len(levels) == 1 else {}),
         "processing:lineage": (
             f"Checkpoint {manifest.checkpoint_sha256} of {manifest.encoder}, slimmed to width multiplier "
-            f"{manifest.width_multiplier:.4g} by method {manifest.method!r}, exported as {manifest.format} in "
+            f"{manifest.cut} by method {manifest.method!r}, exported as {manifest.format} in "
             f"{manifest.precision}"
         ),
         "processing:software": software,

@@ -32,7 +32,7 @@ def manifest_of(
     source, golden, target = captured.source, captured.proving.golden, request.target
     profile, arch = source.profile, captured.slimmed.architecture
     return Manifest(
-        name=f"{profile.id}-w{source.width_multiplier:.4g}",
+        name=f"{profile.id}-w{source.width_multiplier:.4g}" + (f"-d{source.depth}" if source.depth else ""),
         edgeslim_version=__version__,
         encoder=profile.id,
         licence=profile.licence,
@@ -63,6 +63,7 @@ def manifest_of(
         cpu_operators=() if certificate is None else target.cpu_operators,
         source=profile.source,
         licence_accepted=source.accept_licence and licence_obstacle(profile.licence) is not None,
+        depth=source.depth,
     )
 
 

@@ -39,25 +39,28 @@ class Streamed:
     """Of the full one."""
 
 
-def slim_file(source: OpenCheckpoint, width_multiplier: float, path: Path, metadata: Mapping[str, str]) -> Streamed:
+def slim_file(
+    source: OpenCheckpoint, width_multiplier: float, path: Path, metadata: Mapping[str, str], depth: int | None = None
+) -> Streamed:
     """Write `source` slimmed to a width by "first", with the head of that width if there is one, as float32.
 
-    The file appears whole or not at all. Raises InputError as `source.tensors` does, for a width out of its range, and
-    where the place cannot be written.
+    With `depth` its first blocks alone, and no head: those in a file are for all blocks. The file appears whole or not
+    at all. Raises InputError as `source.tensors` does, for a width or a depth out of its range, and where the place
+    cannot be written.
     """
     arch = source.architecture
-    slim = arch.at(width_multiplier)
-    head = source.heads.get(slim.head_dim)
+    slim = arch.at(width_multiplier, depth)
+    head = source.heads.get(slim.head_dim) if slim.depth == arch.depth else None
     shapes = {f"{OWN}{name}": shape for name, shape in expected_shapes(slim).items()}
     heads = {} if head is None else dict(zip(head_names(slim.head_dim), head, strict=True))
     shapes |= {name: tuple(value.shape) for name, value in heads.items()}
 
     def tensors() -> Iterable[tuple[str, Tensor]]:
         for name, tensor in source.tensors():
-            cut = first_of({name: tensor}, arch, slim)[name]
+            kept = first_of({name: tensor}, arch, slim)
             del tensor
-            yield f"{OWN}{name}", cut
-            del cut  # before the next one is read
+            yield from ((f"{OWN}{name}", cut) for cut in kept.values())
+            del kept  # before the next one is read
         yield from heads.items()
 
     _write(path, shapes, tensors(), {**metadata, "architecture": json.dumps(slim.to_dict())})

@@ -49,7 +49,8 @@ def _qualifying(rows: Sequence[tuple[Board, Plan]], ask: Ask, modes: bool) -> Ta
     table.add_column("board", no_wrap=True)
     if modes:
         table.add_column("mode", no_wrap=True)
-    table.add_column("w", justify="right", no_wrap=True)
+    deep = any(plan.depth is not None for _, plan in rows)
+    table.add_column("w × blocks" if deep else "w", justify="right", no_wrap=True)
     table.add_column("score", justify="right", no_wrap=True)
     table.add_column("call\nup to ms", justify="right", no_wrap=True)
     if ask.scene is not None:
@@ -64,7 +65,7 @@ def _qualifying(rows: Sequence[tuple[Board, Plan]], ask: Ask, modes: bool) -> Ta
         table.add_row(
             board.id,
             *([board.power_mode] if modes else []),
-            f"{chosen.width_multiplier:.4g}",
+            f"{chosen.width_multiplier:.4g}" + (f" × {plan.slim_architecture.depth}" if deep else ""),
             "–" if chosen.score is None else f"{chosen.score:.3f}",
             number(chosen.latency_high_ms * chosen.batch),
             *([] if ask.scene is None else ["–" if chosen.scene is None else number(chosen.scene.high_s)]),

@@ -21,7 +21,7 @@ def print_certificate(manifests: Sequence[Manifest], console: Console) -> None:
     facts.add_row(
         "encoder",
         Text(
-            f"{first.encoder} at width {first.width_multiplier:.4g} "
+            f"{first.encoder} at width {first.cut} "
             f"(head_dim {arch.head_dim}, FFN {arch.ffn_hidden}), "
             f"{number(first.total_parameters / 1e6)} M parameters, {number(first.gflop_per_tile)} GFLOP a tile"
         ),

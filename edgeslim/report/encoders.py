@@ -14,8 +14,9 @@ from edgeslim.architecture import Architecture
 from edgeslim.asked import other_bands
 from edgeslim.family import Family
 from edgeslim.hub import Asked, Hub
-from edgeslim.profile import Profile, Score
+from edgeslim.profile import Profile
 from edgeslim.report.tables import grid, number, titled_table
+from edgeslim.score import Score
 from edgeslim.units import gflop
 
 SHIPS = "ship with edgeslim"
@@ -106,10 +107,10 @@ def print_encoders(encoders: Sequence[KnownEncoder], console: Console) -> None:
 
 def _scored(scores: Iterable[Score]) -> str:
     """Widths that were scored, times the data sets."""
-    widths: dict[str, int] = {}
+    widths: dict[str, set[float]] = {}
     for score in scores:
-        widths[score.dataset] = widths.get(score.dataset, 0) + 1
-    return f"{max(widths.values())} x {len(widths)}" if widths else "no"
+        widths.setdefault(score.dataset, set()).add(score.width_multiplier)
+    return f"{max(map(len, widths.values()))} x {len(widths)}" if widths else "no"
 
 
 def print_encoder(one: KnownEncoder, console: Console) -> None:
@@ -132,13 +133,15 @@ def print_encoder(one: KnownEncoder, console: Console) -> None:
     if not one.scores:
         return
     table = titled_table("What it keeps")
-    for name in ("width", "score", "interval"):
+    deep = any(score.depth is not None for score in one.scores)
+    for name in ("width", *(["blocks"] if deep else []), "score", "interval"):
         table.add_column(name, justify="right", no_wrap=True)
     table.add_column("of", overflow="fold")
     for score in one.scores:
         interval = "" if score.interval is None else f"{score.interval[0]:.3f} to {score.interval[1]:.3f}"
         what = ", ".join(filter(None, (score.metric, score.dataset, score.probe)))
-        table.add_row(f"{score.width_multiplier:.4g}", f"{score.value:.3f}", interval, Text(what))
+        blocks = [str(score.depth or arch.depth)] if deep else []
+        table.add_row(f"{score.width_multiplier:.4g}", *blocks, f"{score.value:.3f}", interval, Text(what))
     console.print()
     console.print(table)
     for source in dict.fromkeys(score.source for score in one.scores):

@@ -6,11 +6,14 @@ import math
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from html import escape
+from itertools import pairwise
 
-from edgeslim.report.axis import Axis, axis_for
+from edgeslim.report.axis import Axis, Labels, axis_for
 
 WIDTH, HEIGHT = 400, 290
 _LEFT, _RIGHT, _TOP, _BOTTOM = 46, 84, 30, 38
+_LABEL = 7.5
+"""Of a point's label, px, as in the style."""
 _LINE = 13.0
 """Between two names, px."""
 _DASHES = ("", "6 3", "2 3", "9 3 2 3", "1 2", "12 4")
@@ -27,6 +30,10 @@ class Series:
     """(x, y), ascending in x."""
     kind: str = "plain"
     """Class in the style sheet: "plain", "chosen", "limit"."""
+    labels: tuple[str, ...] = ()
+    """Of the points, written beside those where there is room; empty: none."""
+    dash: int | None = None
+    """Which dashes it is drawn with, 0: none; None: those of its place among the series."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -49,6 +56,8 @@ class Chart:
     """Values; empty: round ones."""
     marks: bool = True
     """Whether points are drawn."""
+    names_aside: bool = False
+    """Whether names stand right of the axis, each behind a sample of its line, even of a line that ends before."""
 
 
 def line_chart(chart: Chart) -> str:
@@ -61,24 +70,27 @@ def line_chart(chart: Chart) -> str:
     for number, one in enumerate(chart.series):
         places = [(x.at(chart.of_x(px)), y.at(py)) for px, py in one.points]
         path = " L".join(f"{px:.1f} {py:.1f}" for px, py in places)
-        dash = _DASHES[number % len(_DASHES)]
+        dash = _DASHES[(number if one.dash is None else one.dash) % len(_DASHES)]
         parts.append(
             f'<g class="series {one.kind}"><path class="line" d="M{path}"'
             + (f' stroke-dasharray="{dash}"' if dash else "")
             + "/>"
-            + (
-                "".join(f'<circle class="dot" cx="{px:.1f}" cy="{py:.1f}" r="2.6"/>' for px, py in places)
-                if chart.marks
-                else ""
-            )
+            + ("".join(map(_dot, places, one.labels or ("",) * len(places))) if chart.marks else "")
             + "</g>"
         )
     parts += _names(chart, x, y)
+    parts += _labels(chart, x, y)
     told = "; ".join(f"{one.name}: {one.points[0][1]:.4g} to {one.points[-1][1]:.4g}" for one in chart.series)
     return (
         f'<svg viewBox="0 0 {WIDTH} {HEIGHT}" role="img"><title>{escape(chart.title)}</title>'
         f"<desc>{escape(f'{chart.y_title} against {chart.x_title}. {told}')}</desc>{''.join(parts)}</svg>"
     )
+
+
+def _dot(place: tuple[float, float], label: str) -> str:
+    """A point, which tells its label where a pointer rests on it."""
+    drawn = f'<circle class="dot" cx="{place[0]:.1f}" cy="{place[1]:.1f}" r="2.6"'
+    return f"{drawn}/>" if not label else f"{drawn}><title>{escape(label)}</title></circle>"
 
 
 def _axes(chart: Chart, x: Axis, y: Axis) -> list[str]:
@@ -105,8 +117,34 @@ def _level(chart: Chart, y: Axis) -> list[str]:
     at = y.at(value)
     return [
         f'<path class="limit" d="M{_LEFT} {at:.1f}H{WIDTH - _RIGHT}"/>',
-        _text(_LEFT + 6, at - 5, name, "limit-text"),
+        _text(WIDTH - _RIGHT, at - 5, name, "limit-text", "end")
+        if chart.names_aside
+        else _text(_LEFT + 6, at - 5, name, "limit-text"),
     ]
+
+
+def _labels(chart: Chart, x: Axis, y: Axis) -> list[str]:
+    """Of points, the last first, beside them where nothing stands yet, no line either."""
+    room, parts = Labels(_LEFT, 14, WIDTH - _RIGHT + 6, HEIGHT - _BOTTOM), []
+    lines = [[(x.at(chart.of_x(px)), y.at(py)) for px, py in one.points] for one in chart.series]
+    for line in lines:
+        for px, py in line:
+            room.block(px, py, 3)
+        for (ax, ay), (bx, by) in pairwise(line):
+            count = max(1, round(math.hypot(bx - ax, by - ay) / 4))
+            for step in range(1, count):
+                room.block(ax + (bx - ax) * step / count, ay + (by - ay) * step / count, 1)
+    if chart.level is not None:
+        name, value = chart.level
+        at = y.at(value)
+        left = WIDTH - _RIGHT - 6 * len(name) if chart.names_aside else _LEFT + 6
+        room.taken += [(_LEFT, at - 1, WIDTH - _RIGHT, at + 1), (left, at - 14, left + 6 * len(name), at)]
+    for one, line in zip(chart.series, lines, strict=True):
+        for (px, py), label in reversed(list(zip(line, one.labels, strict=False))):
+            place = room.place(px, py, label, px=_LABEL, away=6)
+            if place is not None:
+                parts.append(_text(place[0], place[1], label, f"name label {one.kind}", place[2]))
+    return parts
 
 
 def _names(chart: Chart, x: Axis, y: Axis) -> list[str]:
@@ -121,7 +159,12 @@ def _names(chart: Chart, x: Axis, y: Axis) -> list[str]:
         one = chart.series[number]
         place = max(at - above, free + _LINE, 8.0)
         free = place
-        end = x.at(chart.of_x(one.points[-1][0]))
+        end = x.end if chart.names_aside else x.at(chart.of_x(one.points[-1][0]))
+        if chart.names_aside:
+            dash = _DASHES[(number if one.dash is None else one.dash) % len(_DASHES)]
+            sample = f'<path class="line" stroke-dasharray="{dash}" d="M{end + 8:.1f} {place:.1f}h14"/>'
+            parts.append(f'<g class="series {one.kind}">{sample}</g>')
+            end += 18
         parts.append(_text(end + 8, place + 4, one.name, f"name {one.kind}"))
     return parts
 
@@ -167,7 +210,7 @@ _STYLE = (
     "text{font:11px system-ui,sans-serif;fill:#59636e}.axis,.name{fill:#1b1f24}.name.chosen{fill:#0b5cad}"
     ".grid{stroke:#d9dee3;fill:none}.base{stroke:#59636e;fill:none}.line{stroke:currentColor;stroke-width:1.6;fill:none}"
     ".dot{fill:currentColor}.series{color:#59636e}.series.chosen{color:#0b5cad}"
-    ".limit{stroke:#855600;stroke-dasharray:5 3;fill:none}.limit-text{fill:#855600}"
+    ".label{font-size:7.5px}.limit{stroke:#855600;stroke-dasharray:5 3;fill:none}.limit-text{fill:#855600}"
 )
 
 

@@ -20,7 +20,7 @@ from edgeslim.estimate import Estimate
 from edgeslim.plan import Plan, Step
 from edgeslim.report.document import document, is_page_of
 from edgeslim.report.pareto import MARKS, costs_of, mark_of, panel, score_text, shape
-from edgeslim.report.plan import budget_rows, chosen_facts, head_facts, why_not
+from edgeslim.report.plan import budget_rows, chosen_facts, head_facts, kept_text, nothing_refused, whole_of, why_not
 from edgeslim.report.sources import sources_of
 from edgeslim.report.tables import number
 from edgeslim.whole import Kind, write_whole
@@ -53,13 +53,13 @@ def page(plan: Plan, device: Device | None = None) -> str:
 <main>
 <h2>What for</h2>
 {_facts(head_facts(plan))}
-<h2>Score, latency and memory of every width step</h2>
+<h2>Score, latency and memory of every {"cut" if plan.cuts_depth else "width step"}</h2>
 {_chart(plan)}
 <h2>Budget</h2>
 {_budget(plan)}
-<h2>{"The chosen width" if _fits(plan) else "The nearest width"}: {plan.width_multiplier:.4g}</h2>
+<h2>{"The chosen width" if _fits(plan) else "The nearest width"}: {kept_text(plan)}</h2>
 {_facts(chosen_facts(plan).items())}
-<h2>All width steps</h2>
+<h2>{_all_steps(plan)}</h2>
 {_steps(plan)}
 <h2>Sources</h2>
 {_sources(plan, device)}
@@ -67,6 +67,10 @@ def page(plan: Plan, device: Device | None = None) -> str:
 <footer>edgeslim {__version__}. FLOP and parameters are exact; the rest are estimates from the cards, but for
 what is marked as measured. Check on the device by <code>edgeslim bench</code>.</footer>"""
     return document("plan", title, body, "" if _fits(plan) else "no")
+
+
+def _all_steps(plan: Plan) -> str:
+    return "All width steps, and cuts in depth that were scored" if plan.cuts_depth else "All width steps"
 
 
 def _fits(plan: Plan) -> bool:
@@ -80,31 +84,35 @@ def verdict(plan: Plan) -> tuple[str, str]:
 
 
 def _verdict(plan: Plan) -> tuple[str, str]:
-    chosen = plan.chosen
+    chosen, deep = plan.chosen, plan.cuts_depth
+    kept = kept_text(plan)
     if misses := plan.budget.missed_by(chosen):
         return (
-            f"No width of {plan.encoder} fits {plan.device_name}",
-            f"The nearest, width multiplier {chosen.width_multiplier:.4g} (head_dim {chosen.head_dim}), misses "
+            f"No width{' and depth' if deep else ''} of {plan.encoder} fits {plan.device_name}",
+            f"The nearest, width multiplier {kept} (head_dim {chosen.head_dim}), misses "
             f"{'; '.join(map(miss_text, misses))}.",
         )
-    full = plan.steps[0].estimate
-    whole = chosen.width_multiplier == full.width_multiplier
-    title = f"{'All' if whole else f'Width {chosen.width_multiplier:.4g}'} of {plan.encoder} fits {plan.device_name}"
+    whole = chosen.cut == (1.0, None)
+    title = f"{'All' if whole else f'Width {kept}'} of {plan.encoder} fits {plan.device_name}"
     if whole:
         return title, "The full encoder meets every budget; nothing was refused."
-    wider = [s for s in plan.steps if s.estimate.width_multiplier > chosen.width_multiplier]
+    wider = plan.larger
     alike = [s for s in wider if s.estimate.aligned or not chosen.aligned]
     of_score = plan.objective == "score"
-    best = "has the best measured score of those that meet" if of_score else "is the widest that meets"
+    most = "keeps the most FLOP of those that meet" if deep else "is the widest that meets"
+    best = "has the best measured score of those that meet" if of_score else most
     lead = (
-        f"Width multiplier {chosen.width_multiplier:.4g} {best} every budget, "
-        f"with {chosen.gflop / full.gflop:.0%} of the full encoder's FLOP."
+        f"Width multiplier {kept} {best} every budget, "
+        f"with {chosen.gflop / whole_of(plan)[0]:.0%} of the full encoder's FLOP."
     )
+    if not wider:
+        return title, f"{lead} {nothing_refused(plan)}"
     if not alike:
         return title, f"{lead} Nothing wider is aligned."
     step = alike[-1]
     why = f"is refused: {', '.join(map(short_text, step.misses))}" if step.misses else why_not(step, chosen)
-    lead += f" The next wider{' aligned' if chosen.aligned else ''} one, {step.estimate.width_multiplier:.4g}, {why}"
+    larger = "larger" if deep else "wider"
+    lead += f" The next {larger}{' aligned' if chosen.aligned else ''} one, {step.estimate.cut}, {why}"
     passed = sum(not s.misses and s.verdict == "unaligned" for s in wider)
     between = f"; {passed} unaligned {'one fits' if passed == 1 else 'ones fit'}, but may run slower" if passed else ""
     return title, f"{lead}{between}."
@@ -147,7 +155,9 @@ def _facts(facts: Iterable[tuple[str, str]]) -> str:
 def _chart(plan: Plan) -> str:
     present = {mark_of(plan, step): step.verdict for step in plan.steps}
     items = [
-        _sample(f'<g class="{kind}">{shape(kind, 11, 7)}</g>', text) for kind, text in MARKS.items() if kind in present
+        _sample(f'<g class="{kind}">{shape(kind, 11, 7)}</g>', _legend(plan, kind, text))
+        for kind, text in MARKS.items()
+        if kind in present
     ]
     panels = "".join(panel(plan, cost) for cost in costs_of(plan))
     if 'class="limit"' in panels:
@@ -164,10 +174,16 @@ def _chart(plan: Plan) -> str:
         notes.append("Filled marks, and bold crosses, are latencies that were measured on this board.")
     if any(step.estimate.score is None for step in plan.steps):
         notes.append("Steps whose score nobody measured stand apart, by their width; nothing is interpolated.")
+    if plan.cuts_depth:
+        notes.append("Marks on a stem are cut in depth: the shorter the stem, the fewer blocks.")
     return (
         f'<figure><div class="panels">{panels}</div>'
         f'<ul class="legend">{"".join(items)}</ul><figcaption>{" ".join(notes)}</figcaption></figure>'
     )
+
+
+def _legend(plan: Plan, kind: str, text: str) -> str:
+    return text.replace("narrower", "smaller") if plan.cuts_depth and kind == "narrower" else text
 
 
 def _sample(drawing: str, text: str) -> str:
@@ -206,6 +222,7 @@ def _steps(plan: Plan) -> str:
     scored = any(step.estimate.score is not None for step in plan.steps)
     titles = [
         "width",
+        *(["blocks"] if plan.cuts_depth else []),
         "head_dim",
         "FFN",
         "GFLOP",
@@ -221,12 +238,21 @@ def _steps(plan: Plan) -> str:
     if any(step.estimate.latency_basis == MEASURED for step in plan.steps):
         marks.append("† measured on this board")
     note = f'<p class="note">{"; ".join(marks)}</p>' if marks else ""
-    return _table("All width steps, widest first", (*titles, "outcome"), range(len(titles)), rows) + note
+    return (
+        _table(
+            f"{_all_steps(plan)}, {'largest' if plan.cuts_depth else 'widest'} first",
+            (*titles, "outcome"),
+            range(len(titles)),
+            rows,
+        )
+        + note
+    )
 
 
 def _step(plan: Plan, step: Step, scored: bool) -> str:
     e, mark = step.estimate, mark_of(plan, step)
     cells = [
+        *([str(e.depth or plan.architecture.depth)] if plan.cuts_depth else []),
         f"{e.head_dim}{'' if e.aligned else '*'}",
         str(e.ffn_hidden),
         number(e.gflop),
@@ -241,7 +267,8 @@ def _step(plan: Plan, step: Step, scored: bool) -> str:
     elif step.misses:
         outcome = f"{'nearest: ' if mark == 'nearest' else ''}{', '.join(map(short_text, step.misses))}"
     else:
-        outcome = "fits, narrower" if mark == "narrower" else why_not(step, plan.chosen)
+        smaller = "fits, smaller" if plan.cuts_depth else "fits, narrower"
+        outcome = smaller if mark == "narrower" else why_not(step, plan.chosen)
     bad = ' class="bad"' if step.misses else ""
     return (
         f'<tr class="{mark}"><th scope="row" class="n">{e.width_multiplier:.4g}</th>'

@@ -1,8 +1,8 @@
-"""Pareto: every width step of a plan, its score against what it costs, as SVG: one panel a cost.
+"""Pareto: every step of a plan, in width and depth, its score against what it costs, as SVG: one panel a cost.
 
 A step is drawn where its score and its cost are. One whose score was not measured stands in a lane of its own, by its
 width multiplier: nothing is guessed. The shape says what became of it, the size whether it is aligned; the budget is a
-line, and what lies beyond it is shaded.
+line, and what lies beyond it is shaded. A cut in depth stands on a stem, as long as its blocks are many.
 """
 
 from __future__ import annotations
@@ -12,6 +12,7 @@ from html import escape
 
 from edgeslim.budget import KINDS, Limit, short_text
 from edgeslim.call_time import MEASURED
+from edgeslim.cuts import Cut
 from edgeslim.estimate import Estimate
 from edgeslim.plan import Plan, Step
 from edgeslim.report.axis import Axis, Labels, axis_for
@@ -24,6 +25,8 @@ _GAP = 26
 _NEAR = 0.6
 """A limit within so many spans of the drawn values is drawn, too; one further away is told at the edge."""
 
+_STEM = 12
+"""px of a stem that would stand for all blocks, beyond the mark itself."""
 _DENSE = 24
 """Steps in a lane from which their bands are drawn lightly, lest they make one area."""
 MARKS = {
@@ -92,7 +95,7 @@ def _limit_of(plan: Plan, name: str, limit: Limit | None) -> tuple[float | None,
 
 def mark_of(plan: Plan, step: Step) -> str:
     """What became of a step: a key of MARKS."""
-    if step.estimate.width_multiplier == plan.width_multiplier:
+    if step.estimate.cut == plan.chosen.cut:
         return "nearest" if step.misses else "chosen"
     if step.misses:
         return "refused"
@@ -213,9 +216,16 @@ class _Panel:
             timed = " measured" if self.cost.budget == "latency_ms" and e.latency_basis == MEASURED else ""
             parts.append(
                 f'<g class="{kind}{timed}"><title>{escape(_tip(step, self.cost, band))}</title>{whisker}'
-                f"{shape(kind, x, y, size)}</g>"
+                f"{self._stem(e, x, y)}{shape(kind, x, y, size)}</g>"
             )
         return parts
+
+    def _stem(self, estimate: Estimate, x: float, y: float) -> str:
+        """Says how many of the blocks are kept, where they are not all."""
+        if estimate.depth is None:
+            return ""
+        length = 4 + _STEM * estimate.depth / self.plan.architecture.depth
+        return f'<path class="band stem" d="M{x:.1f} {y:.1f}v{length:.1f}"/>'
 
     def _whisker(self, band: tuple[float, float, float], y: float, *, ends: bool) -> str:
         """The error band; what of it is beyond the budget stands out."""
@@ -243,17 +253,18 @@ class _Panel:
 
     def _names(self) -> list[str]:
         """The chosen step, the full one, the next wider aligned one and the narrowest, named where there is room."""
-        wider = [pair for pair in self.steps if pair[0].estimate.width_multiplier > self.plan.width_multiplier]
+        wider = [pair for pair in self.steps if pair[0].estimate.size > self.plan.chosen.size]
         next_wider = next((pair for pair in reversed(wider) if pair[0].estimate.aligned), None)
-        chosen = [p for p in self.steps if p[0].estimate.width_multiplier == self.plan.width_multiplier]
-        parts, named = [], set()
+        chosen = [p for p in self.steps if p[0].estimate.cut == self.plan.chosen.cut]
+        parts: list[str] = []
+        named: set[Cut] = set()
         for step, band in (*chosen, self.steps[0], *([next_wider] if next_wider else []), self.steps[-1]):
             e = step.estimate
-            if e.width_multiplier in named:
+            if e.cut in named:
                 continue
-            named.add(e.width_multiplier)
+            named.add(e.cut)
             mark = mark_of(self.plan, step)
-            text = f"{e.width_multiplier:.4g}" + (f" {mark}" if mark in ("chosen", "nearest") else "")
+            text = str(e.cut) + (f" {mark}" if mark in ("chosen", "nearest") else "")
             place = self.labels.place(self.x.at(band[1]), self._y(e), text, always=mark in ("chosen", "nearest"))
             if place is not None:
                 parts.append(_text(*place[:2], text, f"name {mark}", place[2]))
@@ -265,11 +276,12 @@ class _Panel:
         bands = [band for _, band in self.steps]
         unit = KINDS[self.cost.budget].unit
         text = (
-            f"{len(bands)} width steps: score against {_small(self.cost.title)} from "
+            f"{len(bands)} {'cuts' if self.plan.cuts_depth else 'width steps'}: score against "
+            f"{_small(self.cost.title)} from "
             f"{number(min(b[1] for b in bands))} to {number(max(b[1] for b in bands))} {unit}."
         )
         if chosen is not None:
-            text += f" Width multiplier {self.plan.width_multiplier:.4g}: {number(chosen[1])} {unit}."
+            text += f" Width multiplier {self.plan.chosen.cut}: {number(chosen[1])} {unit}."
         if self.cost.limit is not None:
             over = sum(any(m.budget == self.cost.budget for m in step.misses) for step, _ in self.steps)
             text += f" The limit is {self.cost.limit_text}; steps that miss it: {over}."
@@ -300,7 +312,7 @@ def _tip(step: Step, cost: Cost, band: tuple[float, float, float]) -> str:
     aligned = "" if e.aligned or step.verdict == "unaligned" else ", unaligned"
     outcome = f"over budget: {', '.join(map(short_text, step.misses))}" if step.misses else step.verdict
     timed = ", measured" if cost.budget == "latency_ms" and e.latency_basis == MEASURED else ""
-    return f"width {e.width_multiplier:.4g}: {number(band[1])} {unit}{within}{timed}, {score}{aligned}; {outcome}"
+    return f"width {e.cut}: {number(band[1])} {unit}{within}{timed}, {score}{aligned}; {outcome}"
 
 
 def score_text(estimate: Estimate) -> str:

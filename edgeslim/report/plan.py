@@ -6,6 +6,7 @@ from rich.console import Console
 from rich.markup import escape
 from rich.text import Text
 
+from edgeslim import cost
 from edgeslim.budget import KINDS, Kind, short_text
 from edgeslim.call_time import ESTIMATED, MEASURED, RESCALED
 from edgeslim.durations import Scene, SceneTime
@@ -13,6 +14,7 @@ from edgeslim.estimate import Estimate
 from edgeslim.plan import Plan, Step
 from edgeslim.report.tables import grid, number, titled_table
 from edgeslim.run_memory import USUAL_SCENE_PX
+from edgeslim.units import gflop
 
 _BASES = {
     MEASURED: "measured on this board",
@@ -116,25 +118,39 @@ def _print_chosen(plan: Plan, console: Console) -> None:
         facts.add_row(name, Text(text))
     console.print()
     why = ", the best score that fits" if plan.objective == "score" else ""
-    console.print(f"[bold]Chosen: width multiplier {plan.width_multiplier:.4g}{why}[/]", highlight=False)
+    console.print(f"[bold]Chosen: width multiplier {kept_text(plan)}{why}[/]", highlight=False)
     console.print(facts)
+
+
+def kept_text(plan: Plan) -> str:
+    """The chosen width, and the depth where it is cut: "0.5 with 6 of 12 blocks"."""
+    depth = "" if plan.depth is None else f" with {plan.depth} of {plan.architecture.depth} blocks"
+    return f"{plan.width_multiplier:.4g}{depth}"
+
+
+def whole_of(plan: Plan) -> tuple[float, int]:
+    """GFLOP and parameters of the whole encoder with its head."""
+    full = plan.architecture
+    return gflop(cost.flop(full, plan.classes)), cost.parameters(full, plan.classes)
 
 
 def chosen_facts(plan: Plan) -> dict[str, str]:
     """What the chosen width costs: names and what they are."""
     chosen, memory = plan.chosen, plan.chosen.memory
     on = "" if plan.scene is not None else f" on {USUAL_SCENE_PX[0]} x {USUAL_SCENE_PX[1]} px"
-    widest = plan.steps[0].estimate
+    full = plan.architecture
+    full_gflop, full_parameters = whole_of(plan)
     facts: dict[str, str] = {}
     facts["inner sizes"] = (
-        f"head_dim {chosen.head_dim} of {widest.head_dim}, "
-        f"FFN {chosen.ffn_hidden} of {widest.ffn_hidden}{_alignment(chosen, plan.multiples)}"
+        f"head_dim {chosen.head_dim} of {full.head_dim}, FFN {chosen.ffn_hidden} of {full.ffn_hidden}{_alignment(plan)}"
     )
+    if plan.depth is not None:
+        facts["blocks"] = f"the first {plan.depth} of {full.depth}, and the last LayerNorm behind them"
     facts["FLOP"] = (
-        f"{number(chosen.gflop)} GFLOP a tile ({chosen.gflop / widest.gflop:.0%} of full; 1 MAC = 2 FLOP; exact)"
+        f"{number(chosen.gflop)} GFLOP a tile ({chosen.gflop / full_gflop:.0%} of full; 1 MAC = 2 FLOP; exact)"
     )
     facts["parameters"] = (
-        f"{number(chosen.parameters / 1e6)} M ({chosen.parameters / widest.parameters:.0%} of full; exact)"
+        f"{number(chosen.parameters / 1e6)} M ({chosen.parameters / full_parameters:.0%} of full; exact)"
     )
     facts["memory"] = (
         f"{number(memory.total_mib)} MiB at the peak of `classify`{on}: weights {number(memory.weights_mib)}, "
@@ -168,7 +184,19 @@ def chosen_facts(plan: Plan) -> dict[str, str]:
         facts["artifact"] = _artifact(plan, chosen.artifact_mb)
     score = "not measured" if chosen.score is None else f"{chosen.score:.3f} ({chosen.score_basis})"
     facts["score"] = score
+    if plan.cuts_depth and (better := _better(plan)) is not None:
+        facts["better"] = (
+            f"{better.cut} fits, too, and scores {better.score:.3f} for {better.gflop / full_gflop:.0%} of the full "
+            "FLOP: --objective score goes by that"
+        )
     return facts
+
+
+def _better(plan: Plan) -> Estimate | None:
+    """Of smaller cuts that fit the one that scores the most, if that is more than the chosen one scores."""
+    fitting = [s.estimate for s in plan.steps if not s.misses and s.estimate.size < plan.chosen.size]
+    scored = [found for found in fitting if found.aligned and (found.score or 0.0) > (plan.chosen.score or 0.0)]
+    return max(scored, key=lambda found: found.score or 0.0, default=None)
 
 
 def _startup(plan: Plan) -> str:
@@ -217,29 +245,43 @@ def _at_once(calls: int) -> str:
     return f" of {calls} calls at once" if calls > 1 else ""
 
 
-def _alignment(estimate: Estimate, multiples: tuple[int, ...]) -> str:
+def _alignment(plan: Plan) -> str:
+    multiples = plan.multiples
     sizes = str(multiples[0]) if len(set(multiples)) == 1 else " and ".join(map(str, multiples))
-    if estimate.aligned:
+    if plan.chosen.aligned:
         return f" (multiples of {sizes})"
-    return f" * not multiples of {sizes}: no aligned step fits; may be slower than estimated"
+    smaller = any(step.estimate.aligned and not step.misses for step in plan.steps)
+    why = "a smaller aligned step takes as long" if smaller else "no aligned step fits; may be slower than estimated"
+    return f" * not multiples of {sizes}: {why}"
 
 
 def _print_refused(plan: Plan, console: Console) -> None:
-    wider = [s for s in plan.steps if s.estimate.width_multiplier > plan.width_multiplier]
+    wider, deep = plan.larger, plan.cuts_depth
     console.print()
     if not wider:
-        console.print("Nothing wider was refused: this is the full encoder.")
+        console.print(nothing_refused(plan))
         return
     shown = wider if len(wider) <= MAX_ROWS else _compact(wider)
-    table = titled_table(f"Wider steps, all refused ({len(wider)})")
+    table = titled_table(f"{'Larger cuts' if deep else 'Wider steps'}, all refused ({len(wider)})")
     scored = any(step.estimate.score is not None for step in wider)
-    for title in ("w", "head_dim", "FFN", "GFLOP", "M params", "MiB", "up to ms", *(["score"] if scored else [])):
+    for title in (
+        "w",
+        *(["blocks"] if deep else []),
+        "head_dim",
+        "FFN",
+        "GFLOP",
+        "M params",
+        "MiB",
+        "up to ms",
+        *(["score"] if scored else []),
+    ):
         table.add_column(title, justify="right", no_wrap=True)
     table.add_column("why not")
     for step in shown:
         e = step.estimate
         table.add_row(
             f"{e.width_multiplier:.4g}",
+            *([str(e.depth or plan.architecture.depth)] if deep else []),
             f"{e.head_dim}{'' if e.aligned else '*'}",
             str(e.ffn_hidden),
             number(e.gflop),
@@ -264,11 +306,28 @@ def _print_refused(plan: Plan, console: Console) -> None:
         )
 
 
+def nothing_refused(plan: Plan) -> str:
+    """What is said where nothing is larger than the chosen cut."""
+    if plan.depth is None:
+        return "Nothing wider was refused: this is the full encoder."
+    return f"Nothing wider was refused: this is full width behind {plan.depth} blocks, the depth that was asked."
+
+
 def _compact(wider: list[Step]) -> list[Step]:
-    """The aligned steps and the narrowest step of each verdict: what it would take to come one step wider."""
-    keep = {id(step) for step in wider if step.estimate.aligned}
+    """The aligned steps and the smallest step of each verdict: what it would take to come one step wider.
+
+    Of cuts in depth, instead of the aligned ones, the smallest of each depth, and those that score more than every
+    smaller one.
+    """
+    keep = {id(step) for step in wider if step.estimate.aligned and step.estimate.depth is None}
     keep |= {id(step) for step in {step.verdict: step for step in wider}.values()}
     keep.add(id(wider[0]))
+    keep |= {id(step) for step in {step.estimate.depth: step for step in wider if step.estimate.depth}.values()}
+    best = 0.0
+    for step in reversed(wider if any(step.estimate.depth for step in wider) else []):
+        if step.estimate.score is not None and step.estimate.score > best:
+            best = step.estimate.score
+            keep.add(id(step))
     return [step for step in wider if id(step) in keep]
 
 

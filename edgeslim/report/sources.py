@@ -28,7 +28,7 @@ def sources_of(plan: Plan, device: Device) -> Iterator[tuple[str, str, str]]:
     way = (plan.encoder, plan.runtime, plan.precision, plan.power_mode)
     for row in device.measurement:
         if (row.encoder, row.runtime, row.precision, row.power_mode) == way:
-            name = f"measured ms a tile: width {row.width_multiplier:.4g}, batch {row.batch}, {row.workers} at a time"
+            name = f"measured ms a tile: width {row.cut}, batch {row.batch}, {row.workers} at a time"
             yield name, f"{number(row.p50_ms)} to {number(row.p95_ms)}", row.source
 
 

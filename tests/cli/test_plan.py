@@ -61,6 +61,19 @@ source = "a test"
     for width, value in ((1.0, 0.951), (0.5, 0.942), (0.25, 0.88))
 )
 
+DEEP = SCORED.replace('id = "scored"', 'id = "deep"') + "".join(
+    f"""
+[[score]]
+width_multiplier = {width}
+depth = {depth}
+metric = "accuracy"
+dataset = "test part"
+value = {value}
+source = "a test"
+"""
+    for width, depth, value in ((1.0, 4, 0.953), (1.0, 3, 0.949), (0.5, 4, 0.938), (0.5, 3, 0.94), (0.6, 2, 0.9))
+)
+
 app = typer.Typer()
 app.command()(verb)
 
@@ -70,6 +83,7 @@ def here(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     (tmp_path / "profiles").mkdir()
     (tmp_path / "profiles" / "small.toml").write_text(CARD)
     (tmp_path / "profiles" / "scored.toml").write_text(SCORED)
+    (tmp_path / "profiles" / "deep.toml").write_text(DEEP)
     monkeypatch.chdir(tmp_path)
     monkeypatch.setenv("COLUMNS", "90")
     monkeypatch.setenv("TERM", "dumb")
@@ -105,6 +119,8 @@ def typed(*arguments: str) -> str:
         ("plan-tensorrt", ["--device", "jetson-orin", "--encoder", "vit-s-16", "--latency-ms", "100"]),
         ("plan-batch", ["--device", "rpi5", "--encoder", "small", "--batch", "8", "--latency-ms", "60"]),
         ("plan-score", ["--device", "rpi4", "--encoder", "scored", "--objective", "score", "--min-score", "0.9"]),
+        ("plan-depth", ["--device", "rpi4", "--encoder", "deep", "--latency-ms", "17"]),
+        ("plan-depth-asked", ["--device", "rpi4", "--encoder", "deep", "--depth", "2", "--latency-ms", "17"]),
         ("plan-vit-l-16-raspberry-pi-4b", ["--device", "raspberry-pi-4b-4gb", "--encoder", "vit-l-16"]),
         ("plan-unaligned", ["--device", "rpi4", "--encoder", "small", "--gflop", "0.05", "--memory-mib", "220"]),
         ("plan-7w", ["--device", "jetson-orin", "--encoder", "small", "--power-mode", "7W", "--memory-mib", "208"]),
@@ -195,3 +211,17 @@ def test_a_file_that_is_no_plan_is_kept_unless_asked(here: Path) -> None:
     assert (here / "notes.json").read_text() == "notes"
     typed(*arguments, "--overwrite")
     assert read_plan(here / "notes.json").encoder == "small"
+
+
+def test_all_blocks_on_request(here: Path) -> None:
+    printed = typed("--device", "rpi4", "--encoder", "deep", "--latency-ms", "17", "--depth", "all")
+    assert "Wider steps, all refused" in printed
+    assert read_plan(here / "plan.json").depth is None
+    # No device: every board is asked the same.
+    assert json.loads(typed("--encoder", "deep", "--depth", "all", "--json"))["asked"]["depth"] == 5
+
+
+@pytest.mark.parametrize("depth", ["0", "-1", "half", "1.5"])
+def test_a_depth_that_is_none(here: Path, depth: str) -> None:
+    with pytest.raises(UsageError, match=r"--depth: found .*, expected a number of blocks of at least 1, or all"):
+        typed("--device", "rpi4", "--encoder", "deep", f"--depth={depth}")

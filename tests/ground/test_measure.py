@@ -58,6 +58,17 @@ def test_scores_are_those_of_scikit_learn(tiny: Profile, images: Path) -> None:
     assert [(one.width_multiplier, one.blocks) for one in record.at_full_depth("k-NN")] == [(0.25, 2), (1.0, 2)]
     assert {choice.probe for choice in record.choices} == {"k-NN", "linear"}
     assert all(width in (0.25, 1.0) for choice in record.choices for width in choice.widths)
+    assert all(choice.blocks == () for choice in record.choices)
+    for choice in record.cut_choices:
+        assert len(choice.widths) == len(choice.blocks) == 3
+        assert {*zip(choice.widths, choice.blocks, strict=True)} <= {(w, b) for w in (0.25, 1.0) for b in (1, 2)}
+    for probe in ("k-NN", "linear"):
+        rows = [one for one in record.kept if one.probe == probe]
+        for one in rows:
+            beaten = any(
+                other.gflop <= one.gflop and other.score.value >= one.score.value and other is not one for other in rows
+            )
+            assert one.front == (not beaten)
     front = record.front("linear")
     assert [one.gflop for one in front] == sorted({one.gflop for one in front})
     assert all(a.score.value < b.score.value for a, b in pairwise(front))

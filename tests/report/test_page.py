@@ -21,9 +21,10 @@ from edgeslim.durations import Scene
 from edgeslim.errors import EdgeslimError, InputError
 from edgeslim.measurement import Measurement
 from edgeslim.plan import Plan, Tried
-from edgeslim.profile import take_profile
+from edgeslim.profile import Profile, take_profile
 from edgeslim.report.page import page, verdict, write_page
 from edgeslim.report.pareto import MARKS, costs_of, mark_of
+from edgeslim.score import Score
 from edgeslim.shelf import card_paths
 from edgeslim.target import take_target, targets_on
 
@@ -68,18 +69,27 @@ def read(text: str) -> Reader:
     return reader
 
 
-def planned(device: str, encoder: str = "eurosat-rgb", **asked: object) -> Plan:
+def planned(device: str, encoder: str | Profile = "eurosat-rgb", **asked: object) -> Plan:
     board = take_device(device)
     usual = take_target("onnx")
     targets = [usual, *(t for t in targets_on(r.id for r in board.runtime) if t.id != usual.id)]
     try:
-        return make_plan(take_profile(encoder), board, targets, Ask(**asked))  # type: ignore[arg-type]
+        profile = take_profile(encoder) if isinstance(encoder, str) else encoder
+        return make_plan(profile, board, targets, Ask(**asked))  # type: ignore[arg-type]
     except NoWidthFits as refusal:
         return refusal.plan
 
 
 SCENE = Scene(10980, 10980)
-PLANS = {
+DEEP = replace(
+    take_profile("eurosat-rgb"),
+    scores=tuple(
+        Score(width, "accuracy", "test part", value, "a test", depth=depth)
+        for width, depth, value in ((1, None, 0.95), (0.5, None, 0.9), (1, 4, 0.953), (1, 3, 0.94), (0.6, 3, 0.93))
+    ),
+)
+PLANS: dict[str, tuple[str, str | Profile, dict[str, object]]] = {
+    "depth": ("raspberry-pi-4b-4gb", DEEP, {"latency_ms": 20.0}),
     "scores": ("raspberry-pi-4b-4gb", "eurosat-rgb", {"latency_ms": 22.0}),
     "no-scores": ("raspberry-pi-4b-4gb", "vit-l-16", {}),
     "many-budgets": (
@@ -115,7 +125,7 @@ def made(name: str) -> Plan:
     return planned(device, encoder, **asked)
 
 
-@pytest.mark.parametrize("name", ["scores", "nothing-fits", "best-score-in-batches"])
+@pytest.mark.parametrize("name", ["scores", "nothing-fits", "best-score-in-batches", "depth"])
 def test_what_the_page_says(name: str) -> None:
     plan = made(name)
     text = "\n".join(read(page(plan, take_device(plan.device))).lines) + "\n"
@@ -142,7 +152,8 @@ def test_every_step_is_in_every_panel_as_what_became_of_it(name: str) -> None:
         assert set(wanted) <= set(MARKS)
         assert panel.count('class="limit"') <= 2
         assert panel.count("band interval") == (plan.chosen.score_interval is not None)
-        assert re.search(r">[\d.]+ (chosen|nearest)</text>", panel)
+        assert re.search(r">[\d.]+( with \d+ blocks)? (chosen|nearest)</text>", panel)
+        assert panel.count('class="band stem"') == sum(step.estimate.depth is not None for step in plan.steps)
         drawn_over = len(re.findall(r'class="over( dense)?"', panel))
         over = sum(any(m.budget == cost.budget for m in s.misses) for s in plan.steps)
         whiskers = cost.budget in ("latency_ms", "startup_s", "deadline_s")
@@ -151,7 +162,7 @@ def test_every_step_is_in_every_panel_as_what_became_of_it(name: str) -> None:
         for x, y in re.findall(r'<text [^>]*x="([-\d.]+)" y="([-\d.]+)"', panel):
             assert 0 <= float(x) <= low
             assert 0 <= float(y) <= high
-    table = text[text.index("All width steps, widest first") :]
+    table = text[text.index("All width steps") :]
     assert len(re.findall(r'<tr class="\w+">', table)) == len(plan.steps)
 
 

@@ -148,10 +148,10 @@ def _flown(path: Path, manifest: Manifest, targets: Sequence[Target]) -> tuple[T
 def _require_different(artifacts: Sequence[Path], standing: Sequence[Manifest]) -> None:
     seen: dict[tuple[object, ...], Path] = {}
     for path, manifest in zip(artifacts, standing, strict=True):
-        what = (manifest.encoder, manifest.width_multiplier, manifest.format, manifest.providers, manifest.precision)
+        what = (manifest.encoder, manifest.cut, manifest.format, manifest.providers, manifest.precision)
         if what in seen:
             raise UsageError(
-                f"{path}: found {manifest.encoder} at {manifest.width_multiplier:g} as {manifest.format} in "
+                f"{path}: found {manifest.encoder} at {manifest.cut} as {manifest.format} in "
                 f"{manifest.precision} a second time, expected different artifacts; {seen[what]} is the same"
             )
         seen[what] = path
@@ -174,6 +174,7 @@ def _rows(bench: Bench, manifest: Manifest, runtime: str, power_mode: str) -> tu
             p50_ms=timing.p50_ms,
             p95_ms=max(timing.p95_ms, timing.p50_ms),
             source=source,
+            depth=manifest.depth,
         )
         for timing in bench.timings
         if timing.workers == 1 or not manifest.providers  # a GPU is not shared out like cores
