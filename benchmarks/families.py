@@ -7,8 +7,11 @@ library writes it, recognised, converted and run on random tiles at width 1.0; t
 Beside the table it writes what tests/ground/test_family_figures.py holds families to where no library is installed.
 
 FOLDER is put before the installed packages, for libraries that cannot live beside the others: timm 1.0.31 and
-torchvision 0.28.0; torchgeo 0.8.1 and what it imports; terratorch 1.1.1, unpacked; single_file_galileo.py of
-nasaharvest/galileo (`pip install --no-deps --target FOLDER NAME==VERSION ...`).
+torchvision 0.28.0; torchgeo 0.8.1 and what it imports; terratorch 1.1.1, unpacked
+(`pip install --no-deps --target FOLDER NAME==VERSION ...`); and of repositories that are no package, at the commits
+that their families' cards name, single_file_galileo.py of nasaharvest/galileo, models_vit_group_channels.py and
+util/pos_embed.py of sustainlab-group/SatMAE, models_mae_group_channels.py of techmn/satmae_pp, models_vit_tensor.py and
+util/video_vit.py of danfenghong/IEEE_TPAMI_SpectralGPT, which imports einops.
 """
 
 from __future__ import annotations

@@ -82,7 +82,7 @@ def test_what_an_encoder_never_saw_is_refused(case: str, asked: str | None, mess
 
 def test_a_card_of_so_many_bands_needs_no_name_of_a_modality() -> None:
     shapes, families = shapes_of("terramind_base"), all_families()
-    chosen = recognise(shapes, families, "a.pth", bands=12).modality
+    chosen = recognise(shapes, families, "a.pth", bands=12).modalities[0]
     assert chosen is not None
     assert chosen.id == "s2l2a"
     with pytest.raises(InputError, match="found a card of 2 bands; say which"):
