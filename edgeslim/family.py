@@ -168,7 +168,8 @@ class Family:
     """From which to which wavelength, micrometres, other bands may be asked; None: none may."""
     band_groups: tuple[tuple[int, ...], ...] = ()
     """Of Architecture: which bands have patches of their own together. Positions are said for the patches of one group,
-    and beside them `group_embed` for each group, added to them or behind them in the same token."""
+    and beside them `group_embed` for each group, added to them or behind them in the same token; where it is behind
+    them, `group_embed_class` is the class token's."""
     fold: str | None = None
     """One of FOLDS: code that makes canonical tensors of others."""
     because: str | None = None

@@ -192,7 +192,8 @@ class Manifest:
 
     def to_dict(self) -> dict[str, Any]:
         """Plain types, without the hash of itself."""
-        data = {"schema": SCHEMA, **asdict(self), "architecture": self.architecture.to_dict()}
+        data = {"schema": SCHEMA, **asdict(self)}
+        data |= {"architecture": self.architecture.to_dict(), "radiometry": self.radiometry.to_dict()}
         if self.known is None:  # as manifests were before there was such a thing
             del data["known"]
         return data

@@ -88,6 +88,7 @@ def write_head(card: HeadCard, tensors: Mapping[str, Tensor], path: Path, *, ove
     """Write a head file atomically. Raises InputError where something else stands there, or it cannot be written."""
     require_place(path, overwrite=overwrite)
     record = {"schema": SCHEMA, **asdict(card), "architecture": card.architecture.to_dict()}
+    record["radiometry"] = card.radiometry.to_dict()
     partial = path.with_name(path.name + ".part")
     try:
         save_file({k: v.contiguous() for k, v in tensors.items()}, partial, metadata={KEY: json.dumps(record)})

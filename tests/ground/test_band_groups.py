@@ -22,13 +22,15 @@ from edgeslim.errors import InputError
 from edgeslim.family import all_families, load_family
 from edgeslim.ground.checkpoint import read_checkpoint
 from edgeslim.ground.convert import canonical_tensors
+from edgeslim.ground.flight import FlightModel, normalised
 from edgeslim.ground.slim import slim
 from edgeslim.ground.vit import Vit, picked
+from edgeslim.profile import all_profiles, take_profile
 from edgeslim.reading import recognise
 from edgeslim.shelf import card_paths
 from tests.cli.test_encoders import header
 from tests.ground.conftest import random_vit
-from tests.ground.family_cases import random_value
+from tests.ground.family_cases import NEAR, galileo_features, library, random_value
 from tests.ground.test_family_figures import FIGURES
 from tests.ground.test_slim import SATMAE
 
@@ -126,6 +128,54 @@ def test_the_order_of_groups_does_not_matter_to_the_mean(tmp_path: Path) -> None
     one, other = (encoder_of(state, tmp_path, asked) for asked in ("s2l2a+s1grd", "s1grd+s2l2a"))
     with torch.no_grad():
         assert torch.allclose(one(tiles), other(torch.cat([tiles[:, 12:], tiles[:, :12]], dim=1)), atol=1e-5)
+
+
+def test_the_real_galileo_nano_on_all_groups_of_sentinel_2(shared_data: Path) -> None:
+    original, folder = library("single_file_galileo"), shared_data / "weights"
+    config = json.loads((folder / "galileo_nano_config.json").read_text())["model"]["encoder"]
+    made = original.Encoder(**config).eval()
+    made.load_state_dict(torch.load(folder / "galileo_nano_encoder.pt", map_location="cpu", weights_only=True))
+    profile = take_profile("galileo-nano-s2")
+    encoder = read_checkpoint(
+        folder / "galileo_nano_encoder.pt", profile.architecture, made_for=profile.made_for
+    ).build()
+    tiles = torch.rand(4, 10, 64, 64, generator=torch.Generator().manual_seed(1))
+    groups = ("S2_RGB", "S2_Red_Edge", "S2_NIR_10m", "S2_NIR_20m", "S2_SWIR")
+    with torch.no_grad():
+        expected, found = galileo_features(original, made, *groups)(tiles), encoder(tiles)
+    assert float((found - expected).abs().max()) <= NEAR * float(expected.max() - expected.min())
+
+
+def test_values_are_normalised_as_satmae_does_it() -> None:
+    """Deviations about the mean of each band become 0 to 1, and are clipped there."""
+    profile = take_profile("satmae-l-8")
+    radiometry = profile.radiometry
+    assert radiometry is not None
+    mean, deviation = 1184.3824625, 650.2842772  # of B02 of fMoW-Sentinel
+    assert radiometry.mean[0] == pytest.approx(mean - 2 * deviation)
+    raw = torch.rand(2, 10, 96, 96, generator=torch.Generator().manual_seed(1)) * 12000 - 1000
+    low, high = (torch.tensor(ends).view(-1, 1, 1) for ends in zip(*radiometry.band_clip, strict=True))
+    expected = ((raw - low) / (high - low)).clamp(0, 1)
+    assert torch.allclose(normalised(raw, radiometry), expected, atol=1e-5)
+    assert float(expected.max()) == 1
+    small = replace(profile.architecture, depth=1, dim=16, attention_heads=1, head_dim=16, ffn_hidden=16)
+    flying = FlightModel(random_vit(small), (torch.zeros(2, 16), torch.zeros(2)), radiometry).eval()
+    with torch.no_grad():
+        assert torch.allclose(flying(raw)[1], flying.encoder(expected), atol=1e-4)
+
+
+def test_cards_have_the_groups_of_their_families() -> None:
+    families = {family.id: family for family in all_families()}
+    found = {profile.id: profile for profile in all_profiles() if profile.architecture.band_groups}
+    assert {"satmae-b-8", "satmae-l-8", "satmae-pp-l-8", "spectralgpt-b-8", "spectralgpt-plus-b-8"} < set(found)
+    for name, profile in found.items():
+        if profile.made_for is None:
+            family = families[name.split("-")[0]]
+            assert profile.architecture.band_groups == family.band_groups
+            assert profile.architecture.pool == family.pool
+        assert len(profile.bands) == profile.architecture.bands
+    groups = [[found["satmae-l-8"].bands[band].name for band in group] for group in GROUPS]
+    assert groups == [["B02", "B03", "B04", "B08"], ["B05", "B06", "B07", "B8A"], ["B11", "B12"]]
 
 
 SATMAE_SHAPES = {name: tuple(shape) for name, shape in FIGURES["satmae"]["state"].items()}
