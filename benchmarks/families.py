@@ -43,9 +43,10 @@ def main() -> None:
     from tests.ground.family_cases import CASES, NEAR
 
     rows, figures = [], {}
-    before = {}
+    before, with_versions = {}, {}
     if arguments.only:
-        before = {one["case"]: one for one in json.loads(RESULT.with_suffix(".json").read_text())["rows"]}
+        stored = json.loads(RESULT.with_suffix(".json").read_text())
+        before, with_versions = {one["case"]: one for one in stored["rows"]}, stored["versions"]
         figures = json.loads(FIGURES.read_text())
     for name, one in CASES.items():
         if arguments.only and name not in arguments.only and name.replace("_", " ") in before:
@@ -56,7 +57,7 @@ def main() -> None:
         if figure := figure_of(one, state, original):
             figures[name] = figure
     FIGURES.write_text(json.dumps(figures, indent=None, separators=(",", ":")).replace('},"', '},\n"') + "\n")
-    found = {"versions": versions(), "near": NEAR, "widths": WIDTHS, "rows": rows}
+    found = {"versions": of_all_rows(with_versions, versions()), "near": NEAR, "widths": WIDTHS, "rows": rows}
     RESULT.with_suffix(".json").write_text(json.dumps(found, indent=1) + "\n")
     head = {
         "case": "case",
@@ -89,6 +90,12 @@ def versions() -> dict[str, str]:
         with suppress(PackageNotFoundError):
             found[name] = version(name)
     return found
+
+
+def of_all_rows(before: dict[str, str], now: dict[str, str]) -> dict[str, str]:
+    """Versions of the rows that stay and of those that are run again: "1.32.0 and 1.31.1" where they differ."""
+    every = {name: [*before.get(name, "").split(" and "), now.get(name, "")] for name in {**before, **now}}
+    return {name: " and ".join(dict.fromkeys(filter(None, numbers))) for name, numbers in every.items()}
 
 
 def figure_of(case: Any, state: dict[str, Any], original: Any) -> dict[str, Any] | None:
