@@ -7,8 +7,11 @@ library writes it, recognised, converted and run on random tiles at width 1.0; t
 Beside the table it writes what tests/ground/test_family_figures.py holds families to where no library is installed.
 
 FOLDER is put before the installed packages, for libraries that cannot live beside the others: timm 1.0.31 and
-torchvision 0.28.0; torchgeo 0.8.1 and what it imports; terratorch 1.1.1, unpacked; single_file_galileo.py of
-nasaharvest/galileo (`pip install --no-deps --target FOLDER NAME==VERSION ...`).
+torchvision 0.28.0; torchgeo 0.8.1 and what it imports; terratorch 1.1.1, unpacked
+(`pip install --no-deps --target FOLDER NAME==VERSION ...`); and of repositories that are no package, at the commits
+that their families' cards name, single_file_galileo.py of nasaharvest/galileo, models_vit_group_channels.py and
+util/pos_embed.py of sustainlab-group/SatMAE, models_mae_group_channels.py of techmn/satmae_pp, models_vit_tensor.py and
+util/video_vit.py of danfenghong/IEEE_TPAMI_SpectralGPT, which imports einops.
 """
 
 from __future__ import annotations
@@ -40,9 +43,10 @@ def main() -> None:
     from tests.ground.family_cases import CASES, NEAR
 
     rows, figures = [], {}
-    before = {}
+    before, with_versions = {}, {}
     if arguments.only:
-        before = {one["case"]: one for one in json.loads(RESULT.with_suffix(".json").read_text())["rows"]}
+        stored = json.loads(RESULT.with_suffix(".json").read_text())
+        before, with_versions = {one["case"]: one for one in stored["rows"]}, stored["versions"]
         figures = json.loads(FIGURES.read_text())
     for name, one in CASES.items():
         if arguments.only and name not in arguments.only and name.replace("_", " ") in before:
@@ -53,7 +57,7 @@ def main() -> None:
         if figure := figure_of(one, state, original):
             figures[name] = figure
     FIGURES.write_text(json.dumps(figures, indent=None, separators=(",", ":")).replace('},"', '},\n"') + "\n")
-    found = {"versions": versions(), "near": NEAR, "widths": WIDTHS, "rows": rows}
+    found = {"versions": of_all_rows(with_versions, versions()), "near": NEAR, "widths": WIDTHS, "rows": rows}
     RESULT.with_suffix(".json").write_text(json.dumps(found, indent=1) + "\n")
     head = {
         "case": "case",
@@ -86,6 +90,12 @@ def versions() -> dict[str, str]:
         with suppress(PackageNotFoundError):
             found[name] = version(name)
     return found
+
+
+def of_all_rows(before: dict[str, str], now: dict[str, str]) -> dict[str, str]:
+    """Versions of the rows that stay and of those that are run again: "1.32.0 and 1.31.1" where they differ."""
+    every = {name: [*before.get(name, "").split(" and "), now.get(name, "")] for name in {**before, **now}}
+    return {name: " and ".join(dict.fromkeys(filter(None, numbers))) for name, numbers in every.items()}
 
 
 def figure_of(case: Any, state: dict[str, Any], original: Any) -> dict[str, Any] | None:

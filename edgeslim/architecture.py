@@ -12,7 +12,7 @@ from functools import lru_cache
 from typing import Any
 
 from edgeslim.errors import InputError
-from edgeslim.shelf import read_record
+from edgeslim.shelf import read_record, shown
 
 
 def inner_size(full: int, width_multiplier: float) -> int:
@@ -46,13 +46,15 @@ _LARGEST = {
 
 USUAL_NORM_EPS = 1e-6
 """As timm's ViTs have it."""
-POOLS = ("class", "mean", "mean-then-norm")
+NORM_OF_MEAN = ("mean-then-norm", "mean-of-rest-then-norm")
+"""Pools whose mean, and not each token, goes through the last LayerNorm."""
+POOLS = ("class", "mean", *NORM_OF_MEAN)
 """Of `Architecture.pool`."""
 ACTIVATIONS = ("gelu", "quick-gelu")
 """Of `Architecture.activation`."""
 POSITIONS = ("absolute", "alibi", "rope")
 """Of `Architecture.positions`."""
-LATER = ("patch_padding", "pre_norm", "activation", "positions", "rope_dim")
+LATER = ("patch_padding", "pre_norm", "activation", "positions", "rope_dim", "band_groups")
 """Fields that `to_dict` leaves out where they have their defaults: what has none of it is written as it always was, and
 read by an edgeslim on board that does not know them."""
 
@@ -92,7 +94,8 @@ class Architecture:
     empty: the usual single convolution of patch_size. Never cut."""
     pool: str = "class"
     """Feature: "class" token or "mean" of the patch tokens, after the last LayerNorm; or "mean-then-norm": the mean of
-    the patch tokens as the last block leaves them, which alone goes through that LayerNorm (timm's `fc_norm`)."""
+    the patch tokens as the last block leaves them, which alone goes through that LayerNorm (timm's `fc_norm`); or
+    "mean-of-rest-then-norm": the same without the first patch, as SpectralGPT has it, which has no class token."""
     branches: int = 1
     """Parallel attentions, and parallel feed-forward networks, that are fused into each block (arXiv 2304.05215):
     attention_heads and ffn_hidden are those of all together, with unit j of each branch side by side."""
@@ -112,6 +115,10 @@ class Architecture:
     rope_dim: int = 0
     """Dimensions of a head before any was cut, over which the periods of "rope" are spread; 0 without it. A head keeps
     a multiple of four: its pairs stay pairs, of rows as of columns."""
+    band_groups: tuple[tuple[int, ...], ...] = ()
+    """Bands, counted from 0, that are embedded together, where the tile becomes tokens more than once: each group has a
+    convolution of its own, and its patches follow those of the group before it (SatMAE, arXiv 2207.08051). Each band is
+    in one of them; empty: all bands are embedded together."""
 
     def __post_init__(self) -> None:
         for field, largest in _LARGEST.items():
@@ -167,11 +174,31 @@ class Architecture:
                 f"architecture.stem_channels: found {len(self.stem_channels)} stride-2 convolutions, "
                 f"expected patch_size {self.patch_size} = 2^{len(self.stem_channels)}"
             )
+        if self.band_groups:
+            self._check_band_groups()
+
+    def _check_band_groups(self) -> None:
+        grouped = sorted(band for group in self.band_groups for band in group)
+        if len(self.band_groups) < 2 or not all(self.band_groups) or grouped != list(range(self.bands)):
+            raise InputError(
+                f"architecture.band_groups: found {shown(self.band_groups)}, expected two groups or more, and each of "
+                f"the {self.bands} bands (0 to {self.bands - 1}) in one of them"
+            )
+        if self.stem_channels or self.positions != "absolute":
+            raise InputError(
+                "architecture.band_groups: found beside a stem or positions that are not added to the tokens, expected "
+                "neither"
+            )
+
+    @property
+    def patch_groups(self) -> int:
+        """How often the tile becomes patches: groups of bands, or once."""
+        return len(self.band_groups) or 1
 
     @property
     def patches(self) -> int:
-        """Patch tokens of a tile."""
-        return (self.tile_px // self.patch_size) ** 2
+        """Patch tokens of a tile, those of all groups of bands."""
+        return self.patch_groups * (self.tile_px // self.patch_size) ** 2
 
     @property
     def tokens(self) -> int:
@@ -218,7 +245,7 @@ class Architecture:
     def to_dict(self) -> dict[str, Any]:
         """Plain types, for cards, plans and manifests."""
         values = {f.name: getattr(self, f.name) for f in fields(self) if not self._is_unsaid(f)}
-        return {name: list(value) if isinstance(value, tuple) else value for name, value in values.items()}
+        return {name: _plain(value) for name, value in values.items()}
 
     def _is_unsaid(self, one: Field[Any]) -> bool:
         return one.name in LATER and getattr(self, one.name) == one.default
@@ -227,6 +254,11 @@ class Architecture:
     def from_dict(cls, data: dict[str, Any], where: str = "architecture") -> Architecture:
         """Read what `to_dict` wrote. Raises InputError naming `where`, the key and what was expected."""
         return read_record(cls, data, where)
+
+
+def _plain(value: Any) -> Any:
+    """Tuples as lists, at any depth."""
+    return [_plain(one) for one in value] if isinstance(value, tuple) else value
 
 
 @lru_cache(256)  # a plan asks for each width several times, and over all boards on each

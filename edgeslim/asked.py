@@ -1,4 +1,4 @@
-"""Asked: what a checkpoint that serves several kinds of tiles is read for: "s2l2a", "B04,B03,B02". No torch.
+"""Asked: what a checkpoint that serves several kinds of tiles is read for: "s2l2a", "rgb+nir", "B04,B03". No torch.
 
 It stands behind the checkpoint's name and a colon, or in an encoder's card as `made_for`.
 """
@@ -60,24 +60,33 @@ def _by_wavelength(family: Family, text: str, names: str, where: str) -> SeenBan
     return SeenBand(text, *numbers)
 
 
-def modality_asked(
+def modalities_asked(
     family: Family, present: list[Modality], text: str | None, bands: int | None, where: str
-) -> Modality:
-    """The modality called `text`, or the only one in the checkpoint that has `bands` bands (None: of any number).
+) -> list[Modality]:
+    """The modalities called `text`, several with + between them; or the only one that has `bands` bands (None: any).
 
-    Raises InputError naming `where` where there is none, or where several are meant alike.
+    Raises InputError naming `where` where there is none, where several are meant alike, and where a band would come
+    twice.
     """
     if text is not None:
-        for modality in present:
-            if text in (modality.id, ",".join(modality.bands)):
-                return modality
-        has = "; ".join(f"{modality.id} ({','.join(modality.bands)})" for modality in present)
-        raise InputError(f"{where}: {shown(text)} is none that this {family.id} ever saw, expected one of {has}")
+        found = [_modality(family, present, name, where) for name in text.split("+")]
+        names = [band for modality in found for band in modality.bands]
+        if twice := next((band for band in names if names.count(band) > 1), None):
+            raise InputError(f"{where}: found band {twice} twice in {shown(text)}, expected each once")
+        return found
     fitting = [modality for modality in present if bands in (None, len(modality.bands))]
     if len(fitting) == 1:
-        return fitting[0]
+        return fitting
     ids = ", ".join(modality.id for modality in present)
     raise InputError(
         f"{where}: this {family.id} takes {ids}{f', found a card of {bands} bands' if bands else ''}; say which behind "
         f"its name ({where}:{present[0].id}) or as made_for in a card"
     )
+
+
+def _modality(family: Family, present: list[Modality], name: str, where: str) -> Modality:
+    for modality in present:
+        if name in (modality.id, ",".join(modality.bands)):
+            return modality
+    has = "; ".join(f"{modality.id} ({','.join(modality.bands)})" for modality in present)
+    raise InputError(f"{where}: {shown(name)} is none that this {family.id} ever saw, expected one of {has}")

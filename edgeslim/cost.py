@@ -6,8 +6,9 @@ GELU, GRN, softmax, additions), as is the custom; those count as traffic of the 
 
     MACs = P·C·p²·d + L·(4·N·d·a + 2·N²·a + g·N·d·dh),   a = attention_heads · head_dim,   g = 2 (mlp) or 3 (swiglu)
 
-where P are patches and N all tokens; a convolutional stem replaces the first term. Blocks of parallel branches count
-as the wide blocks that they are fused into. Of a ConvNeXt V2, with S² values in a stage's map and d' channels before,
+where P are patches and N all tokens; a convolutional stem replaces the first term. Where bands are grouped, P are the
+patches of one group, as each band is embedded once, and N counts those of all. Blocks of parallel branches count as the
+wide blocks that they are fused into. Of a ConvNeXt V2, with S² values in a stage's map and d' channels before,
 
     MACs = S₁²·C·16·d₁ + Σ stages (S²·4·d'·d + depth·S²·d·(49 + 2·hidden)),   1 MAC = 2 FLOP.
 """
@@ -74,7 +75,7 @@ def _vit_parameters(arch: Architecture) -> int:
         count += bands * channels * 9 + channels
         bands = channels
     kernel = 1 if arch.stem_channels else arch.patch_size
-    count += bands * kernel**2 * d + d
+    count += bands * kernel**2 * d + arch.patch_groups * d
     count += (int(arch.class_token) + arch.register_tokens) * d + arch.position_tokens * d
     block = 4 * d + d * 3 * a + (3 * a if arch.qkv_bias else 0) + a * d + d
     into_hidden = 1 if arch.ffn == "mlp" else 2
@@ -155,7 +156,9 @@ def _vit_phases(arch: Architecture, scores_held: int) -> list[int]:
         values_out = channels * side**2
         phases.append(values_in + 2 * values_out)
         values_in = values_out
-    phases.append(values_in + 2 * n * d)
+    # Of groups of bands, the tile, the bands of one as its convolution takes them, and tokens as made and as joined.
+    picked = max(map(len, arch.band_groups), default=0) * arch.tile_px**2
+    phases.append(values_in + picked + 2 * n * d)
     # Residual, normalised input, q k v as computed and as laid out per head, then scores before and after softmax.
     # Where q and k are turned, they are held as they are and with their pairs exchanged, too.
     phases.append(2 * n * d + (10 if arch.rope_dim else 6) * n * a)
@@ -223,7 +226,13 @@ def _vit_ops(arch: Architecture, classes: int, batch: int, value_bytes: int, fus
         yield convolution(f"stem.{index}", bands, channels, 3, side, out, 2 * channels * out**2)
         side, bands = out, channels
     kernel = 1 if arch.stem_channels else arch.patch_size
-    yield convolution("patch_embed", bands, d, kernel, side, side // kernel, 2 * d * arch.patches)
+    out = side // kernel
+    if not arch.band_groups:
+        yield convolution("patch_embed", bands, d, kernel, side, out, 2 * d * arch.patches)
+    for index, group in enumerate(arch.band_groups):
+        # A group's bands are copied out of the tile, and its tokens behind those of the groups before it.
+        beside = 2 * len(group) * side**2 + 4 * d * out**2
+        yield convolution(f"patch_embed.{index}", len(group), d, kernel, side, out, beside)
 
     heads = batch * arch.attention_heads
     scores = heads * n * n

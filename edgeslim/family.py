@@ -21,12 +21,13 @@ SHELF = "families"
 SCHEMA = 1
 MAKES = (
     *("as it is", "batched", "convolution", "convolution of bands", "first frame", "first positions"),
-    "no bias of k",
+    *("no bias of k", "frames as bands"),
 )
 """What a rule makes of a tensor. "batched": a token (d,) or positions (N, d), as (1, N, d); "convolution": the weights
 of a linear layer over flattened patches (row, column, band), as a convolution's; "convolution of bands": the same of
 (band, row, column); "first frame": of a convolution over frames, as for one frame; "first positions": of positions of
-several frames, those of the class token and the first; "no bias of k": of q, k and v, with zeros for k's."""
+several frames, those of the class token and the first; "no bias of k": of q, k and v, with zeros for k's; "frames as
+bands": a convolution over bands that are taken for frames, (d, 1, bands, patch, patch), as one of bands."""
 STACKED = ("q", "k", "v")
 """Parts that are stacked into one tensor, in this order."""
 TERM = "term"
@@ -40,6 +41,15 @@ FOLDS: dict[str, tuple[str, ...]] = {
 }
 """Fold of edgeslim/ground/fold.py -> the canonical tensors that it makes of those under `fold.`."""
 _MODALITY = "{modality}"
+_GROUP = "{group}"
+
+
+def ungrouped(canonical: str) -> str:
+    """What a canonical tensor is, whichever group of bands or modality it is of.
+
+    "patch_embed.proj.2.weight" is "patch_embed.proj.weight", and "pos_embed.2" "pos_embed".
+    """
+    return re.sub(r"^(patch_embed\.proj|pos_embed)\.\d+(?=\.|$)", r"\1", canonical)
 
 
 @dataclass(frozen=True, slots=True)
@@ -49,7 +59,8 @@ class Rule:
     original: str
     """Regular expression that a checkpoint's name matches whole; {modality} is the key of the modality asked."""
     canonical: str
-    """The canonical name; {1} is the first group. Under `fold.`: what the card's fold computes with."""
+    """The canonical name; {1} is the first group. Under `fold.`: what the card's fold computes with. {group} is each of
+    the card's groups of bands: all of them have that tensor."""
     part: str | None = None
     """One of STACKED, TERM or BRANCH, where several tensors make one."""
     make: str = MAKES[0]
@@ -58,7 +69,7 @@ class Rule:
     def __post_init__(self) -> None:
         groups = _compiled(self.original, "original").groups
         try:
-            self.canonical.format("", *[""] * groups)
+            self.canonical.format("", *[""] * groups, group="")
         except (IndexError, KeyError, ValueError, AttributeError):
             raise InputError(
                 f"canonical: found {shown(self.canonical)}, expected a name with groups up to {{{groups}}}, as "
@@ -68,10 +79,18 @@ class Rule:
         if self.part is not None:
             must_be_known(self.part, (*STACKED, TERM, BRANCH), "part")
 
-    def name(self, original: str, modality: str = "") -> str | None:
-        """The canonical name of a tensor, or None where the rule is for others."""
+    @property
+    def of_every_group(self) -> bool:
+        """Whether the tensor is that of each group of bands."""
+        return _GROUP in self.canonical
+
+    def names(self, original: str, modality: str = "", band_groups: int = 0) -> list[str]:
+        """The canonical names of a tensor: one, or one for each group of bands; none where the rule is for others."""
         found = re.fullmatch(self.original.replace(_MODALITY, re.escape(modality)), original)
-        return None if found is None else self.canonical.format(found.group(0), *found.groups(default=""))
+        if found is None:
+            return []
+        numbers = range(band_groups) if self.of_every_group else range(1)
+        return [self.canonical.format(found.group(0), *found.groups(default=""), group=n) for n in numbers]
 
 
 @dataclass(frozen=True, slots=True)
@@ -147,6 +166,10 @@ class Family:
     """Bands that the family saw, where its embedding is made for the bands asked."""
     span_um: tuple[float, float] | None = None
     """From which to which wavelength, micrometres, other bands may be asked; None: none may."""
+    band_groups: tuple[tuple[int, ...], ...] = ()
+    """Of Architecture: which bands have patches of their own together. Positions are said for the patches of one group,
+    and beside them `group_embed` for each group, added to them or behind them in the same token; where it is behind
+    them, `group_embed_class` is the class token's."""
     fold: str | None = None
     """One of FOLDS: code that makes canonical tensors of others."""
     because: str | None = None
@@ -186,6 +209,10 @@ class Family:
             must_be_known(self.fold, FOLDS, "fold")
         if (self.fold is None) != (self.because is None):
             raise InputError("because: expected why the family needs its fold, and none where it has no fold")
+        if self.modality and self.band_groups:
+            raise InputError("band_groups: found beside [[modality]], expected one of them")
+        if not self.band_groups and any(rule.of_every_group for rule in self.key):
+            raise InputError("canonical: found {group}, expected band_groups in a card that has it")
         if ("pos_embed" in self.made or self.positions != "absolute") and self.tile_px is None:
             raise InputError("tile_px: found none, expected the tile that positions are made for")
 
@@ -201,7 +228,7 @@ class Family:
 
     def filled(self, canonical: str) -> bool:
         """Whether a canonical tensor may be missing, because it is zero or one."""
-        return any(re.fullmatch(text, canonical) for text in (*self.zeros, *self.ones))
+        return any(re.fullmatch(text, ungrouped(canonical)) for text in (*self.zeros, *self.ones))
 
     def head_dim_of(self, dim: int) -> int:
         """Dimensions of a head in the family's encoder of this dimension."""

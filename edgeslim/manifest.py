@@ -202,7 +202,8 @@ class Manifest:
 
     def to_dict(self) -> dict[str, Any]:
         """Plain types, without the hash of itself."""
-        data = {"schema": SCHEMA, **asdict(self), "architecture": self.architecture.to_dict()}
+        data = {"schema": SCHEMA, **asdict(self)}
+        data |= {"architecture": self.architecture.to_dict(), "radiometry": self.radiometry.to_dict()}
         for name in ("known", "depth"):  # as manifests were before there was such a thing
             if data[name] is None:
                 del data[name]

@@ -93,6 +93,8 @@ class Radiometry:
     """Raw units of one grey level of an 8-bit training image."""
     unit: str = "1"
     """UCUM unit of value * scale + offset, in every band; "1": none, as of reflectance. Raw values are bare numbers."""
+    band_clip: tuple[tuple[float, float], ...] = ()
+    """Ranges inside `clip`, one a band, where each has its own (SatMAE: two deviations about its mean); empty: none."""
 
     def __post_init__(self) -> None:
         _printable(self.unit, "unit")
@@ -100,6 +102,12 @@ class Radiometry:
             raise InputError(f"scale: found {self.scale:g}, expected more than 0")
         if not self.clip[0] < self.clip[1]:
             raise InputError(f"clip: found {self.clip[0]:g} to {self.clip[1]:g}, expected the lower end first")
+        for low, high in self.band_clip:
+            if not self.clip[0] <= low < high <= self.clip[1]:
+                raise InputError(
+                    f"band_clip: found {low:g} to {high:g}, expected the lower end first, inside clip, "
+                    f"{self.clip[0]:g} to {self.clip[1]:g}"
+                )
         if not self.image_scale > 0:
             raise InputError(f"image_scale: found {self.image_scale:g}, expected more than 0")
         if not all(value > 0 for value in self.std):
@@ -115,6 +123,20 @@ class Radiometry:
                 f"{where}: radiometry: found {len(self.mean)} means and {len(self.std)} deviations, "
                 f"expected {bands} of each, one a band"
             )
+        if self.band_clip and len(self.band_clip) != bands:
+            raise InputError(f"{where}: radiometry: band_clip: found {len(self.band_clip)} ranges, expected {bands}")
+
+    @property
+    def clips(self) -> tuple[tuple[float, float], ...]:
+        """Range that raw values are clipped to: of each band, or the one of all."""
+        return self.band_clip or (self.clip,)
+
+    def to_dict(self) -> dict[str, Any]:
+        """Plain types, for cards and manifests; without `band_clip` where there is none, as they were before it."""
+        data = asdict(self)
+        if not self.band_clip:
+            del data["band_clip"]
+        return data
 
 
 @dataclass(frozen=True, slots=True)
@@ -302,7 +324,7 @@ def card_facts(profile: Profile) -> dict[str, Any]:
         "licence": profile.licence,
         "gsd_m": profile.gsd_m,
         "band": [_said(asdict(band)) for band in profile.bands],
-        "radiometry": None if profile.radiometry is None else asdict(profile.radiometry),
+        "radiometry": None if profile.radiometry is None else profile.radiometry.to_dict(),
         "class": [_said(asdict(label)) for label in profile.classes],
         "land_share_source": profile.land_share_source,
     }

@@ -9,9 +9,9 @@ from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass, field, replace
 
 from edgeslim.architecture import Architecture
-from edgeslim.asked import bands_asked, modality_asked
+from edgeslim.asked import bands_asked, modalities_asked
 from edgeslim.errors import InputError
-from edgeslim.family import BRANCH, STACKED, TERM, Family, Modality, SeenBand
+from edgeslim.family import BRANCH, STACKED, TERM, Family, Modality, SeenBand, ungrouped
 
 Shape = tuple[int, ...]
 _AXES = {
@@ -21,9 +21,12 @@ _AXES = {
     "first frame": (5,),
     "first positions": (3,),
     "no bias of k": (1,),
+    "frames as bands": (5,),
 }
 """Of the tensors that a rule makes something of."""
 _PATCHES = "patch_embed.proj.weight"
+_GROUP_EMBED = "group_embed"
+"""(1, groups, ...) of what tells the tokens of groups of bands apart, beside `pos_embed` of one group."""
 _GENERATOR = "fold.weight_generator.fc_weight.weight"
 """Of a fold that makes _PATCHES: its rows are those of one band, (patch x patch x d)."""
 _NEEDED = {
@@ -56,6 +59,8 @@ class Source:
             return (*(1,) * (3 - len(self.shape)), *self.shape)
         if self.make == "first frame":
             return (*self.shape[:2], *self.shape[3:])
+        if self.make == "frames as bands":
+            return (self.shape[0], *self.shape[2:])
         return self.shape
 
 
@@ -69,15 +74,16 @@ class Reading:
     """Canonical name -> the tensors that make it."""
     left: tuple[str, ...]
     """Names that the map does not know."""
-    modality: Modality | None = None
-    """Whose embedding is read, where the family has several."""
+    modalities: tuple[Modality, ...] = ()
+    """Whose embeddings are read, where the family has several. Of more than one, what each has of its own stands in
+    `pieces` under numbers: "patch_embed.proj.1.weight"."""
     bands: tuple[SeenBand, ...] = ()
     """That the embedding is made for, where the family's is made for those asked."""
     problems: tuple[str, ...] = field(init=False)
     """Why the encoder is not whole; empty where it is."""
 
     def __post_init__(self) -> None:
-        object.__setattr__(self, "problems", tuple(_problems(self.pieces, self.family)))
+        object.__setattr__(self, "problems", tuple(_problems(self)))
 
     @property
     def fits(self) -> bool:
@@ -87,9 +93,20 @@ class Reading:
     @property
     def made_for(self) -> str | None:
         """The modality or the bands asked, for people; None where the family takes one kind of tile."""
-        if self.modality is not None:
-            return f"{self.modality.id} ({','.join(self.modality.bands)})"
+        if self.modalities:
+            bands = ",".join(band for modality in self.modalities for band in modality.bands)
+            return f"{'+'.join(modality.id for modality in self.modalities)} ({bands})"
         return ",".join(band.name for band in self.bands) or None
+
+    @property
+    def band_groups(self) -> int:
+        """Groups of bands that have patches of their own; 0 where all bands are embedded together."""
+        return len(self.modalities) if len(self.modalities) > 1 else len(self.family.band_groups)
+
+    @property
+    def kernels(self) -> list[str]:
+        """Canonical names of the patch embeddings, one a group of bands, or the only one."""
+        return [f"patch_embed.proj.{group}.weight" for group in range(self.band_groups)] or [_PATCHES]
 
     def shape(self, canonical: str) -> Shape | None:
         """Of a canonical tensor; None where the checkpoint has none of that name."""
@@ -117,7 +134,7 @@ class Reading:
         if inner % kept:
             raise InputError(f"head_dim: found {kept}, expected one that divides the {inner} dimensions of q; give it")
         blocks = {name.split(".")[1] for name in self.pieces if name.startswith("blocks.")}
-        bands, patch_size = self._patches(dim)
+        bands, patch_size, band_groups = self._patches(dim)
         has_class, found = "cls_token" in self.pieces, self.shape("reg_token")
         registers = 0 if found is None else found[-2]
         return Architecture(
@@ -142,32 +159,52 @@ class Reading:
             positions=self.family.positions,
             rope_dim=kept if self.family.positions == "rope" else 0,
             branches=_branches(self.pieces),
+            band_groups=band_groups,
         )
 
     def _side(self, class_tokens: int, registers: int) -> int:
         """Patches along a side, of the positions."""
-        positions = self._need("pos_embed")[-2]
+        positions = self._need("pos_embed" if "pos_embed" in self.pieces else "pos_embed.0")[-2]
         # Some families have a position for the class token, some for the registers, too, and others for neither.
         for patches in (positions, positions - class_tokens, positions - class_tokens - registers):
             if patches > 0 and math.isqrt(patches) ** 2 == patches:
                 return math.isqrt(patches)
         raise InputError(f"pos_embed: found {positions} positions, expected those of a square of patches")
 
-    def _patches(self, dim: int) -> tuple[int, int]:
-        """Bands, and the side of a patch, px."""
+    def _patches(self, dim: int) -> tuple[int, int, tuple[tuple[int, ...], ...]]:
+        """Bands, the side of a patch, px, and the groups of bands."""
         if _PATCHES in self.family.made:
             rows = self._need(_GENERATOR)[0]
             side = math.isqrt(rows // dim) if rows > 0 < dim else 0
             if side < 1 or side * side * dim != rows:
                 raise InputError(f"{_GENERATOR}: found {rows} rows, expected those of a square patch of {dim} values")
-            return len(self.bands), side
-        shape, side = self._need(_PATCHES), self.family.patch_size or 0
+            return len(self.bands), side, ()
+        found = [self._kernel(name) for name in self.kernels]
+        bands, side = sum(count for count, _ in found), found[0][1]
+        if not self.band_groups:
+            return bands, side, ()
+        starts = [sum(count for count, _ in found[:group]) for group in range(len(found))]
+        side_by_side = tuple(tuple(range(start, start + n)) for start, (n, _) in zip(starts, found, strict=True))
+        groups = self.family.band_groups or side_by_side
+        for name, (count, other), group in zip(self.kernels, found, groups, strict=True):
+            if (count, other) != (len(group), side):
+                raise InputError(
+                    f"{name}: found {count} bands, patches of {other} px, expected {len(group)} and {side} px"
+                )
+        told = self.shape(_GROUP_EMBED)
+        if told is not None and told[1] != len(groups):
+            raise InputError(f"{_GROUP_EMBED}: found {told[1]} groups of bands, expected {len(groups)}")
+        return bands, side, groups
+
+    def _kernel(self, name: str) -> tuple[int, int]:
+        """Bands, and the side of a patch, px, of one patch embedding."""
+        shape, side = self._need(name), self.family.patch_size or 0
         if len(shape) == 4:
             return shape[1], shape[3]
         if len(shape) != 2 or not side or shape[1] % side**2:
             known = f"of {side} x {side}" if side else "of unknown size"
             raise InputError(
-                f"{_PATCHES}: found shape {shape}, expected that of a convolution, or (d, bands x patch {known})"
+                f"{name}: found shape {shape}, expected that of a convolution, or (d, bands x patch {known})"
             )
         return shape[1] // side**2, side
 
@@ -189,13 +226,15 @@ def _readings(family: Family, shapes: Mapping[str, Shape]) -> Iterator[Reading]:
             inside = original.startswith(taken_off)
             name = original.removeprefix(taken_off)
             key = "" if modality is None else modality.key
-            made = next(((rule, to) for rule in family.key if (to := rule.name(name, key)) is not None), None)
+            groups = len(family.band_groups)
+            made = next(((rule, to) for rule in family.key if (to := rule.names(name, key, groups))), None)
             if made is not None and inside:
-                rule, canonical = made
-                pieces.setdefault(canonical, []).append(Source(original, tuple(shape), rule.part, rule.make))
+                rule, names = made
+                for canonical in names:
+                    pieces.setdefault(canonical, []).append(Source(original, tuple(shape), rule.part, rule.make))
             elif inside and not any(re.fullmatch(text, name) for text in family.dropped):
                 left.append(original)
-        yield Reading(family, pieces, tuple(left), modality)
+        yield Reading(family, pieces, tuple(left), () if modality is None else (modality,))
 
 
 def _prefix(known: Iterable[str], names: Iterable[str]) -> str:
@@ -210,27 +249,32 @@ def _prefix(known: Iterable[str], names: Iterable[str]) -> str:
         remaining.remove(found)
 
 
-def _problems(pieces: Mapping[str, list[Source]], family: Family) -> Iterator[str]:
+def _problems(reading: Reading) -> Iterator[str]:
+    pieces, family = reading.pieces, reading.family
     terms = Counter(rule.canonical for rule in family.key if rule.part == TERM)
     many = _branches(pieces)
     for name, sources in pieces.items():
         parts = sorted([*(source.part or "" for source in sources), *absent_parts(family, name, sources)])
-        if parts not in ([""], sorted(STACKED), [TERM] * (terms[name] or 1), [BRANCH] * many):
-            expected = f"{terms[name]} that add up" if terms[name] else "one tensor, or q, k and v"
+        if parts not in ([""], sorted(STACKED), [TERM] * (terms[ungrouped(name)] or 1), [BRANCH] * many):
+            count = terms[ungrouped(name)]
+            expected = f"{count} that add up" if count else "one tensor, or q, k and v"
             if BRANCH in parts:
                 expected = f"one of each of {many} branches"
             yield f"{name}: found {', '.join(source.name for source in sources)}, expected {expected}"
         for source in sources:
             if len(source.shape) not in (axes := _AXES.get(source.make, (len(source.shape),))):
                 yield f"{source.name}: found shape {source.shape}, expected {' or '.join(map(str, axes))} axes"
-    for needed in (_PATCHES, *_NEEDED, *family.has):
-        if needed == "pos_embed" and family.positions != "absolute":
+    for needed in (*reading.kernels, *_NEEDED, *family.has):
+        if needed == "pos_embed" and (family.positions != "absolute" or "pos_embed.0" in pieces):
             continue
-        if needed not in pieces and needed not in family.made and not family.filled(needed):
+        if needed not in pieces and ungrouped(needed) not in family.made and not family.filled(needed):
             yield f"{needed}: found none"
-    for name, count in {**_NEEDED, "reg_token": 3, _GENERATOR: 2}.items():
-        for source in pieces.get(name, ()):
-            if len(source.made) != count:
+    wanted = {**_NEEDED, "reg_token": 3, _GROUP_EMBED: 3, f"{_GROUP_EMBED}_class": 3, _GENERATOR: 2}
+    for name, sources in pieces.items():
+        if ungrouped(name) == _PATCHES and name not in reading.kernels:
+            yield f"{sources[0].name}: found one more group of bands, expected {len(reading.kernels)}"
+        for source in sources if ungrouped(name) in wanted else ():
+            if len(source.made) != (count := wanted[ungrouped(name)]):
                 yield f"{source.name}: found shape {source.shape}, expected {count} axes"
 
 
@@ -275,11 +319,35 @@ def recognise(
     family = first.family
     if family.takes_any_bands:
         return replace(first, bands=bands_asked(family, made_for, where))
-    if first.modality is None:
+    if not first.modalities:
         return first
-    fitting = {reading.modality: reading for reading in readings if reading.fits and reading.family is family}
-    present = [modality for modality in fitting if modality is not None]
-    return fitting[modality_asked(family, present, made_for, bands, where)]
+    fitting = {reading.modalities[0]: reading for reading in readings if reading.fits and reading.family is family}
+    asked = modalities_asked(family, list(fitting), made_for, bands, where)
+    return _together([fitting[modality] for modality in asked], where)
+
+
+def _together(readings: list[Reading], where: str) -> Reading:
+    """One encoder that takes the tiles of several modalities: their tokens stand one after the other.
+
+    Raises InputError where more is their own than how patches are embedded: they are several encoders then.
+    """
+    if len(readings) == 1:
+        return readings[0]
+    first = readings[0]
+    every = dict.fromkeys(name for reading in readings for name in reading.pieces)
+    pieces: dict[str, list[Source]] = {}
+    for name in every:
+        if all(reading.pieces.get(name) == first.pieces.get(name) for reading in readings):
+            pieces[name] = first.pieces[name]
+            continue
+        before, dot, kind = name.rpartition(".") if name != "pos_embed" else (name, "", "")
+        if before not in ("patch_embed.proj", "pos_embed"):
+            ids = " and ".join(reading.modalities[0].id for reading in readings)
+            raise InputError(f"{where}: {ids} of {first.family.id} are encoders of their own, expected one of them")
+        for number, reading in enumerate(readings):
+            if name in reading.pieces:
+                pieces[f"{before}.{number}{dot}{kind}"] = reading.pieces[name]
+    return Reading(first.family, pieces, (), tuple(reading.modalities[0] for reading in readings))
 
 
 def _of_no_family(readings: Iterable[Reading], tensors: int, where: str) -> str:

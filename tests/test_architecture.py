@@ -78,6 +78,14 @@ def test_dictionary_round_trip() -> None:
     assert Architecture.from_dict(stem.to_dict()) == stem
 
 
+def test_groups_of_bands_are_patches_each() -> None:
+    grouped = replace(TINY, band_groups=((0, 2), (1,)))
+    assert (grouped.patches, grouped.tokens, grouped.position_tokens) == (32, 33, 33)
+    assert grouped.at(0.5) == replace(grouped, head_dim=8, ffn_hidden=32)
+    assert grouped.to_dict()["band_groups"] == [[0, 2], [1]]
+    assert Architecture.from_dict(grouped.to_dict()) == grouped
+
+
 def test_a_later_field_is_written_only_where_it_says_something() -> None:
     padded = replace(TINY, patch_padding=1, pool="mean-then-norm")
     assert set(LATER).isdisjoint(TINY.to_dict())
@@ -107,6 +115,19 @@ def test_a_later_field_is_written_only_where_it_says_something() -> None:
         ({"class_token": False}, "without a class token"),
         ({"tile_px": 33}, "expected a multiple of patch_size 8"),
         ({"stem_channels": [8]}, "expected patch_size 8 = 2"),
+        (
+            {"band_groups": [[0, 1], [3]]},
+            r"band_groups: found \(\(0, 1\), \(3,\)\), expected .* each of the 3 bands \(",
+        ),
+        ({"band_groups": [[0, 1], [1, 2]]}, "band_groups: found .* in one of them"),
+        ({"band_groups": [[0, 1, 2]]}, "band_groups: found .* expected two groups or more"),
+        ({"band_groups": [[0, 1, 2], []]}, "band_groups: found .* expected two groups or more"),
+        ({"band_groups": [[0], 1]}, "band_groups 2: found 1, expected an array"),
+        ({"band_groups": [[0, 1], [2]], "stem_channels": [8, 16, 32]}, "band_groups: found beside a stem"),
+        (
+            {"band_groups": [[0, 1], [2]], "positions": "rope", "rope_dim": 16},
+            "band_groups: found beside a stem or pos",
+        ),
         ({"branches": 0}, "architecture.branches: found 0"),
         ({"branches": 3}, "share out 2 attention_heads and 64 ffn_hidden evenly"),
         ({"colour": 1}, "unknown key 'colour'"),

@@ -35,6 +35,8 @@ def shapes_of(case: str) -> dict[str, tuple[int, ...]]:
         ("terramind_base", "rgb", 3, "(terramind), 41 tensors, made for rgb (B04,B03,B02); "),
         ("terramind_base", "B04,B03,B02", 3, "made for rgb (B04,B03,B02); "),
         ("galileo", "s1", 2, "made for s1 (VV,VH); "),
+        ("galileo", "rgb+B11,B12", 5, "made for rgb+swir (B02,B03,B04,B11,B12); "),
+        ("terramind_base", "s1grd+rgb", 5, "made for s1grd+rgb (VV,VH,B04,B03,B02); "),
     ],
 )
 def test_what_is_asked_is_said(case: str, asked: str, bands: int, said: str) -> None:
@@ -82,7 +84,7 @@ def test_what_an_encoder_never_saw_is_refused(case: str, asked: str | None, mess
 
 def test_a_card_of_so_many_bands_needs_no_name_of_a_modality() -> None:
     shapes, families = shapes_of("terramind_base"), all_families()
-    chosen = recognise(shapes, families, "a.pth", bands=12).modality
+    chosen = recognise(shapes, families, "a.pth", bands=12).modalities[0]
     assert chosen is not None
     assert chosen.id == "s2l2a"
     with pytest.raises(InputError, match="found a card of 2 bands; say which"):
@@ -105,11 +107,19 @@ def test_a_part_that_only_the_embedding_needs_is_missed(change: str) -> None:
             recognise(shapes, all_families(), "a.pth", "s2l2a")
 
 
+PLAIN = ("satmae", "spectralgpt")
+"""Of which nothing is asked."""
+
+
 @settings(max_examples=150, deadline=None)
 @given(st.data())
 def test_any_shapes_are_read_or_refused_in_a_line(data: st.DataObject) -> None:
-    case = data.draw(st.sampled_from(["dofa", "copernicus_fm", "terramind_base", "galileo"]))
-    asked = data.draw(st.sampled_from(["B04", "VV,B11", "s2l2a", "rgb", None]))
+    case = data.draw(st.sampled_from(["dofa", "copernicus_fm", "terramind_base", "galileo", *PLAIN]))
+    asked = (
+        None
+        if case in PLAIN
+        else data.draw(st.sampled_from(["B04", "VV,B11", "s2l2a", "rgb", "rgb+s1", "rgb+s1grd", None]))
+    )
     shapes = {name: widened(shape) for name, shape in shapes_of(case).items()}
     for name in data.draw(st.lists(st.sampled_from(sorted(shapes)), min_size=1, max_size=4)):
         shapes[name] = tuple(data.draw(st.lists(st.integers(-2, 70) | st.sampled_from([0, 2**40]), max_size=5)))
@@ -122,13 +132,15 @@ def test_cards_of_such_encoders_say_what_they_are_made_for() -> None:
     made = {profile.id: profile for profile in all_profiles() if profile.made_for}
     assert set(made) == {
         *("dofa-b-16", "dofa-l-16", "copernicus-fm-b-16", "terramind-b", "terramind-l", "galileo-nano", "croma-b"),
-        "croma-l",
+        *("croma-l", "galileo-nano-s2"),
     }
     for name, profile in made.items():
         family = next(family for key, family in families.items() if name.startswith(key))
         known = {one.id: len(one.bands) for one in family.modality}
         assert profile.made_for is not None
-        assert known.get(profile.made_for, profile.made_for.count(",") + 1) == profile.architecture.bands
+        asked = [known.get(name, name.count(",") + 1) for name in profile.made_for.split("+")]
+        assert sum(asked) == profile.architecture.bands
+        assert [len(group) for group in profile.architecture.band_groups] == (asked if len(asked) > 1 else [])
         assert profile.architecture.norm_eps == family.norm_eps
         assert profile.architecture.patch_padding == family.patch_padding
         assert profile.architecture.pool == family.pool

@@ -48,7 +48,13 @@ def fused(arch: Architecture) -> Architecture:
     return replace(arch, branches=3, attention_heads=3 * arch.attention_heads, ffn_hidden=3 * arch.ffn_hidden)
 
 
-shapes = single | single.map(fused)
+def grouped(arch: Architecture) -> Architecture:
+    """Every second band in a group of its own, and the others in another."""
+    bands = arch.bands + 1
+    return replace(arch, bands=bands, band_groups=(tuple(range(0, bands, 2)), tuple(range(1, bands, 2))))
+
+
+shapes = single | single.map(fused) | single.map(grouped)
 
 
 @st.composite
@@ -92,7 +98,7 @@ def test_vit_h_14_published_counts() -> None:
 
 @given(shapes)
 def test_flop_equal_the_written_formula(arch: Architecture) -> None:
-    p, n, d, a = arch.patches, arch.tokens, arch.dim, arch.attention_dim
+    p, n, d, a = arch.patches // arch.patch_groups, arch.tokens, arch.dim, arch.attention_dim
     gates = 2 if arch.ffn == "mlp" else 3
     block = 4 * n * d * a + 2 * n * n * a + gates * n * d * arch.ffn_hidden
     assert cost.flop(arch) == 2 * (p * arch.bands * arch.patch_size**2 * d + arch.depth * block)

@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import json
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -21,6 +22,17 @@ def test_what_is_written_is_read(tmp_path: Path) -> None:
     manifest.write(copy)
     assert read_manifest(copy) == manifest
     verify_files(folder, manifest)
+
+
+def test_ranges_of_bands_are_written_only_where_there_are_any(tmp_path: Path) -> None:
+    manifest = read_manifest(make_artifact(tmp_path / "artifact"))
+    assert "band_clip" not in manifest.to_dict()["radiometry"]
+    low, high = manifest.radiometry.clip
+    grouped = replace(manifest.architecture, band_groups=((0, 2), (1,)), stem_channels=())
+    ranges = tuple((low, high / part) for part in (1, 2, 3))
+    changed = replace(manifest, architecture=grouped, radiometry=replace(manifest.radiometry, band_clip=ranges))
+    changed.write(tmp_path)
+    assert read_manifest(tmp_path) == changed
 
 
 def test_the_manifest_holds_what_a_catalogue_asks_for(tmp_path: Path) -> None:

@@ -4,7 +4,7 @@ from pathlib import Path
 import pytest
 
 from edgeslim.errors import InputError, UnknownName
-from edgeslim.profile import OPEN_LICENCES, licence_obstacle, load_profile, take_profile
+from edgeslim.profile import OPEN_LICENCES, card_facts, licence_obstacle, load_profile, take_profile
 from edgeslim.score import Score
 from edgeslim.shelf import card_paths, shelf_folder
 
@@ -107,6 +107,28 @@ def test_wavelengths_stand_where_known_and_units_in_words(tmp_path: Path) -> Non
     path.write_text(CARD + BANDS.replace('common_name = "vv"', 'common_name = "vv"\nwavelength_um = 0'))
     with pytest.raises(InputError, match=r"\[\[band\]\] 1: wavelength_um: found 0, expected more than 0 micrometres"):
         load_profile(path)
+
+
+def test_each_band_may_have_a_range_of_its_own(tmp_path: Path) -> None:
+    path = tmp_path / "tiny.toml"
+    path.write_text(CARD + BANDS.replace("mean", "band_clip = [[0.2, 0.9]]\nmean"))
+    profile = load_profile(path)
+    assert profile.radiometry is not None
+    assert profile.radiometry.clips == ((0.2, 0.9),)
+    assert card_facts(profile)["radiometry"]["band_clip"] == ((0.2, 0.9),)
+    path.write_text(CARD + BANDS)
+    plain = load_profile(path)
+    assert plain.radiometry is not None
+    assert plain.radiometry.clips == ((0.0, 1.0),)
+    assert "band_clip" not in card_facts(plain)["radiometry"]
+    for ranges, message in (
+        ("[[0.2, 1.1]]", r"band_clip: found 0.2 to 1.1, expected the lower end first, inside clip, 0 to 1"),
+        ("[[0.9, 0.2]]", "band_clip: found 0.9 to 0.2, expected the lower end first"),
+        ("[[0.2, 0.9], [0.2, 0.9]]", "radiometry: band_clip: found 2 ranges, expected 1"),
+    ):
+        path.write_text(CARD + BANDS.replace("mean", f"band_clip = {ranges}\nmean"))
+        with pytest.raises(InputError, match=message):
+            load_profile(path)
 
 
 def test_scores_are_never_interpolated(tmp_path: Path) -> None:

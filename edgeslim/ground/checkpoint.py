@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+from argparse import Namespace
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -106,7 +107,9 @@ def _tensors(path: Path) -> Mapping[str, Tensor]:
     if path.suffix == ".safetensors":
         return _Stored(path)
     try:
-        loaded = torch.load(path, map_location="cpu", weights_only=True, mmap=True)
+        # What trained it stands beside the weights in many a checkpoint: attributes of a class that does nothing.
+        with torch.serialization.safe_globals([Namespace]):
+            loaded = torch.load(path, map_location="cpu", weights_only=True, mmap=True)
     except Exception as error:  # torch raises many kinds for a file that is not a plain state dict
         reason = str(error).strip().splitlines()[0][:120]
         raise InputError(f"{path}: not a plain state dict ({reason}); save its state_dict() as safetensors") from None

@@ -10,14 +10,13 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F
 
-from edgeslim.architecture import USUAL_NORM_EPS, Architecture
+from edgeslim.architecture import NORM_OF_MEAN, USUAL_NORM_EPS, Architecture
 from edgeslim.errors import InputError
-from edgeslim.family import BRANCH, STACKED, TERM, Family
+from edgeslim.family import BRANCH, STACKED, TERM, ungrouped
 from edgeslim.ground.fold import folded
 from edgeslim.ground.vit import Vit, side_by_side
 from edgeslim.reading import Reading, Shape, absent_parts
 
-_NORMS_MEAN = "mean-then-norm"
 _BLOCKS = "blocks."
 _QKV = ".attn.qkv."
 OWN = "encoder."
@@ -35,13 +34,13 @@ def canonical_tensors(
 
     Raises InputError naming `where` and the first tensor that is missing, left over or of another shape.
     """
-    _check_facts(reading.family, arch, where)
+    _check_facts(reading, arch, where)
     expected = expected_shapes(arch)
     names = [name for name in reading.pieces if not name.startswith(_BLOCKS)]
     around = {name: _joined(reading, name, tensors, arch, where) for name in names}
     around = folded(around, reading, arch, where)
-    if "pos_embed" in around:
-        around |= _positions(around, arch)
+    if any(ungrouped(name) == "pos_embed" for name in around):
+        around = _positions(around, arch, where)
     found = {*around, *(name for name in reading.pieces if name.startswith(_BLOCKS))}
     for key, shape in expected.items():
         tensor = around.pop(key, None)
@@ -50,7 +49,7 @@ def canonical_tensors(
             if reading.family.positions == "rope" and _QKV in key:
                 tensor = _paired(tensor, arch, f"{where}: {key}")
         for texts, filled in ((reading.family.zeros, torch.zeros), (reading.family.ones, torch.ones)):
-            if tensor is None and any(re.fullmatch(text, key) for text in texts):
+            if tensor is None and any(re.fullmatch(text, ungrouped(key)) for text in texts):
                 tensor = filled(shape)
         if tensor is None:
             raise InputError(f"{where}: {key} is missing, expected this encoder's {len(expected)}; wrong encoder card?")
@@ -79,21 +78,25 @@ def expected_shapes(arch: Architecture) -> dict[str, Shape]:
         return {key: tuple(value.shape) for key, value in Vit(arch).state_dict().items()}
 
 
-def _check_facts(family: Family, arch: Architecture, where: str) -> None:
+def _check_facts(reading: Reading, arch: Architecture, where: str) -> None:
     """What no shape tells must stand in the encoder's card as in the family's, or the features are others.
 
     A card that says nothing of it has the usual; one that does, or a file of edgeslim's own, is believed.
     """
+    family = reading.family
     if arch.norm_eps == USUAL_NORM_EPS != family.norm_eps:
         found = f"whose LayerNorms add {family.norm_eps:g}, and architecture.norm_eps {arch.norm_eps:g}"
     elif arch.patch_padding == 0 != family.patch_padding:
         found = f"whose patches begin {family.patch_padding} px before the tile, and no architecture.patch_padding"
-    elif family.pool == _NORMS_MEAN != arch.pool:
+    elif family.pool in NORM_OF_MEAN and family.pool != arch.pool:
         found = f"whose last LayerNorm is of the mean, and architecture.pool {arch.pool!r}, not {family.pool!r},"
     elif arch.activation == "gelu" != family.activation:
         found = f"whose activation is {family.activation}, and no architecture.activation"
     elif arch.positions == "absolute" != family.positions:
         found = f"whose positions are {family.positions}, and no architecture.positions"
+    elif reading.band_groups != len(arch.band_groups):
+        found = f"whose bands are in {reading.band_groups or 1} groups, and architecture.band_groups of "
+        found += f"{len(arch.band_groups) or 1}"
     else:
         return
     raise InputError(f"{where}: found {family.id}, {found} in the card; set them alike")
@@ -162,6 +165,8 @@ def _paired(qkv: Tensor, arch: Architecture, where: str) -> Tensor:
 def _made(tensor: Tensor, make: str, arch: Architecture, where: str) -> Tensor:
     if make in ("convolution", "convolution of bands"):
         side, bands = arch.patch_size, arch.bands
+        if arch.band_groups and tensor.ndim == 2:  # how many of them this group has, its shape is held against
+            bands = tensor.shape[1] // side**2
         if tensor.ndim != 2 or tensor.shape[1] != side * side * bands:
             raise InputError(f"{where}: found shape {tuple(tensor.shape)}, expected (d, {side} x {side} x {bands})")
         if make == "convolution of bands":
@@ -171,6 +176,10 @@ def _made(tensor: Tensor, make: str, arch: Architecture, where: str) -> Tensor:
         if tensor.ndim != 5 or tensor.shape[2] != 1:
             raise InputError(f"{where}: found shape {tuple(tensor.shape)}, expected (d, bands, 1, patch, patch)")
         return tensor[:, :, 0].contiguous()
+    if make == "frames as bands":
+        if tensor.ndim != 5 or tensor.shape[1] != 1:
+            raise InputError(f"{where}: found shape {tuple(tensor.shape)}, expected (d, 1, bands, patch, patch)")
+        return tensor[:, 0].contiguous()
     if make == "no bias of k":
         if len(tensor) % 3:
             raise InputError(f"{where}: found {len(tensor)} values, expected those of q, k and v")
@@ -183,12 +192,59 @@ def _made(tensor: Tensor, make: str, arch: Architecture, where: str) -> Tensor:
     return tensor
 
 
-def _positions(state: Mapping[str, Tensor], arch: Architecture) -> dict[str, Tensor]:
-    """pos_embed (1, class token + patches, d) of the tile that `arch` takes, and what else takes up positions.
+def _positions(state: Mapping[str, Tensor], arch: Architecture, where: str) -> dict[str, Tensor]:
+    """The state with pos_embed (1, class token + patches, d) of the tile that `arch` takes, without what it is made of.
 
     Registers have none in the canonical encoder: where they have in the family, theirs are added to them for good.
+    Groups of bands have positions each: their own, or those of one group with what tells groups apart.
     """
-    positions, before, registers = state["pos_embed"], int(arch.class_token), arch.register_tokens
+    before, groups = int(arch.class_token), arch.patch_groups
+    parts = ("pos_embed", "group_embed")
+    rest = {name: value for name, value in state.items() if not name.startswith(parts)}
+    if "pos_embed" in state:
+        first, patches = _resampled(state["pos_embed"], arch)
+    else:
+        each = [_resampled(state[f"pos_embed.{group}"], arch) for group in range(groups)]
+        first, patches = each[0][0], torch.cat([own for _, own in each], dim=1)
+    if "group_embed" in state:
+        first, patches = _told_apart(first, patches, state, arch, where)
+    elif "pos_embed" in state:
+        patches = patches.repeat(1, groups, 1)
+    own = first.shape[1]
+    if own < before:
+        first = torch.zeros(1, before, patches.shape[2])
+    made = {"pos_embed": torch.cat([first[:, :before], patches], dim=1)}
+    if own > before and "reg_token" in state:
+        made["reg_token"] = state["reg_token"] + first[:, before:]
+    return rest | made
+
+
+def _told_apart(
+    first: Tensor, patches: Tensor, state: Mapping[str, Tensor], arch: Architecture, where: str
+) -> tuple[Tensor, Tensor]:
+    """Positions of the class token (1, n, d') and of one group's patches (1, P, d') -> (1, n, d), (1, groups x P, d).
+
+    What says a group is added, where both are of d values, or stands behind; the class token's is zero where there is
+    none. Raises InputError where they do not fit together.
+    """
+    said, place = state["group_embed"], patches.shape[2]
+    behind = 0 if place == arch.dim else said.shape[2]
+    own = state.get("group_embed_class", torch.zeros(1, 1, behind))
+    fits = place + behind == arch.dim and said.shape == (1, arch.patch_groups, behind or arch.dim)
+    if not fits or own.shape != (1, 1, behind) or len(patches) != 1:
+        raise InputError(
+            f"{where}: found groups of bands told apart by shape {tuple(said.shape)} beside places of "
+            f"{tuple(patches.shape)}, expected {arch.patch_groups} groups and {arch.dim} values in all"
+        )
+    if not behind:
+        return first, (patches[:, None] + said[:, :, None]).flatten(1, 2)
+    both = patches[:, None].expand(-1, arch.patch_groups, -1, -1), said[:, :, None].expand(-1, -1, patches.shape[1], -1)
+    return torch.cat([first, own.expand(-1, first.shape[1], -1)], dim=2), torch.cat(both, dim=3).flatten(1, 2)
+
+
+def _resampled(positions: Tensor, arch: Architecture) -> tuple[Tensor, Tensor]:
+    """(1, others + patches, d) -> those of class token and registers, and those of the patches that `arch` has."""
+    before, registers = int(arch.class_token), arch.register_tokens
     grids = {own: math.isqrt(max(0, positions.shape[1] - own)) for own in (0, before, before + registers)}
     own = next((own for own, side in grids.items() if own + side * side == positions.shape[1]), before)
     first, patches = positions[:, :own], positions[:, own:]
@@ -197,9 +253,4 @@ def _positions(state: Mapping[str, Tensor], arch: Architecture) -> dict[str, Ten
         square = patches.view(1, side, side, -1).permute(0, 3, 1, 2)
         square = F.interpolate(square, (wanted, wanted), mode="bicubic", antialias=True, align_corners=False)
         patches = square.permute(0, 2, 3, 1).flatten(1, 2)
-    if own < before:
-        first = torch.zeros(1, before, positions.shape[2])
-    made = {"pos_embed": torch.cat([first[:, :before], patches], dim=1)}
-    if own > before and "reg_token" in state:
-        made["reg_token"] = state["reg_token"] + first[:, before:]
-    return made
+    return first, patches

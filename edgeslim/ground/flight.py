@@ -37,10 +37,10 @@ class FlightModel(nn.Module):
         self.head.load_state_dict({"weight": weight, "bias": bias})
         mean = torch.tensor(radiometry.mean, dtype=torch.float64)
         std = torch.tensor(radiometry.std, dtype=torch.float64)
-        low, high = radiometry.clip
+        low, high = clip_range(radiometry)
         # Buffers, not numbers in the code: the graph keeps them as named float32 constants.
-        self.register_buffer("clip_low", torch.tensor(low, dtype=torch.float32))
-        self.register_buffer("clip_high", torch.tensor(high, dtype=torch.float32))
+        self.register_buffer("clip_low", low)
+        self.register_buffer("clip_high", high)
         self.register_buffer("gain", (1 / std).float().view(1, -1, 1, 1))
         self.register_buffer("shift", (-mean / std).float().view(1, -1, 1, 1))
 
@@ -51,11 +51,18 @@ class FlightModel(nn.Module):
         return self.head(features), features
 
 
+def clip_range(radiometry: Radiometry) -> tuple[Tensor, Tensor]:
+    """Lowest and highest raw values: () of all bands, or (1, bands, 1, 1) where each has its own."""
+    shape = (1, -1, 1, 1) if radiometry.band_clip else ()
+    low, high = (torch.tensor(ends, dtype=torch.float32).view(shape) for ends in zip(*radiometry.clips, strict=True))
+    return low, high
+
+
 def normalised(tiles: Tensor, radiometry: Radiometry) -> Tensor:
     """Raw band values (n, bands, H, W) as the encoder takes them, as `FlightModel` does it: clipped, mean 0, std 1."""
     mean, std = (torch.tensor(v, dtype=torch.float64) for v in (radiometry.mean, radiometry.std))
     gain, shift = ((1 / std).float().view(1, -1, 1, 1), (-mean / std).float().view(1, -1, 1, 1))
-    return tiles.clamp(*radiometry.clip) * gain + shift
+    return tiles.clamp(*clip_range(radiometry)) * gain + shift
 
 
 def radiometry_of(profile: Profile) -> Radiometry:

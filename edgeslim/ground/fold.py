@@ -145,14 +145,12 @@ def _copernicus_fm(parts: dict[str, Tensor], state: dict[str, Tensor], reading: 
 
 
 def _galileo(parts: dict[str, Tensor], state: dict[str, Tensor], reading: Reading, arch: Architecture) -> None:
-    """Positions of one group of bands at one time: channel, time, month and place, a quarter of the dimension each.
+    """Positions of groups of bands at one time: channel, time, month and place, a quarter of the dimension each.
 
     The month is June, and a pixel 10 m. Its embedding is made for any side of a patch (Beyer et al., arXiv 2212.08013):
     another than the stored one is resampled, so that a smooth patch, enlarged, embeds as it did.
     """
-    assert reading.modality is not None
     quarter, side = arch.dim // 4, arch.tile_px // arch.patch_size
-    row = _GALILEO_GROUPS.index(reading.modality.key)
     places = torch.arange(side) * (arch.patch_size * _GALILEO_PIXEL_M / 10)
     # Its rates fall a quarter as fast as usual (they divide by the width twice), which is what the weights learned.
     half = quarter // 2
@@ -160,10 +158,13 @@ def _galileo(parts: dict[str, Tensor], state: dict[str, Tensor], reading: Readin
     angles = places[:, None] * rates
     along = torch.cat([angles.sin(), angles.cos()], dim=1)
     place = torch.cat([along.repeat(side, 1), along.repeat_interleave(side, 0)], dim=1)
-    said = [parts["s_t_channel_embed"][row], parts["pos_embed"][0], parts["month_embed.weight"][_GALILEO_MONTH]]
-    state["pos_embed"] = torch.cat([*(part.expand(side * side, -1) for part in said), place], dim=1)[None]
-    stored = state["patch_embed.proj.weight"]
-    state["patch_embed.proj.weight"] = resampled_patches(stored, arch.patch_size)
+    always = [parts["pos_embed"][0], parts["month_embed.weight"][_GALILEO_MONTH]]
+    several = len(reading.modalities) > 1
+    for number, (modality, kernel) in enumerate(zip(reading.modalities, reading.kernels, strict=True)):
+        said = [parts["s_t_channel_embed"][_GALILEO_GROUPS.index(modality.key)], *always]
+        positions = torch.cat([*(part.expand(side * side, -1) for part in said), place], dim=1)[None]
+        state[f"pos_embed.{number}" if several else "pos_embed"] = positions
+        state[kernel] = resampled_patches(state[kernel], arch.patch_size)
 
 
 def resampled_patches(weight: Tensor, side: int) -> Tensor:

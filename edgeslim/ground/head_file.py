@@ -91,6 +91,7 @@ def write_head(card: HeadCard, tensors: Mapping[str, Tensor], path: Path, *, ove
     record = {"schema": SCHEMA, **asdict(card), "architecture": card.architecture.to_dict()}
     if card.depth is None:  # as heads were written before depth was cut
         del record["depth"]
+    record["radiometry"] = card.radiometry.to_dict()
     partial = path.with_name(path.name + ".part")
     try:
         save_file({k: v.contiguous() for k, v in tensors.items()}, partial, metadata={KEY: json.dumps(record)})

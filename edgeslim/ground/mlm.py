@@ -194,11 +194,12 @@ def _input(manifest: Manifest) -> dict[str, Any]:
 def _inside(manifest: Manifest) -> list[dict[str, Any]]:
     """Of each band, what the network does to its raw values, in that order; each step as an MLM value scaling."""
     r = manifest.radiometry
-    clip = {"type": "clip", "minimum": r.clip[0], "maximum": r.clip[1]}
-    return [
-        {"band": band.name, "value_scaling": [clip, {"type": "z-score", "mean": mean, "stddev": std}]}
-        for band, mean, std in zip(manifest.bands, r.mean, r.std, strict=True)
+    clips = r.band_clip or (r.clip,) * len(manifest.bands)
+    steps = [
+        [{"type": "clip", "minimum": low, "maximum": high}, {"type": "z-score", "mean": mean, "stddev": std}]
+        for (low, high), mean, std in zip(clips, r.mean, r.std, strict=True)
     ]
+    return [{"band": band.name, "value_scaling": one} for band, one in zip(manifest.bands, steps, strict=True)]
 
 
 def _outputs(manifest: Manifest) -> list[dict[str, Any]]:

@@ -12,7 +12,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from edgeslim.architecture import Architecture
+from edgeslim.architecture import NORM_OF_MEAN, Architecture
 from edgeslim.ground.places import alibi, rotation, turn
 
 
@@ -150,7 +150,10 @@ class Block(nn.Module):
 
 
 class PatchEmbed(nn.Module):
-    """Tile -> patch tokens: one convolution, or a stem of 3x3 stride-2 convolutions and a projection."""
+    """Tile -> patch tokens: one convolution, or a stem of 3x3 stride-2 convolutions and a projection.
+
+    Where bands are grouped, one convolution a group, `proj.0`, `proj.1`, ...
+    """
 
     def __init__(self, arch: Architecture, *, batch_norm: bool = False) -> None:
         super().__init__()
@@ -163,12 +166,36 @@ class PatchEmbed(nn.Module):
             self.stem.append(nn.GELU())
             bands = channels
         kernel = 1 if arch.stem_channels else arch.patch_size
-        self.proj = nn.Conv2d(bands, arch.dim, kernel, stride=kernel, padding=arch.patch_padding)
+        self.band_groups = arch.band_groups
+
+        def projection(channels: int) -> nn.Conv2d:
+            return nn.Conv2d(channels, arch.dim, kernel, stride=kernel, padding=arch.patch_padding)
+
+        self.proj: nn.Conv2d | nn.ModuleList = (
+            nn.ModuleList(projection(len(group)) for group in arch.band_groups)
+            if arch.band_groups
+            else projection(bands)
+        )
 
     def forward(self, tiles: Tensor) -> Tensor:
-        """(B, C, H, W) -> (B, P, d)."""
-        tokens: Tensor = self.proj(self.stem(tiles))
-        return tokens.flatten(2).transpose(1, 2)
+        """(B, C, H, W) -> (B, P, d), of groups of bands one after the other."""
+        if isinstance(self.proj, nn.ModuleList):
+            groups = zip(self.proj, self.band_groups, strict=True)
+            tokens = torch.cat([proj(picked(tiles, group)).flatten(2) for proj, group in groups], dim=2)
+        else:
+            tokens = self.proj(self.stem(tiles)).flatten(2)
+        return tokens.transpose(1, 2)
+
+
+def picked(tiles: Tensor, group: Sequence[int]) -> Tensor:
+    """(B, C, H, W) -> (B, len(group), H, W): bands of a group, in its order.
+
+    By slices of neighbours, not by an index: every runtime and every accelerator slices.
+    """
+    starts = [at for at, band in enumerate(group) if not at or band != group[at - 1] + 1]
+    runs = [group[start:stop] for start, stop in zip(starts, [*starts[1:], len(group)], strict=True)]
+    slices = [tiles[:, run[0] : run[-1] + 1] for run in runs]
+    return slices[0] if len(slices) == 1 else torch.cat(slices, dim=1)
 
 
 class Vit(nn.Module):
@@ -222,7 +249,7 @@ class Vit(nn.Module):
 
     def end(self, x: Tensor) -> Tensor:
         """(B, N, d) tokens behind a block -> (B, N, d) as `pool` takes them."""
-        return x if self.arch.pool == "mean-then-norm" else self._last_norm(x)
+        return x if self.arch.pool in NORM_OF_MEAN else self._last_norm(x)
 
     def _last_norm(self, x: Tensor) -> Tensor:
         return F.layer_norm(x, (self.arch.dim,), self.norm.weight, self.norm.bias, self.norm.eps)
@@ -231,8 +258,9 @@ class Vit(nn.Module):
         """(B, N, d) encoded tokens -> (B, d) features."""
         if self.arch.pool == "class":
             return encoded[:, 0]
-        mean = encoded[:, self.arch.tokens - self.arch.patches :].mean(1)
-        return self._last_norm(mean) if self.arch.pool == "mean-then-norm" else mean
+        first = self.arch.tokens - self.arch.patches + int(self.arch.pool == "mean-of-rest-then-norm")
+        mean = encoded[:, first:].mean(1)
+        return self._last_norm(mean) if self.arch.pool in NORM_OF_MEAN else mean
 
     def forward(self, tiles: Tensor, width_multiplier: float = 1.0) -> Tensor:
         """(B, C, H, W) normalised tiles -> (B, d) features."""

@@ -116,6 +116,7 @@ def _scored(scores: Iterable[Score]) -> str:
 def print_encoder(one: KnownEncoder, console: Console) -> None:
     """All of a card that matters to who plans with it."""
     arch, facts = one.architecture, grid()
+    groups = f" of {len(arch.band_groups)} groups of bands" if arch.band_groups else ""
     facts.add_row("encoder", Text(one.name, style="bold"))
     facts.add_row("called", Text(one.id))
     facts.add_row("licence", Text(one.licence))
@@ -126,7 +127,7 @@ def print_encoder(one: KnownEncoder, console: Console) -> None:
         "shape",
         f"{arch.depth} blocks, dim {arch.dim}, {arch.attention_heads} heads of {arch.head_dim}, "
         f"{arch.ffn.upper()} {arch.ffn_hidden}, "
-        f"patches of {arch.patch_size} px, {arch.tokens} tokens, pool {arch.pool}",
+        f"patches of {arch.patch_size} px{groups}, {arch.tokens} tokens, pool {arch.pool}",
     )
     facts.add_row("costs", f"{number(one.parameters / 1e6)} M parameters, {number(one.gflop)} GFLOP a tile")
     console.print(facts)

@@ -10,6 +10,7 @@ import importlib.util
 import re
 import sys
 import tempfile
+import warnings
 import zlib
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass
@@ -17,7 +18,9 @@ from functools import partial
 from pathlib import Path
 from types import ModuleType
 from typing import Any
+from unittest import mock
 
+import numpy as np
 import pytest
 import torch
 from safetensors.torch import load_file
@@ -294,7 +297,13 @@ def terramind_vit(modalities: dict[str, int], asked: str, **options: Any) -> tup
             img_size=TILE, modalities=[dict(modalities)], dim=DIM, encoder_depth=DEPTH, num_heads=HEADS, **options
         )
     )
-    return made, lambda tiles: made({asked: tiles})[-1].mean(1)
+    names = asked.split("+")
+
+    def features(tiles: Tensor) -> Tensor:
+        parts = tiles.split([modalities[name] for name in names], dim=1)
+        return made(dict(zip(names, parts, strict=True)))[-1].mean(1)
+
+    return made, features
 
 
 def terratorch_file(name: str) -> Any:
@@ -359,6 +368,14 @@ def terramind_tiny() -> Any:
     return terramind_vit(TERRAMIND, "untok_sen1rtc@224")
 
 
+@case("terramind", made_for="s2l2a+s1grd", bands=14)
+def terramind_of_two_modalities() -> Any:
+    norm = partial(terratorch_file("terramind.model.tm_utils").LayerNorm, eps=1e-6, bias=False)
+    bare = dict.fromkeys(("qkv_bias", "proj_bias", "mlp_bias"), False)
+    both = "untok_sen2l2a@224+untok_sen1grd@224"
+    return terramind_vit(TERRAMIND, both, **bare, gated_mlp=True, act_layer=nn.SiLU, norm_layer=norm)
+
+
 @case("prithvi", prefix="encoder.", bands=6, tile_px=224)
 def prithvi_made_for_three_dates() -> Any:
     made: Any = terratorch_file("prithvi_mae").PrithviViT(224, (1, 16, 16), 3, 6, DIM, DEPTH, HEADS)
@@ -375,15 +392,15 @@ def prithvi_with_scales_of_time_and_place() -> Any:
     return made, lambda tiles: made.forward_features(tiles)[-1][:, 1:].mean(1)
 
 
-def galileo_features(original: Any, encoder: Any, group: str) -> Features:
-    """Mean of the tokens of one group of bands in June, all else masked."""
+def galileo_features(original: Any, encoder: Any, *asked: str) -> Features:
+    """Mean of the tokens of groups of bands in June, all else masked."""
 
     def features(tiles: Tensor) -> Tensor:
         count, side, groups = len(tiles), tiles.shape[-1], original.SPACE_TIME_BANDS_GROUPS_IDX
         place_time = torch.zeros(count, side, side, 1, len(original.SPACE_TIME_BANDS))
-        place_time[..., groups[group]] = tiles.permute(0, 2, 3, 1)[:, :, :, None]
+        place_time[..., [band for group in asked for band in groups[group]]] = tiles.permute(0, 2, 3, 1)[:, :, :, None]
         masked = torch.ones(count, side, side, 1, len(groups))
-        masked[..., list(groups).index(group)] = 0
+        masked[..., [list(groups).index(group) for group in asked]] = 0
         place, time = torch.zeros(count, side, side, 16), torch.zeros(count, 1, 6)
         others = (torch.ones(count, side, side, 3), torch.ones(count, 1, 3), torch.ones(count, 4))
         june = torch.full((count, 1), 5)
@@ -398,3 +415,77 @@ def galileo() -> Any:
     original = library("single_file_galileo")
     made = randomised(original.Encoder(8, DIM, DEPTH, 2, HEADS))
     return made, galileo_features(original, made, "S2_SWIR")
+
+
+@case("galileo", made_for="rgb+narrow-nir+s1", bands=6, tile_px=64)
+def galileo_of_three_groups() -> Any:
+    original = library("single_file_galileo")
+    made = randomised(original.Encoder(8, DIM, DEPTH, 2, HEADS))
+    return made, galileo_features(original, made, "S2_RGB", "S2_NIR_20m", "S1")
+
+
+GROUPED = {
+    "img_size": TILE,
+    "patch_size": 8,
+    "in_chans": 10,
+    "embed_dim": DIM,
+    "depth": DEPTH,
+    "num_heads": HEADS,
+    "norm_layer": partial(nn.LayerNorm, eps=1e-6),
+    "channel_embed": 16,
+}
+
+
+numpy_of_its_day = partial(mock.patch.object, np, "float", float, create=True)
+"""SatMAE's positions are made by a name that NumPy had until 1.20."""
+
+
+def repository(name: str) -> Any:
+    """A file of a repository that is no package; what it imports of timm has moved since."""
+    library("timm")
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        return library(name)
+
+
+def satmae_vit(*, global_pool: bool) -> tuple[nn.Module, Features]:
+    original = repository("models_vit_group_channels").GroupChannelsVisionTransformer
+    with numpy_of_its_day():
+        made: Any = randomised(original(global_pool, **GROUPED, qkv_bias=True, num_classes=0))
+    return made, made.forward_features
+
+
+@case("satmae", bands=10)
+def satmae() -> Any:
+    return satmae_vit(global_pool=False)
+
+
+@case("satmae-fc-norm", bands=10)
+def satmae_tuned() -> Any:
+    return satmae_vit(global_pool=True)
+
+
+@case("satmae", bands=10)
+def satmae_pp_pretrained() -> Any:
+    small = {"decoder_channel_embed": 8, "decoder_embed_dim": 24, "decoder_depth": 1, "decoder_num_heads": 2}
+    original = repository("models_mae_group_channels").MaskedAutoencoderGroupChannelViT
+    with numpy_of_its_day():
+        made: Any = randomised(original(**GROUPED, **small))
+    made.pos_embed[:, 0] = 0  # as it is stored: pretraining gives the class token no place, tuning gives it this one
+    # Nothing is masked: what stays is shuffled, which the class token does not see.
+    return made, lambda tiles: made.forward_encoder(tiles, 0.0)[0][:, 0]
+
+
+def beside_its_decoder(state: dict[str, Tensor]) -> dict[str, Tensor]:
+    """As pretraining writes it."""
+    names = ("decoder_pos_embed_spatial", "decoder_blocks.0.attn.q.weight", "decoder_pred.bias", "mask_token")
+    return state | {name: random_value(name, (7,)) for name in names}
+
+
+@case("spectralgpt", rename=beside_its_decoder, bands=12)
+def spectralgpt() -> Any:
+    sizes = {name: value for name, value in GROUPED.items() if name != "channel_embed"} | {"in_chans": 1}
+    original = repository("models_vit_tensor").VisionTransformer
+    made: Any = original(num_frames=12, t_patch_size=3, sep_pos_embed=True, **sizes)
+    made.head = nn.Identity()
+    return randomised(made), made

@@ -23,6 +23,8 @@ ARCHITECTURES = {
     "DOFA": replace(PLAIN, patch_padding=1, pool="mean-then-norm"),
     "CLIP": replace(PLAIN, pre_norm=True, activation="quick-gelu"),
     "CROMA": replace(PLAIN, class_token=False, pool="mean", positions="alibi", qkv_bias=False),
+    "SatMAE": replace(PLAIN, band_groups=((0, 2), (1,))),
+    "SpectralGPT": replace(PLAIN, band_groups=((0, 1), (2,)), class_token=False, pool="mean-of-rest-then-norm"),
     "DINOv3": replace(PLAIN, register_tokens=2, layer_scale=True, positions="rope", rope_dim=8),
 }
 

@@ -23,6 +23,10 @@ ARCHITECTURES = {
     "CROMA": replace(PLAIN, class_token=False, pool="mean", positions="alibi", qkv_bias=False),
     "DINOv3": replace(PLAIN, register_tokens=4, layer_scale=True, positions="rope", rope_dim=16),
     "CLIP": replace(PLAIN, pre_norm=True, activation="quick-gelu"),
+    "SatMAE": replace(PLAIN, bands=10, band_groups=((0, 1, 2, 6), (3, 4, 5, 7), (8, 9))),
+    "SpectralGPT": replace(
+        PLAIN, bands=6, band_groups=((0, 1, 2), (3, 4, 5)), class_token=False, pool="mean-of-rest-then-norm"
+    ),
     "12 bands, no qkv bias": replace(PLAIN, bands=12, qkv_bias=False),
     "embedded": Architecture(
         depth=5,
@@ -57,6 +61,20 @@ PUBLISHED = {
     ),
     "ViT-B/16, 12 bands, mean of the patches": vit_of(768, 12, 12, bands=12, class_token=False, pool="mean"),
     "ViT-L/8, ten bands, 96 px, LayerScale": vit_of(1024, 16, 24, bands=10, patch_size=8, tile_px=96, layer_scale=True),
+    "SatMAE, ViT-L/8": vit_of(
+        1024, 16, 24, bands=10, patch_size=8, tile_px=96, band_groups=((0, 1, 2, 6), (3, 4, 5, 7), (8, 9))
+    ),
+    "SpectralGPT+, ViT-B/8": vit_of(
+        768,
+        12,
+        12,
+        bands=12,
+        patch_size=8,
+        tile_px=128,
+        class_token=False,
+        pool="mean-of-rest-then-norm",
+        band_groups=((0, 1, 2), (3, 4, 5), (6, 7, 8), (9, 10, 11)),
+    ),
     "four parallel branches, 605 M": vit_of(
         1024, 64, 12, head_dim=64, ffn_hidden=4 * 4096, branches=4, class_token=False, pool="mean"
     ),
@@ -129,6 +147,26 @@ def test_slicing_on_the_fly_runs_the_products_of_the_slimmed_encoder() -> None:
         with torch.no_grad(), ProductCounter() as counter:
             encoder(tiles, width)
         assert counter.flop == cost.flop(PLAIN.at(width), batch=2)
+
+
+def test_groups_of_bands_multiply_tokens_and_not_the_embedding() -> None:
+    arch = PUBLISHED["SatMAE, ViT-L/8"]
+    together = replace(arch, band_groups=())
+    assert (arch.tokens, together.tokens) == (1 + 3 * 144, 1 + 144)
+    groups, one = ({op.name: op for op in cost.ops(each)} for each in (arch, together))
+    embedding = [op.flop for name, op in groups.items() if name.startswith("patch_embed.")]
+    assert len(embedding) == 3
+    assert sum(embedding) == one["patch_embed"].flop
+    assert groups["blocks.0.fc1"].flop * together.tokens == one["blocks.0.fc1"].flop * arch.tokens
+    assert groups["blocks.0.scores"].flop * together.tokens**2 == one["blocks.0.scores"].flop * arch.tokens**2
+    # Scores before and after the softmax are the largest thing that is held.
+    assert cost.footprint(arch).activations_bytes > 4 * 2 * arch.attention_heads * arch.tokens**2
+    # What is added is a bias and positions a group.
+    assert cost.parameters(arch) - cost.parameters(together) == 2 * (arch.dim + 144 * arch.dim)
+    tiles = arch.bands * arch.tile_px**2
+    moved = sum(op.moved_bytes for name, op in groups.items() if name.startswith("patch_embed.")) / 4
+    # Besides what one convolution moves: the bands copied, and tokens of two more groups; joined, and placed.
+    assert moved == one["patch_embed"].moved_bytes / 4 + 2 * tiles + (2 * 3 + 3 * 2) * 144 * arch.dim
 
 
 def test_the_published_size_of_four_parallel_branches() -> None:

@@ -251,6 +251,10 @@ def test_it_says_what_the_manifest_says(tmp_path: Path) -> None:
             {"type": "z-score", "mean": 1000.0, "stddev": 500.0},
         ],
     }
+    ranges = ((0.0, 1000.0), (0.0, 2000.0), (10.0, 2750.0))
+    each = replace(manifest, radiometry=replace(manifest.radiometry, band_clip=ranges))
+    inside = mlm_item(each, sizes_of(each))["properties"]["edgeslim:inside_the_network"]
+    assert [(step["value_scaling"][0]["minimum"], step["value_scaling"][0]["maximum"]) for step in inside] == [*ranges]
     (logits,) = properties["mlm:output"]
     assert logits["result"] == {"shape": [-1, 2], "dim_order": ["batch", "class"], "data_type": "float32"}
     assert logits["classification:classes"] == [

@@ -28,11 +28,11 @@ from edgeslim.manifest import read_manifest
 from edgeslim.profile import take_profile
 from tests.ground.conftest import TINY, random_vit
 from tests.ground.test_branches import FUSED
-from tests.ground.test_slim import PLAIN, SWIGLU
+from tests.ground.test_slim import PLAIN, SATMAE, SWIGLU
 
 
 @settings(max_examples=12, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
-@given(st.sampled_from([TINY, PLAIN, SWIGLU, FUSED]), st.floats(0.001, 1.0))
+@given(st.sampled_from([TINY, PLAIN, SWIGLU, FUSED, SATMAE]), st.floats(0.001, 1.0))
 def test_the_file_is_that_of_the_slimmed_encoder(tmp_path: Path, arch: Architecture, width: float) -> None:
     state = random_vit(arch).state_dict()
     kept = arch.at(width).head_dim
