@@ -37,8 +37,12 @@ FOLDS: dict[str, tuple[str, ...]] = {
     "dofa": ("patch_embed.proj.weight", "patch_embed.proj.bias"),
     "copernicus-fm": ("patch_embed.proj.weight", "patch_embed.proj.bias"),
     "galileo": ("pos_embed",),
+    "scale-mae": ("pos_embed",),
+    "clay": ("patch_embed.proj.weight", "patch_embed.proj.bias", "pos_embed"),
 }
 """Fold of edgeslim/ground/fold.py -> the canonical tensors that it makes of those under `fold.`."""
+_BY_GSD = ("scale-mae", "clay")
+"""Folds that compute with the ground sample distance asked."""
 _MODALITY = "{modality}"
 
 
@@ -198,6 +202,11 @@ class Family:
     def takes_any_bands(self) -> bool:
         """Whether its embedding is made for the bands asked."""
         return bool(self.band)
+
+    @property
+    def takes_gsd(self) -> bool:
+        """Whether its positions are made for the ground sample distance asked."""
+        return self.fold in _BY_GSD
 
     def filled(self, canonical: str) -> bool:
         """Whether a canonical tensor may be missing, because it is zero or one."""

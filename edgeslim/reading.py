@@ -9,9 +9,10 @@ from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass, field, replace
 
 from edgeslim.architecture import Architecture
-from edgeslim.asked import bands_asked, modality_asked
+from edgeslim.asked import bands_asked, gsd_asked, modality_asked, split_gsd
 from edgeslim.errors import InputError
 from edgeslim.family import BRANCH, STACKED, TERM, Family, Modality, SeenBand
+from edgeslim.shelf import shown
 
 Shape = tuple[int, ...]
 _AXES = {
@@ -73,6 +74,8 @@ class Reading:
     """Whose embedding is read, where the family has several."""
     bands: tuple[SeenBand, ...] = ()
     """That the embedding is made for, where the family's is made for those asked."""
+    gsd_m: float | None = None
+    """Ground sample distance that positions are made for, metres a pixel, where the family's are made for one."""
     problems: tuple[str, ...] = field(init=False)
     """Why the encoder is not whole; empty where it is."""
 
@@ -86,10 +89,11 @@ class Reading:
 
     @property
     def made_for(self) -> str | None:
-        """The modality or the bands asked, for people; None where the family takes one kind of tile."""
+        """The modality, the bands, the ground sample distance asked, for people; None where there is but one tile."""
         if self.modality is not None:
             return f"{self.modality.id} ({','.join(self.modality.bands)})"
-        return ",".join(band.name for band in self.bands) or None
+        parts = [",".join(band.name for band in self.bands), f"{self.gsd_m:g} m a pixel" if self.gsd_m else ""]
+        return " at ".join(filter(None, parts)) or None
 
     def shape(self, canonical: str) -> Shape | None:
         """Of a canonical tensor; None where the checkpoint has none of that name."""
@@ -261,25 +265,33 @@ def recognise(
     where: str,
     made_for: str | None = None,
     bands: int | None = None,
+    gsd_m: float | None = None,
 ) -> Reading:
-    """The family whose map understands every name of a checkpoint, for the modality or the bands asked (`made_for`).
+    """The family whose map understands every name of a checkpoint, for what is asked (`made_for`: see asked.py).
 
-    Where nothing is asked, a checkpoint of several modalities is read for the only one of `bands` bands. Several
-    families may understand it where nothing tells them apart, and then all make the same of it: the first is taken.
-    Raises InputError naming the nearest family and what it does not understand, or what can be asked.
+    Where nothing is asked, a checkpoint of several modalities is read for the only one of `bands` bands, and positions
+    are made for the card's ground sample distance `gsd_m`. Several families may understand it where nothing tells them
+    apart: where a ground sample distance is asked it is one that is told it, where none is, one that is not; and among
+    these, which all make the same of it, the first. Raises InputError naming the nearest family and what it does not
+    understand, or what can be asked.
     """
+    text, asked_m = split_gsd(made_for, where)
     readings = [reading for family in families for reading in _readings(family, shapes)]
-    first = next((reading for reading in readings if reading.fits), None)
-    if first is None:
+    understood = [reading for reading in readings if reading.fits]
+    if not understood:
         raise InputError(_of_no_family(readings, len(shapes), where))
+    first = min(understood, key=lambda reading: reading.family.takes_gsd != (asked_m is not None))
     family = first.family
+    first = replace(first, gsd_m=gsd_asked(family, asked_m, gsd_m, where))
     if family.takes_any_bands:
-        return replace(first, bands=bands_asked(family, made_for, where))
+        return replace(first, bands=bands_asked(family, text, where))
+    if first.modality is None and text is not None:
+        raise InputError(f"{where}: found {shown(text)} asked of {family.name}, which takes one kind of tile")
     if first.modality is None:
         return first
-    fitting = {reading.modality: reading for reading in readings if reading.fits and reading.family is family}
+    fitting = {reading.modality: reading for reading in understood if reading.family is family}
     present = [modality for modality in fitting if modality is not None]
-    return fitting[modality_asked(family, present, made_for, bands, where)]
+    return fitting[modality_asked(family, present, text, bands, where)]
 
 
 def _of_no_family(readings: Iterable[Reading], tensors: int, where: str) -> str:

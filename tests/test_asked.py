@@ -35,6 +35,8 @@ def shapes_of(case: str) -> dict[str, tuple[int, ...]]:
         ("terramind_base", "rgb", 3, "(terramind), 41 tensors, made for rgb (B04,B03,B02); "),
         ("terramind_base", "B04,B03,B02", 3, "made for rgb (B04,B03,B02); "),
         ("galileo", "s1", 2, "made for s1 (VV,VH); "),
+        ("clay_v1", "B04,0.48@0.6m", 2, "made for B04,0.48 at 0.6 m a pixel; "),
+        ("scale_mae", "@10", 3, "(scale-mae), 41 tensors, made for 10 m a pixel; "),
     ],
 )
 def test_what_is_asked_is_said(case: str, asked: str, bands: int, said: str) -> None:
@@ -73,11 +75,41 @@ def widened(shape: tuple[int, ...]) -> tuple[int, ...]:
         ("terramind_base", "s2l1c", r"'s2l1c' is none that this terramind ever saw, expected one of s2l2a \(B01,"),
         ("galileo", "B04,B03,B02", r"is none that this galileo ever saw, expected one of rgb \(B02,B03,B04\)"),
         ("plain", "rgb", "found 'rgb' asked of timm's VisionTransformer, which takes one kind of tile"),
+        ("scale_mae", "rgb@10m", "found 'rgb' asked of Scale-MAE, .* which takes one kind of tile"),
+        ("scale_mae", "@0m", r"found '@0m' asked, expected behind the @ metres a pixel, more than 0: @10m"),
+        ("scale_mae", "@far", "found '@far' asked, expected behind the @ metres a pixel"),
+        ("scale_mae", "@nanm", "found '@nanm' asked, expected behind the @ metres a pixel"),
+        ("clay_v1", "B02,B03", "clay is made for the ground sample distance asked, found none"),
+        ("clay_v1", "@10m", "clay is made for the bands asked, found none asked"),
+        (
+            "clay_v1",
+            "B10@10m",
+            "band 'B10' is none that clay ever saw, .* a wavelength in micrometres from 0.44 to 2.2",
+        ),
+        ("dofa", "B04@10m", "found @10m asked of dofa, which is told no ground sample distance"),
     ],
 )
 def test_what_an_encoder_never_saw_is_refused(case: str, asked: str | None, message: str) -> None:
     with pytest.raises(InputError, match=message):
         profile_of(Path("a.pth"), shapes_of(case), {}, None, asked)
+
+
+def test_a_cards_ground_sample_distance_is_one_that_is_asked() -> None:
+    shapes, families = shapes_of("clay_v1"), all_families()
+    assert recognise(shapes, families, "a.pth", "B04", gsd_m=10).gsd_m == 10
+    assert recognise(shapes, families, "a.pth", "B04@10m", gsd_m=10).gsd_m == 10
+    with pytest.raises(InputError, match="found @5m asked and a card's gsd_m of 10; set them alike"):
+        recognise(shapes, families, "a.pth", "B04@5m", gsd_m=10)
+    # Names of Scale-MAE are timm's: a card's distance alone makes none of an encoder that was told none.
+    shapes = shapes_of("scale_mae")
+    assert recognise(shapes, families, "a.pth", gsd_m=10).family.id == "timm"
+    assert recognise(shapes, families, "a.pth", "@10m", gsd_m=10).family.id == "scale-mae"
+    beside_a_decoder = shapes | {"mask_token_decoder": (1, 1, 8), "fcn.conv.weight": (1,)}
+    assert recognise(beside_a_decoder, families, "a.pth", gsd_m=10).family.id == "scale-mae"
+    with pytest.raises(InputError, match=r"scale-mae is made for the ground .* found none; .* \(a.pth:@10m\)"):
+        recognise(beside_a_decoder, families, "a.pth")
+    profile, _ = profile_of(Path("a.pth"), {name: widened(shape) for name, shape in shapes.items()}, {}, None, "@2.5m")
+    assert profile.gsd_m == 2.5
 
 
 def test_a_card_of_so_many_bands_needs_no_name_of_a_modality() -> None:
@@ -108,8 +140,8 @@ def test_a_part_that_only_the_embedding_needs_is_missed(change: str) -> None:
 @settings(max_examples=150, deadline=None)
 @given(st.data())
 def test_any_shapes_are_read_or_refused_in_a_line(data: st.DataObject) -> None:
-    case = data.draw(st.sampled_from(["dofa", "copernicus_fm", "terramind_base", "galileo"]))
-    asked = data.draw(st.sampled_from(["B04", "VV,B11", "s2l2a", "rgb", None]))
+    case = data.draw(st.sampled_from(["dofa", "copernicus_fm", "terramind_base", "galileo", "clay_v1", "scale_mae"]))
+    asked = data.draw(st.sampled_from(["B04", "VV,B11", "s2l2a", "rgb", "B04@10m", "@3m", "a@b@c", None]))
     shapes = {name: widened(shape) for name, shape in shapes_of(case).items()}
     for name in data.draw(st.lists(st.sampled_from(sorted(shapes)), min_size=1, max_size=4)):
         shapes[name] = tuple(data.draw(st.lists(st.integers(-2, 70) | st.sampled_from([0, 2**40]), max_size=5)))
