@@ -52,7 +52,7 @@ ACTIVATIONS = ("gelu", "quick-gelu")
 """Of `Architecture.activation`."""
 POSITIONS = ("absolute", "alibi", "rope")
 """Of `Architecture.positions`."""
-LATER = ("patch_padding", "pre_norm", "activation", "positions", "rope_dim")
+LATER = ("patch_padding", "pre_norm", "activation", "positions", "rope_dim", "band_attention_heads")
 """Fields that `to_dict` leaves out where they have their defaults: what has none of it is written as it always was, and
 read by an edgeslim on board that does not know them."""
 
@@ -112,6 +112,9 @@ class Architecture:
     rope_dim: int = 0
     """Dimensions of a head before any was cut, over which the periods of "rope" are spread; 0 without it. A head keeps
     a multiple of four: its pairs stay pairs, of rows as of columns."""
+    band_attention_heads: int = 0
+    """Heads of an attention over the bands of each patch (Panopticon, arXiv 2503.10845), each of which mixes them into
+    one; the mixed bands are embedded. 0: the bands are, as they are. Never cut."""
 
     def __post_init__(self) -> None:
         for field, largest in _LARGEST.items():
@@ -161,6 +164,13 @@ class Architecture:
             raise InputError(
                 f"architecture.patch_padding: found {self.patch_padding}, expected less than half of patch_size "
                 f"{self.patch_size}, and 0 with a stem"
+            )
+        if not 0 <= self.band_attention_heads <= _LARGEST["attention_heads"] or (
+            self.band_attention_heads and (self.stem_channels or self.patch_padding)
+        ):
+            raise InputError(
+                f"architecture.band_attention_heads: found {self.band_attention_heads}, expected 0 to "
+                f"{_LARGEST['attention_heads']}, and 0 with a stem or patch_padding"
             )
         if self.stem_channels and self.patch_size != 2 ** len(self.stem_channels):
             raise InputError(

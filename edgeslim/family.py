@@ -38,6 +38,10 @@ FOLDS: dict[str, tuple[str, ...]] = {
     "copernicus-fm": ("patch_embed.proj.weight", "patch_embed.proj.bias"),
     "galileo": ("pos_embed",),
     "scale-mae": ("pos_embed",),
+    "panopticon": (
+        *("patch_embed.score.weight", "patch_embed.band_score", "patch_embed.band_shift.weight"),
+        *("patch_embed.proj.weight", "patch_embed.proj.bias"),
+    ),
     "clay": ("patch_embed.proj.weight", "patch_embed.proj.bias", "pos_embed"),
 }
 """Fold of edgeslim/ground/fold.py -> the canonical tensors that it makes of those under `fold.`."""
@@ -167,6 +171,8 @@ class Family:
     """Of Architecture."""
     tile_px: int | None = None
     """Side of a tile, px, where the number of positions does not tell it."""
+    band_attention_heads: int = 0
+    """Of Architecture."""
     activation: str = "gelu"
     """Of Architecture."""
     positions: str = "absolute"

@@ -27,6 +27,8 @@ _AXES = {
 _PATCHES = "patch_embed.proj.weight"
 _GENERATOR = "fold.weight_generator.fc_weight.weight"
 """Of a fold that makes _PATCHES: its rows are those of one band, (patch x patch x d)."""
+_EACH_BAND = "fold.conv3d.weight"
+"""Of another: the convolution that every band goes through, (wide, 1, 1, patch, patch)."""
 _NEEDED = {
     "pos_embed": 3,
     "norm.weight": 1,
@@ -146,6 +148,7 @@ class Reading:
             positions=self.family.positions,
             rope_dim=kept if self.family.positions == "rope" else 0,
             branches=_branches(self.pieces),
+            band_attention_heads=self.family.band_attention_heads,
         )
 
     def _side(self, class_tokens: int, registers: int) -> int:
@@ -159,6 +162,8 @@ class Reading:
 
     def _patches(self, dim: int) -> tuple[int, int]:
         """Bands, and the side of a patch, px."""
+        if _PATCHES in self.family.made and _EACH_BAND in self.pieces:
+            return len(self.bands), self._need(_EACH_BAND)[-1]
         if _PATCHES in self.family.made:
             rows = self._need(_GENERATOR)[0]
             side = math.isqrt(rows // dim) if rows > 0 < dim else 0
@@ -232,7 +237,7 @@ def _problems(pieces: Mapping[str, list[Source]], family: Family) -> Iterator[st
             continue
         if needed not in pieces and needed not in family.made and not family.filled(needed):
             yield f"{needed}: found none"
-    for name, count in {**_NEEDED, "reg_token": 3, _GENERATOR: 2}.items():
+    for name, count in {**_NEEDED, "reg_token": 3, _GENERATOR: 2, _EACH_BAND: 5}.items():
         for source in pieces.get(name, ()):
             if len(source.made) != count:
                 yield f"{source.name}: found shape {source.shape}, expected {count} axes"

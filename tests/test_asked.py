@@ -11,6 +11,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from edgeslim.asked import bands_asked, gsd_asked, split_gsd
 from edgeslim.checkpoint_file import profile_of
 from edgeslim.cli import main
 from edgeslim.errors import InputError
@@ -36,6 +37,7 @@ def shapes_of(case: str) -> dict[str, tuple[int, ...]]:
         ("terramind_base", "B04,B03,B02", 3, "made for rgb (B04,B03,B02); "),
         ("galileo", "s1", 2, "made for s1 (VV,VH); "),
         ("clay_v1", "B04,0.48@0.6m", 2, "made for B04,0.48 at 0.6 m a pixel; "),
+        ("panopticon", "B8A,0.57,HV descending", 3, "made for B8A,0.57,HV descending; "),
         ("scale_mae", "@10", 3, "(scale-mae), 41 tensors, made for 10 m a pixel; "),
     ],
 )
@@ -86,6 +88,8 @@ def widened(shape: tuple[int, ...]) -> tuple[int, ...]:
             "B10@10m",
             "band 'B10' is none that clay ever saw, .* a wavelength in micrometres from 0.44 to 2.2",
         ),
+        ("panopticon", None, r"panopticon is made for the bands asked, found none asked"),
+        ("panopticon", "B04,VX", "band 'VX' is none that panopticon ever saw"),
         ("dofa", "B04@10m", "found @10m asked of dofa, which is told no ground sample distance"),
     ],
 )
@@ -140,7 +144,7 @@ def test_a_part_that_only_the_embedding_needs_is_missed(change: str) -> None:
 @settings(max_examples=150, deadline=None)
 @given(st.data())
 def test_any_shapes_are_read_or_refused_in_a_line(data: st.DataObject) -> None:
-    case = data.draw(st.sampled_from(["dofa", "copernicus_fm", "terramind_base", "galileo", "clay_v1", "scale_mae"]))
+    case = data.draw(st.sampled_from(["dofa", "copernicus_fm", "terramind_base", "galileo", "clay_v1", "panopticon"]))
     asked = data.draw(st.sampled_from(["B04", "VV,B11", "s2l2a", "rgb", "B04@10m", "@3m", "a@b@c", None]))
     shapes = {name: widened(shape) for name, shape in shapes_of(case).items()}
     for name in data.draw(st.lists(st.sampled_from(sorted(shapes)), min_size=1, max_size=4)):
@@ -154,13 +158,19 @@ def test_cards_of_such_encoders_say_what_they_are_made_for() -> None:
     made = {profile.id: profile for profile in all_profiles() if profile.made_for}
     assert set(made) == {
         *("dofa-b-16", "dofa-l-16", "copernicus-fm-b-16", "terramind-b", "terramind-l", "galileo-nano", "croma-b"),
-        "croma-l",
+        *("croma-l", "panopticon-b-14", "scale-mae-l-16", "clay-v1-b-8", "clay-v1-5-l-8"),
     }
     for name, profile in made.items():
         family = next(family for key, family in families.items() if name.startswith(key))
         known = {one.id: len(one.bands) for one in family.modality}
         assert profile.made_for is not None
-        assert known.get(profile.made_for, profile.made_for.count(",") + 1) == profile.architecture.bands
+        if family.band or family.modality:
+            assert known.get(profile.made_for, profile.made_for.count(",") + 1) == profile.architecture.bands
+        text, asked_m = split_gsd(profile.made_for, name)
+        assert (gsd_asked(family, asked_m, profile.gsd_m, name) is not None) == family.takes_gsd
+        if family.band:
+            assert len(bands_asked(family, text, name)) == profile.architecture.bands
+        assert profile.architecture.band_attention_heads == family.band_attention_heads
         assert profile.architecture.norm_eps == family.norm_eps
         assert profile.architecture.patch_padding == family.patch_padding
         assert profile.architecture.pool == family.pool

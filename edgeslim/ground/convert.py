@@ -94,6 +94,10 @@ def _check_facts(family: Family, arch: Architecture, where: str) -> None:
         found = f"whose activation is {family.activation}, and no architecture.activation"
     elif arch.positions == "absolute" != family.positions:
         found = f"whose positions are {family.positions}, and no architecture.positions"
+    elif arch.band_attention_heads == 0 != family.band_attention_heads:
+        found = (
+            f"whose bands are mixed by {family.band_attention_heads} heads, and no architecture.band_attention_heads"
+        )
     else:
         return
     raise InputError(f"{where}: found {family.id}, {found} in the card; set them alike")

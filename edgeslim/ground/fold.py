@@ -22,6 +22,10 @@ _GENERATOR_HEADS = 4
 """Of the weight generator, in every release of DOFA, Copernicus-FM and Clay; shapes do not tell them."""
 _SCALE = 0.01
 """Of the generated weights and bias."""
+_PANOPTICON_RADAR = {"V": 0, "H": 1}
+"""Rows of its embeddings of the polarisation that was sent, and of the one that was received."""
+_PANOPTICON_ORBITS = {"ascending": 0, "descending": 1}
+"""Rows of its embedding of the orbit; the mean of both where it is not known."""
 _CLAY_SCALE = 0.02
 """Of Clay's generated weights; its bias has none."""
 _CLAY_TOLD = 8
@@ -49,7 +53,7 @@ def folded(state: dict[str, Tensor], reading: Reading, arch: Architecture, where
             _FOLDS[reading.family.fold](parts, kept, reading, arch)
     except KeyError as error:
         raise InputError(f"{where}: fold {reading.family.fold}: {error} is missing") from None
-    except RuntimeError as error:
+    except (RuntimeError, IndexError) as error:
         reason = " ".join(str(error).split())[:160]
         raise InputError(f"{where}: fold {reading.family.fold}: a tensor has another shape ({reason})") from None
     return kept
@@ -178,6 +182,45 @@ def _galileo(parts: dict[str, Tensor], state: dict[str, Tensor], reading: Readin
     state["patch_embed.proj.weight"] = resampled_patches(stored, arch.patch_size)
 
 
+def _panopticon(parts: dict[str, Tensor], state: dict[str, Tensor], reading: Reading, arch: Architecture) -> None:
+    """Products of the attention over bands, multiplied out (ground/band_attention.py), for the bands asked.
+
+    In each head, of dimension k and with the learned query q: a band's token is t = W x + b + e, of its pixels x and of
+    e that tells the band; its score is q . K t / sqrt(k) = (W' K' q . x + K' q . (b + e)) / sqrt(k), ' transposed; and
+    what it adds to the patch's token, as its softmax weighs it, is P V t = P V W x + P V (b + e). In float64: the
+    longest of these products adds up 2304 terms twice.
+    """
+    wide = {name: value.double() for name, value in parts.items()}
+    kernel, heads = wide["conv3d.weight"].flatten(1), arch.band_attention_heads
+    told = wide["conv3d.bias"] + torch.stack([_told(band, wide, len(kernel)) for band in reading.bands])
+    query, keys = (value.view(heads, -1, *value.shape[1:]) for value in (wide["query"].flatten(), wide["key.weight"]))
+    slopes = torch.einsum("hk,hkw->hw", query, keys) * query.shape[1] ** -0.5
+    values = (wide["value.weight"] @ torch.cat([kernel, told.T], dim=1)).view(heads, query.shape[1], -1)
+    embedded = torch.einsum("dhk,hkv->dhv", wide["proj.weight"].view(arch.dim, heads, -1), values)
+    pixels = kernel.shape[1]
+    made = {
+        "score.weight": slopes @ kernel,
+        "band_score": slopes @ told.T,
+        "proj.weight": embedded[:, :, :pixels].flatten(1),
+        "proj.bias": wide["proj.bias"],
+        "band_shift.weight": embedded[:, :, pixels:].flatten(1),
+    }
+    state |= {f"patch_embed.{name}": value.float().contiguous() for name, value in made.items()}
+
+
+def _told(band: SeenBand, parts: dict[str, Tensor], width: int) -> Tensor:
+    """(width,) what tells a band: sines and cosines of its whole nanometres, or polarisation and orbit of a radar's."""
+    pair, _, orbit = band.name.partition(" ")
+    if not set(pair) <= set(_PANOPTICON_RADAR):
+        # 0.57 um is 569.99... nm in binary, and 570 is meant.
+        nanometres = math.floor(round(band.wavelength_um * _NM_PER_UM, 6))
+        return sine_cosine(torch.tensor([float(nanometres)]), width)[0].double()
+    sent, received = (_PANOPTICON_RADAR[letter] for letter in pair)
+    orbits = parts["orbit"]
+    seen = orbits[_PANOPTICON_ORBITS[orbit]] if orbit else orbits.mean(0)
+    return torch.cat([parts["transmit"][sent], parts["receive"][received], seen])
+
+
 def _evenly(values: Tensor, count: int, base: float) -> Tensor:
     """(N,) -> (N, 2 count): sines, then cosines of the values times base^(-j / (count - 1)), j = 0 ... count - 1."""
     # In the original's order, as in sine_cosine.
@@ -242,5 +285,6 @@ _FOLDS: dict[str, Callable[[dict[str, Tensor], dict[str, Tensor], Reading, Archi
     "copernicus-fm": _copernicus_fm,
     "galileo": _galileo,
     "clay": _clay,
+    "panopticon": _panopticon,
     "scale-mae": _scale_mae,
 }

@@ -459,3 +459,28 @@ def clay_v1() -> Any:
     with warnings.catch_warnings(action="ignore"):  # of torch, about nested tensors that the original asks for
         made = randomised(original.EmbeddingEncoder(**CLAY_SIZES, mlp_ratio=2.0))
     return made, clay_features(made, [0.493, 0.56, 0.665], 0.6)
+
+
+def panopticon_vit(told: list[float]) -> tuple[nn.Module, Features]:
+    """Panopticon as torchgeo puts it together, around a smaller DINOv2."""
+    timm, original = library("timm"), library("torchgeo.models.panopticon")
+    sizes = {"img_size": 224, "patch_size": 14, "embed_dim": DIM, "depth": DEPTH, "num_heads": HEADS, "num_classes": 0}
+    made: Any = timm.models.VisionTransformer(**sizes, init_values=0.1)
+    over_bands = {"attn_cfg": {"num_heads": 16}}
+    made.patch_embed = original.PanopticonPE(attn_dim=96, embed_dim=DIM, patch_size=14, chnfus_cfg=over_bands)
+    randomised(made)
+
+    def features(tiles: Tensor) -> Tensor:
+        return made({"imgs": tiles, "chn_ids": torch.tensor(told).repeat(len(tiles), 1)})
+
+    return made, features
+
+
+@case("panopticon", made_for="B04,B03,0.57,B12,VH", tile_px=224)
+def panopticon() -> Any:
+    return panopticon_vit([664, 559, 570, 2203, -2])
+
+
+@case("panopticon", prefix="model.", made_for="VV ascending,HV descending,HH", bands=3, tile_px=224)
+def panopticon_of_radar() -> Any:
+    return panopticon_vit([-5, -12, -3])

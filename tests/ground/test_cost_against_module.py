@@ -23,6 +23,7 @@ ARCHITECTURES = {
     "CROMA": replace(PLAIN, class_token=False, pool="mean", positions="alibi", qkv_bias=False),
     "DINOv3": replace(PLAIN, register_tokens=4, layer_scale=True, positions="rope", rope_dim=16),
     "CLIP": replace(PLAIN, pre_norm=True, activation="quick-gelu"),
+    "Panopticon": replace(PLAIN, bands=5, band_attention_heads=4, layer_scale=True),
     "12 bands, no qkv bias": replace(PLAIN, bands=12, qkv_bias=False),
     "embedded": Architecture(
         depth=5,
@@ -56,6 +57,7 @@ PUBLISHED = {
         1024, 16, 24, ffn="swiglu", ffn_hidden=2730, register_tokens=4, layer_scale=True, tile_px=256
     ),
     "ViT-B/16, 12 bands, mean of the patches": vit_of(768, 12, 12, bands=12, class_token=False, pool="mean"),
+    "Panopticon of 13 bands": vit_of(768, 12, 12, patch_size=14, bands=13, layer_scale=True, band_attention_heads=16),
     "ViT-L/8, ten bands, 96 px, LayerScale": vit_of(1024, 16, 24, bands=10, patch_size=8, tile_px=96, layer_scale=True),
     "four parallel branches, 605 M": vit_of(
         1024, 64, 12, head_dim=64, ffn_hidden=4 * 4096, branches=4, class_token=False, pool="mean"
