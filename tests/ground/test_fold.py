@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 from dataclasses import replace
 from pathlib import Path
 
@@ -17,7 +18,7 @@ from edgeslim.checkpoint_file import profile_of, read_header
 from edgeslim.cli import main
 from edgeslim.errors import InputError
 from edgeslim.family import all_families
-from edgeslim.ground.checkpoint import read_checkpoint
+from edgeslim.ground.checkpoint import read_checkpoint, shapes_of
 from edgeslim.ground.fold import resampled_patches
 from edgeslim.ground.slim import slim
 from edgeslim.reading import recognise
@@ -180,6 +181,33 @@ def test_from_a_checkpoint_that_is_folded_to_a_slimmed_one(
         found = read_checkpoint(Path("slimmed.safetensors"), profile.architecture).build()(tiles)
     assert torch.allclose(found, expected)
     assert set(load_file("slimmed.safetensors")) == {f"encoder.{name}" for name in full.encoder}
+
+
+@pytest.mark.parametrize(("case", "asked"), [("panopticon", "B04,B03,VV"), ("clay_v1", "B04,B03,B02@10m")])
+def test_it_is_slimmed_in_the_memory_of_one_tensor(
+    case: str, asked: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    # Heads of 64, as the families' cards have them.
+    wide = {48: 192, 144: 576, 48 * 64: 192 * 64}
+    shapes = {name: [wide.get(size, size) for size in shape] for name, shape in FIGURES[case]["state"].items()}
+    state = {name: random_value(name, shape) for name, shape in shapes.items()}
+    cards = tmp_path / "cards" / "families"
+    cards.mkdir(parents=True)
+    for name in ("panopticon", "clay"):
+        text = (card_paths("families")[0].parent / f"{name}.toml").read_text(encoding="utf-8")
+        small = re.sub(r"(?m)^head_dim = 48$", "head_dim = 64", text)
+        (cards / f"{name}.toml").write_text(re.sub(r"(?m)^tile_px = \d+$", "tile_px = 56", small), encoding="utf-8")
+    torch.save(state, "whole.pth")
+    assert main(["slim", "-w", "0.25", "--encoder", f"whole.pth:{asked}", "--cards", str(cards.parent)]) == 0
+    profile, _ = profile_of(Path("slimmed.safetensors"), *read_header(Path("slimmed.safetensors")))
+    assert profile.gsd_m == (10 if "@" in asked else None)
+    reading = recognise(shapes_of(Path("whole.pth")), all_families(cards.parent), "whole.pth", asked)
+    full = read_checkpoint(Path("whole.pth"), reading.architecture(), cards.parent, asked)
+    tiles = torch.randn(2, 3, 56, 56, generator=torch.Generator().manual_seed(1))
+    with torch.no_grad():
+        found = read_checkpoint(Path("slimmed.safetensors"), profile.architecture).build()(tiles)
+        assert torch.allclose(found, slim(full.build(), 0.25)(tiles), atol=1e-6)
 
 
 class Hostile:

@@ -36,7 +36,8 @@ CLIP = replace(PLAIN, pre_norm=True, activation="quick-gelu")
 SWIGLU = replace(PLAIN, ffn="swiglu", qkv_bias=False, register_tokens=0, layer_scale=False)
 CROMA = replace(PLAIN, class_token=False, register_tokens=0, pool="mean", positions="alibi")
 DINOV3 = replace(PLAIN, head_dim=12, positions="rope", rope_dim=12)
-EVERY = [TINY, PLAIN, SWIGLU, PADDED, CLIP, CROMA, DINOV3]
+PANOPTICON = replace(PLAIN, band_attention_heads=3)
+EVERY = [TINY, PLAIN, SWIGLU, PADDED, CLIP, CROMA, DINOV3, PANOPTICON]
 
 
 def reference(state: dict[str, torch.Tensor], arch: Architecture, tiles: torch.Tensor, s: float) -> torch.Tensor:
@@ -82,7 +83,9 @@ def test_features_equal_the_written_out_scheme(s: float) -> None:
     torch.testing.assert_close(found.double(), reference(encoder.state_dict(), PLAIN, tiles, s), rtol=1e-4, atol=1e-4)
 
 
-@pytest.mark.parametrize("arch", EVERY, ids=["stem", "registers", "swiglu", "padded", "clip", "croma", "dinov3"])
+@pytest.mark.parametrize(
+    "arch", EVERY, ids=["stem", "registers", "swiglu", "padded", "clip", "croma", "dinov3", "panopticon"]
+)
 def test_width_one_is_bit_exact(arch: Architecture) -> None:
     encoder = random_vit(arch)
     tiles = torch.randn(2, arch.bands, 16, 16, generator=torch.Generator().manual_seed(2))
