@@ -54,7 +54,15 @@ ACTIVATIONS = ("gelu", "quick-gelu")
 """Of `Architecture.activation`."""
 POSITIONS = ("absolute", "alibi", "rope")
 """Of `Architecture.positions`."""
-LATER = ("patch_padding", "pre_norm", "activation", "positions", "rope_dim", "band_groups")
+LATER = (
+    "patch_padding",
+    "pre_norm",
+    "activation",
+    "positions",
+    "rope_dim",
+    "band_groups",
+    "band_attention_heads",
+)
 """Fields that `to_dict` leaves out where they have their defaults: what has none of it is written as it always was, and
 read by an edgeslim on board that does not know them."""
 
@@ -119,6 +127,9 @@ class Architecture:
     """Bands, counted from 0, that are embedded together, where the tile becomes tokens more than once: each group has a
     convolution of its own, and its patches follow those of the group before it (SatMAE, arXiv 2207.08051). Each band is
     in one of them; empty: all bands are embedded together."""
+    band_attention_heads: int = 0
+    """Heads of an attention over the bands of each patch (Panopticon, arXiv 2503.10845), each of which mixes them into
+    one; the mixed bands are embedded. 0: the bands are, as they are. Never cut."""
 
     def __post_init__(self) -> None:
         for field, largest in _LARGEST.items():
@@ -169,6 +180,13 @@ class Architecture:
                 f"architecture.patch_padding: found {self.patch_padding}, expected less than half of patch_size "
                 f"{self.patch_size}, and 0 with a stem"
             )
+        if not 0 <= self.band_attention_heads <= _LARGEST["attention_heads"] or (
+            self.band_attention_heads and (self.stem_channels or self.patch_padding)
+        ):
+            raise InputError(
+                f"architecture.band_attention_heads: found {self.band_attention_heads}, expected 0 to "
+                f"{_LARGEST['attention_heads']}, and 0 with a stem or patch_padding"
+            )
         if self.stem_channels and self.patch_size != 2 ** len(self.stem_channels):
             raise InputError(
                 f"architecture.stem_channels: found {len(self.stem_channels)} stride-2 convolutions, "
@@ -184,10 +202,10 @@ class Architecture:
                 f"architecture.band_groups: found {shown(self.band_groups)}, expected two groups or more, and each of "
                 f"the {self.bands} bands (0 to {self.bands - 1}) in one of them"
             )
-        if self.stem_channels or self.positions != "absolute":
+        if self.stem_channels or self.band_attention_heads or self.positions != "absolute":
             raise InputError(
-                "architecture.band_groups: found beside a stem or positions that are not added to the tokens, expected "
-                "neither"
+                "architecture.band_groups: found beside a stem, an attention over bands or positions that are not "
+                "added to the tokens, expected none of them"
             )
 
     @property

@@ -1,9 +1,13 @@
-"""Asked: what a checkpoint that serves several kinds of tiles is read for: "s2l2a", "rgb+nir", "B04,B03". No torch.
+"""Asked: what a checkpoint that serves several kinds of tiles is read for: "rgb+nir", "B04,B03,B02@10m". No torch.
 
-It stands behind the checkpoint's name and a colon, or in an encoder's card as `made_for`.
+It stands behind the checkpoint's name and a colon, or in an encoder's card as `made_for`: a modality or bands, then,
+behind an @, the ground sample distance, each only where the family is made for what is asked.
 """
 
 from __future__ import annotations
+
+import math
+import re
 
 from edgeslim.errors import InputError
 from edgeslim.family import Family, Modality, SeenBand
@@ -11,6 +15,51 @@ from edgeslim.shelf import shown
 
 _MOST = 4096
 """Bands, as Architecture has them."""
+_GSD = re.compile(r"(?P<text>[^@]*)@(?P<gsd>[^@]*?)m?")
+_COARSEST_M = 1e5
+"""Ground sample distance, far beyond any sensor's."""
+
+
+def split_gsd(made_for: str | None, where: str) -> tuple[str | None, float | None]:
+    """What is asked before an @, and the ground sample distance behind it, metres a pixel; None for what is not there.
+
+    Raises InputError naming `where` where that is no distance.
+    """
+    if made_for is None or "@" not in made_for:
+        return made_for, None
+    found = _GSD.fullmatch(made_for)
+    try:
+        gsd_m = float(found["gsd"]) if found else math.nan
+    except ValueError:
+        gsd_m = math.nan
+    if found is None or not 0 < gsd_m <= _COARSEST_M:
+        raise InputError(
+            f"{where}: found {shown(made_for)} asked, expected behind the @ metres a pixel, more than 0: @10m"
+        )
+    return found["text"] or None, gsd_m
+
+
+def gsd_asked(family: Family, asked_m: float | None, card_m: float | None, where: str) -> float | None:
+    """The ground sample distance, metres a pixel, that positions are made for: the one asked, or the card's `gsd_m`.
+
+    None of a family that is told none. Raises InputError naming `where` where none is known, where both are and they
+    differ, and where one is asked of a family that is told none.
+    """
+    if not family.takes_gsd:
+        if asked_m is not None:
+            raise InputError(
+                f"{where}: found @{asked_m:g}m asked of {family.id}, which is told no ground sample distance"
+            )
+        return None
+    if None not in (asked_m, card_m) and asked_m != card_m:
+        raise InputError(f"{where}: found @{asked_m:g}m asked and a card's gsd_m of {card_m:g}; set them alike")
+    gsd_m = card_m if asked_m is None else asked_m
+    if gsd_m is None:
+        raise InputError(
+            f"{where}: {family.id} is made for the ground sample distance asked, found none; expected it behind its "
+            f"name ({where}:@10m), or as gsd_m in a card"
+        )
+    return gsd_m
 
 
 def bands_asked(family: Family, text: str | None, where: str) -> tuple[SeenBand, ...]:

@@ -51,14 +51,15 @@ def profile_of(
     """An encoder card for a checkpoint that has none, and one line that says what it was taken for.
 
     Its shape is what the tensors' shapes say; how many dimensions a head has they do not, and the family's card says.
-    A file of edgeslim's own says all of it. `made_for` is the modality or the bands asked of a checkpoint that serves
-    several. Raises InputError where no family's key map understands the names, or where what is asked is none it saw.
+    A file of edgeslim's own says all of it. `made_for` is what is asked of a checkpoint that serves several kinds of
+    tiles (edgeslim/asked.py). Raises InputError where no family's key map understands the names, or where what is asked
+    is none it saw.
     """
     inside = {name: shape for name, shape in shapes.items() if not name.startswith("heads.")}
     # A file of edgeslim's own says itself what it is: no key map is asked.
     reading = None if "architecture" in metadata else recognise(inside, all_families(cards), str(path), made_for)
     name = "edgeslim's own file" if reading is None else reading.family.name
-    if made_for is not None and (reading is None or reading.made_for is None):
+    if made_for is not None and reading is None:
         raise InputError(f"{path}: found {shown(made_for)} asked of {name}, which takes one kind of tile")
     if reading is None:
         architecture, said = _own(path, inside, metadata["architecture"]), "edgeslim's own, as it says itself"
@@ -83,7 +84,7 @@ def profile_of(
         weights_tried="that file",
         made_for=made_for,
         method=metadata.get("method") if reading is None else None,
-        **_facts(path, metadata, architecture),
+        **_facts(path, metadata, architecture) | ({} if reading is None else {"gsd_m": reading.gsd_m}),
     )
     return profile, f"{path}: {said}"
 

@@ -6,9 +6,10 @@ GELU, GRN, softmax, additions), as is the custom; those count as traffic of the 
 
     MACs = P·C·p²·d + L·(4·N·d·a + 2·N²·a + g·N·d·dh),   a = attention_heads · head_dim,   g = 2 (mlp) or 3 (swiglu)
 
-where P are patches and N all tokens; a convolutional stem replaces the first term. Where bands are grouped, P are the
-patches of one group, as each band is embedded once, and N counts those of all. Blocks of parallel branches count as the
-wide blocks that they are fused into. Of a ConvNeXt V2, with S² values in a stage's map and d' channels before,
+where P are patches and N all tokens; a convolutional stem replaces the first term, and so does an attention of m heads
+over the bands, by P·m·(2·C·p² + p²·d + C·d). Where bands are grouped, P are the patches of one group, as each band is
+embedded once, and N counts those of all. Blocks of parallel branches count as the wide blocks that they are fused into.
+Of a ConvNeXt V2, with S² values in a stage's map and d' channels before,
 
     MACs = S₁²·C·16·d₁ + Σ stages (S²·4·d'·d + depth·S²·d·(49 + 2·hidden)),   1 MAC = 2 FLOP.
 """
@@ -75,7 +76,10 @@ def _vit_parameters(arch: Architecture) -> int:
         count += bands * channels * 9 + channels
         bands = channels
     kernel = 1 if arch.stem_channels else arch.patch_size
-    count += bands * kernel**2 * d + arch.patch_groups * d
+    if mixed := arch.band_attention_heads:
+        count += mixed * (kernel**2 * (1 + d) + bands * (1 + d)) + d
+    else:
+        count += bands * kernel**2 * d + arch.patch_groups * d
     count += (int(arch.class_token) + arch.register_tokens) * d + arch.position_tokens * d
     block = 4 * d + d * 3 * a + (3 * a if arch.qkv_bias else 0) + a * d + d
     into_hidden = 1 if arch.ffn == "mlp" else 2
@@ -156,6 +160,11 @@ def _vit_phases(arch: Architecture, scores_held: int) -> list[int]:
         values_out = channels * side**2
         phases.append(values_in + 2 * values_out)
         values_in = values_out
+    if mixed := arch.band_attention_heads:
+        # The tile beside its patches, scores before and after softmax, then the mixed patches.
+        weights, values_out = arch.patches * mixed * arch.bands, mixed * arch.tile_px**2
+        phases += [2 * values_in, values_in + 2 * weights, values_in + weights + values_out]
+        values_in = weights + values_out
     # Of groups of bands, the tile, the bands of one as its convolution takes them, and tokens as made and as joined.
     picked = max(map(len, arch.band_groups), default=0) * arch.tile_px**2
     phases.append(values_in + picked + 2 * n * d)
@@ -227,7 +236,16 @@ def _vit_ops(arch: Architecture, classes: int, batch: int, value_bytes: int, fus
         side, bands = out, channels
     kernel = 1 if arch.stem_channels else arch.patch_size
     out = side // kernel
-    if not arch.band_groups:
+    if mixed := arch.band_attention_heads:
+        places, values = batch * arch.patches, kernel**2
+        weights = places * mixed * bands
+        # The tile is read and written as patches; softmax reads and writes the scores.
+        beside = 2 * places * bands * values + 2 * weights
+        yield product("patch_embed.score", "gemm", 1, places * bands, values, mixed, beside)
+        yield product("patch_embed.mix", "attention", places, mixed, bands, values)
+        yield product("patch_embed.proj", "gemm", 1, places, mixed * values, d)
+        yield product("patch_embed.band_shift", "gemm", 1, places, mixed * bands, d, 2 * places * d)
+    elif not arch.band_groups:
         yield convolution("patch_embed", bands, d, kernel, side, out, 2 * d * arch.patches)
     for index, group in enumerate(arch.band_groups):
         # A group's bands are copied out of the tile, and its tokens behind those of the groups before it.

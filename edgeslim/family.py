@@ -38,8 +38,16 @@ FOLDS: dict[str, tuple[str, ...]] = {
     "dofa": ("patch_embed.proj.weight", "patch_embed.proj.bias"),
     "copernicus-fm": ("patch_embed.proj.weight", "patch_embed.proj.bias"),
     "galileo": ("pos_embed",),
+    "scale-mae": ("pos_embed",),
+    "panopticon": (
+        *("patch_embed.score.weight", "patch_embed.band_score", "patch_embed.band_shift.weight"),
+        *("patch_embed.proj.weight", "patch_embed.proj.bias"),
+    ),
+    "clay": ("patch_embed.proj.weight", "patch_embed.proj.bias", "pos_embed"),
 }
 """Fold of edgeslim/ground/fold.py -> the canonical tensors that it makes of those under `fold.`."""
+_BY_GSD = ("scale-mae", "clay")
+"""Folds that compute with the ground sample distance asked."""
 _MODALITY = "{modality}"
 _GROUP = "{group}"
 
@@ -186,6 +194,8 @@ class Family:
     """Of Architecture."""
     tile_px: int | None = None
     """Side of a tile, px, where the number of positions does not tell it."""
+    band_attention_heads: int = 0
+    """Of Architecture."""
     activation: str = "gelu"
     """Of Architecture."""
     positions: str = "absolute"
@@ -225,6 +235,11 @@ class Family:
     def takes_any_bands(self) -> bool:
         """Whether its embedding is made for the bands asked."""
         return bool(self.band)
+
+    @property
+    def takes_gsd(self) -> bool:
+        """Whether its positions are made for the ground sample distance asked."""
+        return self.fold in _BY_GSD
 
     def filled(self, canonical: str) -> bool:
         """Whether a canonical tensor may be missing, because it is zero or one."""

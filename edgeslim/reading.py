@@ -9,9 +9,10 @@ from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass, field, replace
 
 from edgeslim.architecture import Architecture
-from edgeslim.asked import bands_asked, modalities_asked
+from edgeslim.asked import bands_asked, gsd_asked, modalities_asked, split_gsd
 from edgeslim.errors import InputError
 from edgeslim.family import BRANCH, STACKED, TERM, Family, Modality, SeenBand, ungrouped
+from edgeslim.shelf import shown
 
 Shape = tuple[int, ...]
 _AXES = {
@@ -29,6 +30,8 @@ _GROUP_EMBED = "group_embed"
 """(1, groups, ...) of what tells the tokens of groups of bands apart, beside `pos_embed` of one group."""
 _GENERATOR = "fold.weight_generator.fc_weight.weight"
 """Of a fold that makes _PATCHES: its rows are those of one band, (patch x patch x d)."""
+_EACH_BAND = "fold.conv3d.weight"
+"""Of another: the convolution that every band goes through, (wide, 1, 1, patch, patch)."""
 _NEEDED = {
     "pos_embed": 3,
     "norm.weight": 1,
@@ -79,6 +82,8 @@ class Reading:
     `pieces` under numbers: "patch_embed.proj.1.weight"."""
     bands: tuple[SeenBand, ...] = ()
     """That the embedding is made for, where the family's is made for those asked."""
+    gsd_m: float | None = None
+    """Ground sample distance that positions are made for, metres a pixel, where the family's are made for one."""
     problems: tuple[str, ...] = field(init=False)
     """Why the encoder is not whole; empty where it is."""
 
@@ -92,11 +97,12 @@ class Reading:
 
     @property
     def made_for(self) -> str | None:
-        """The modality or the bands asked, for people; None where the family takes one kind of tile."""
+        """The modality or the bands, the ground sample distance asked, for people; None where there is but one tile."""
         if self.modalities:
             bands = ",".join(band for modality in self.modalities for band in modality.bands)
             return f"{'+'.join(modality.id for modality in self.modalities)} ({bands})"
-        return ",".join(band.name for band in self.bands) or None
+        parts = [",".join(band.name for band in self.bands), f"{self.gsd_m:g} m a pixel" if self.gsd_m else ""]
+        return " at ".join(filter(None, parts)) or None
 
     @property
     def band_groups(self) -> int:
@@ -160,6 +166,7 @@ class Reading:
             rope_dim=kept if self.family.positions == "rope" else 0,
             branches=_branches(self.pieces),
             band_groups=band_groups,
+            band_attention_heads=self.family.band_attention_heads,
         )
 
     def _side(self, class_tokens: int, registers: int) -> int:
@@ -173,6 +180,8 @@ class Reading:
 
     def _patches(self, dim: int) -> tuple[int, int, tuple[tuple[int, ...], ...]]:
         """Bands, the side of a patch, px, and the groups of bands."""
+        if _PATCHES in self.family.made and _EACH_BAND in self.pieces:
+            return len(self.bands), self._need(_EACH_BAND)[-1], ()
         if _PATCHES in self.family.made:
             rows = self._need(_GENERATOR)[0]
             side = math.isqrt(rows // dim) if rows > 0 < dim else 0
@@ -269,7 +278,7 @@ def _problems(reading: Reading) -> Iterator[str]:
             continue
         if needed not in pieces and ungrouped(needed) not in family.made and not family.filled(needed):
             yield f"{needed}: found none"
-    wanted = {**_NEEDED, "reg_token": 3, _GROUP_EMBED: 3, f"{_GROUP_EMBED}_class": 3, _GENERATOR: 2}
+    wanted = {**_NEEDED, "reg_token": 3, _GROUP_EMBED: 3, f"{_GROUP_EMBED}_class": 3, _GENERATOR: 2, _EACH_BAND: 5}
     for name, sources in pieces.items():
         if ungrouped(name) == _PATCHES and name not in reading.kernels:
             yield f"{sources[0].name}: found one more group of bands, expected {len(reading.kernels)}"
@@ -305,24 +314,32 @@ def recognise(
     where: str,
     made_for: str | None = None,
     bands: int | None = None,
+    gsd_m: float | None = None,
 ) -> Reading:
-    """The family whose map understands every name of a checkpoint, for the modality or the bands asked (`made_for`).
+    """The family whose map understands every name of a checkpoint, for what is asked (`made_for`: see asked.py).
 
-    Where nothing is asked, a checkpoint of several modalities is read for the only one of `bands` bands. Several
-    families may understand it where nothing tells them apart, and then all make the same of it: the first is taken.
-    Raises InputError naming the nearest family and what it does not understand, or what can be asked.
+    Where nothing is asked, a checkpoint of several modalities is read for the only one of `bands` bands, and positions
+    are made for the card's ground sample distance `gsd_m`. Several families may understand it where nothing tells them
+    apart: where a ground sample distance is asked it is one that is told it, where none is, one that is not; and among
+    these, which all make the same of it, the first. Raises InputError naming the nearest family and what it does not
+    understand, or what can be asked.
     """
+    text, asked_m = split_gsd(made_for, where)
     readings = [reading for family in families for reading in _readings(family, shapes)]
-    first = next((reading for reading in readings if reading.fits), None)
-    if first is None:
+    understood = [reading for reading in readings if reading.fits]
+    if not understood:
         raise InputError(_of_no_family(readings, len(shapes), where))
+    first = min(understood, key=lambda reading: reading.family.takes_gsd != (asked_m is not None))
     family = first.family
+    first = replace(first, gsd_m=gsd_asked(family, asked_m, gsd_m, where))
     if family.takes_any_bands:
-        return replace(first, bands=bands_asked(family, made_for, where))
+        return replace(first, bands=bands_asked(family, text, where))
+    if not first.modalities and text is not None:
+        raise InputError(f"{where}: found {shown(text)} asked of {family.name}, which takes one kind of tile")
     if not first.modalities:
         return first
-    fitting = {reading.modalities[0]: reading for reading in readings if reading.fits and reading.family is family}
-    asked = modalities_asked(family, list(fitting), made_for, bands, where)
+    fitting = {reading.modalities[0]: reading for reading in understood if reading.family is family}
+    asked = modalities_asked(family, list(fitting), text, bands, where)
     return _together([fitting[modality] for modality in asked], where)
 
 

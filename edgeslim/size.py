@@ -2,8 +2,8 @@
 
 Artifact = weights + graph + golden tiles + manifest and catalogue item.
 
-    weights   values x bytes of a value; int8 are the matrices of the blocks, with a scale (4) and a zero point (1) a
-              column, and all else stays in float32
+    weights   values x bytes of a value; int8 are the matrices of the blocks, and of an attention over bands, with a
+              scale (4) and a zero point (1) a column, and all else stays in float32
     graph     graph_kb of the export card, for each block and once more for what stands around them
     golden    16 tiles of float32, compressed; their raw values are whole numbers
 
@@ -43,6 +43,9 @@ def weights_bytes(arch: Architecture, classes: int, precision: str) -> int:
     into_hidden = 1 if arch.ffn == "mlp" else 2
     values = arch.depth * (4 * d * a + (into_hidden + 1) * d * h)
     columns = arch.depth * (3 * a + d + into_hidden * h + d)
+    if mixed := arch.band_attention_heads:
+        values += mixed * (arch.patch_size**2 * (1 + d) + arch.bands * d)
+        columns += mixed + 2 * d
     return values + columns * _COLUMN_BYTES + (count - values) * VALUE_BYTES["fp32"]
 
 

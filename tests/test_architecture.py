@@ -109,6 +109,8 @@ def test_a_later_field_is_written_only_where_it_says_something() -> None:
         ({"patch_padding": 4}, "patch_padding: found 4, expected less than half of patch_size 8"),
         ({"patch_padding": -1}, "patch_padding: found -1"),
         ({"stem_channels": [8, 16, 32], "patch_padding": 1}, "and 0 with a stem"),
+        ({"band_attention_heads": -1}, "band_attention_heads: found -1, expected 0 to 4096"),
+        ({"band_attention_heads": 2, "patch_padding": 1}, "found 2, .* and 0 with a stem or patch_padding"),
         ({"dim": 3.5}, "architecture: dim: found 3.5"),
         ({"ffn": "conv"}, "architecture.ffn: found 'conv'"),
         ({"pool": "max"}, "architecture.pool: found 'max'"),

@@ -11,6 +11,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from edgeslim.asked import bands_asked, gsd_asked, split_gsd
 from edgeslim.checkpoint_file import profile_of
 from edgeslim.cli import main
 from edgeslim.errors import InputError
@@ -37,6 +38,9 @@ def shapes_of(case: str) -> dict[str, tuple[int, ...]]:
         ("galileo", "s1", 2, "made for s1 (VV,VH); "),
         ("galileo", "rgb+B11,B12", 5, "made for rgb+swir (B02,B03,B04,B11,B12); "),
         ("terramind_base", "s1grd+rgb", 5, "made for s1grd+rgb (VV,VH,B04,B03,B02); "),
+        ("clay_v1", "B04,0.48@0.6m", 2, "made for B04,0.48 at 0.6 m a pixel; "),
+        ("panopticon", "B8A,0.57,HV descending", 3, "made for B8A,0.57,HV descending; "),
+        ("scale_mae", "@10", 3, "(scale-mae), 41 tensors, made for 10 m a pixel; "),
     ],
 )
 def test_what_is_asked_is_said(case: str, asked: str, bands: int, said: str) -> None:
@@ -75,11 +79,43 @@ def widened(shape: tuple[int, ...]) -> tuple[int, ...]:
         ("terramind_base", "s2l1c", r"'s2l1c' is none that this terramind ever saw, expected one of s2l2a \(B01,"),
         ("galileo", "B04,B03,B02", r"is none that this galileo ever saw, expected one of rgb \(B02,B03,B04\)"),
         ("plain", "rgb", "found 'rgb' asked of timm's VisionTransformer, which takes one kind of tile"),
+        ("scale_mae", "rgb@10m", "found 'rgb' asked of Scale-MAE, .* which takes one kind of tile"),
+        ("scale_mae", "@0m", r"found '@0m' asked, expected behind the @ metres a pixel, more than 0: @10m"),
+        ("scale_mae", "@far", "found '@far' asked, expected behind the @ metres a pixel"),
+        ("scale_mae", "@nanm", "found '@nanm' asked, expected behind the @ metres a pixel"),
+        ("clay_v1", "B02,B03", "clay is made for the ground sample distance asked, found none"),
+        ("clay_v1", "@10m", "clay is made for the bands asked, found none asked"),
+        (
+            "clay_v1",
+            "B10@10m",
+            "band 'B10' is none that clay ever saw, .* a wavelength in micrometres from 0.44 to 2.2",
+        ),
+        ("panopticon", None, r"panopticon is made for the bands asked, found none asked"),
+        ("panopticon", "B04,VX", "band 'VX' is none that panopticon ever saw"),
+        ("dofa", "B04@10m", "found @10m asked of dofa, which is told no ground sample distance"),
     ],
 )
 def test_what_an_encoder_never_saw_is_refused(case: str, asked: str | None, message: str) -> None:
     with pytest.raises(InputError, match=message):
         profile_of(Path("a.pth"), shapes_of(case), {}, None, asked)
+
+
+def test_a_cards_ground_sample_distance_is_one_that_is_asked() -> None:
+    shapes, families = shapes_of("clay_v1"), all_families()
+    assert recognise(shapes, families, "a.pth", "B04", gsd_m=10).gsd_m == 10
+    assert recognise(shapes, families, "a.pth", "B04@10m", gsd_m=10).gsd_m == 10
+    with pytest.raises(InputError, match="found @5m asked and a card's gsd_m of 10; set them alike"):
+        recognise(shapes, families, "a.pth", "B04@5m", gsd_m=10)
+    # Names of Scale-MAE are timm's: a card's distance alone makes none of an encoder that was told none.
+    shapes = shapes_of("scale_mae")
+    assert recognise(shapes, families, "a.pth", gsd_m=10).family.id == "timm"
+    assert recognise(shapes, families, "a.pth", "@10m", gsd_m=10).family.id == "scale-mae"
+    beside_a_decoder = shapes | {"mask_token_decoder": (1, 1, 8), "fcn.conv.weight": (1,)}
+    assert recognise(beside_a_decoder, families, "a.pth", gsd_m=10).family.id == "scale-mae"
+    with pytest.raises(InputError, match=r"scale-mae is made for the ground .* found none; .* \(a.pth:@10m\)"):
+        recognise(beside_a_decoder, families, "a.pth")
+    profile, _ = profile_of(Path("a.pth"), {name: widened(shape) for name, shape in shapes.items()}, {}, None, "@2.5m")
+    assert profile.gsd_m == 2.5
 
 
 def test_a_card_of_so_many_bands_needs_no_name_of_a_modality() -> None:
@@ -114,12 +150,10 @@ PLAIN = ("satmae", "spectralgpt")
 @settings(max_examples=150, deadline=None)
 @given(st.data())
 def test_any_shapes_are_read_or_refused_in_a_line(data: st.DataObject) -> None:
-    case = data.draw(st.sampled_from(["dofa", "copernicus_fm", "terramind_base", "galileo", *PLAIN]))
-    asked = (
-        None
-        if case in PLAIN
-        else data.draw(st.sampled_from(["B04", "VV,B11", "s2l2a", "rgb", "rgb+s1", "rgb+s1grd", None]))
-    )
+    cases = ["dofa", "copernicus_fm", "terramind_base", "galileo", "clay_v1", "panopticon", *PLAIN]
+    case = data.draw(st.sampled_from(cases))
+    ways = ["B04", "VV,B11", "s2l2a", "rgb", "rgb+s1", "rgb+s1grd", "B04@10m", "@3m", "a@b@c", None]
+    asked = None if case in PLAIN else data.draw(st.sampled_from(ways))
     shapes = {name: widened(shape) for name, shape in shapes_of(case).items()}
     for name in data.draw(st.lists(st.sampled_from(sorted(shapes)), min_size=1, max_size=4)):
         shapes[name] = tuple(data.draw(st.lists(st.integers(-2, 70) | st.sampled_from([0, 2**40]), max_size=5)))
@@ -132,15 +166,22 @@ def test_cards_of_such_encoders_say_what_they_are_made_for() -> None:
     made = {profile.id: profile for profile in all_profiles() if profile.made_for}
     assert set(made) == {
         *("dofa-b-16", "dofa-l-16", "copernicus-fm-b-16", "terramind-b", "terramind-l", "galileo-nano", "croma-b"),
-        *("croma-l", "galileo-nano-s2"),
+        *("croma-l", "galileo-nano-s2", "panopticon-b-14", "scale-mae-l-16", "clay-v1-b-8", "clay-v1-5-l-8"),
     }
     for name, profile in made.items():
         family = next(family for key, family in families.items() if name.startswith(key))
         known = {one.id: len(one.bands) for one in family.modality}
         assert profile.made_for is not None
-        asked = [known.get(name, name.count(",") + 1) for name in profile.made_for.split("+")]
-        assert sum(asked) == profile.architecture.bands
-        assert [len(group) for group in profile.architecture.band_groups] == (asked if len(asked) > 1 else [])
+        text, asked_m = split_gsd(profile.made_for, name)
+        if family.band or family.modality:
+            assert text is not None
+            asked = [known.get(one, one.count(",") + 1) for one in text.split("+")]
+            assert sum(asked) == profile.architecture.bands
+            assert [len(group) for group in profile.architecture.band_groups] == (asked if len(asked) > 1 else [])
+        assert (gsd_asked(family, asked_m, profile.gsd_m, name) is not None) == family.takes_gsd
+        if family.band:
+            assert len(bands_asked(family, text, name)) == profile.architecture.bands
+        assert profile.architecture.band_attention_heads == family.band_attention_heads
         assert profile.architecture.norm_eps == family.norm_eps
         assert profile.architecture.patch_padding == family.patch_padding
         assert profile.architecture.pool == family.pool

@@ -7,6 +7,7 @@ from dataclasses import replace
 
 import pytest
 
+from edgeslim.cost import parameters
 from edgeslim.profile import take_profile
 from edgeslim.size import artifact_mb, golden_bytes, weights_bytes
 from edgeslim.target import take_target
@@ -72,6 +73,11 @@ def test_weights_by_precision() -> None:
     gated = replace(arch, ffn="swiglu")
     more = weights_bytes(gated, 10, "int8-dynamic") - weights_bytes(arch, 10, "int8-dynamic")
     assert more == 5 * (160 * 512 + 512 * 5 + 512 * 4)
+    mixing = replace(arch, stem_channels=(), band_attention_heads=4)
+    matrices += 4 * 64 + 160 * 4 * 64 + 160 * 4 * 3
+    scales += 5 * (4 + 160 + 160)
+    values = parameters(mixing, 10)
+    assert weights_bytes(mixing, 10, "int8-dynamic") == matrices + 4 * (values - matrices) + scales
 
 
 def test_a_card_without_graph_figures_says_nothing() -> None:

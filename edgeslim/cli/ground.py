@@ -183,5 +183,5 @@ def opened_checkpoint(profile: Profile, path: Path | None, cards: Path | None = 
     from edgeslim.manifest import sha256_of
 
     if path is not None:
-        return open_checkpoint(path, profile.architecture, cards, profile.made_for), sha256_of(path)
+        return open_checkpoint(path, profile.architecture, cards, profile.made_for, profile.gsd_m), sha256_of(path)
     return open_profile_checkpoint(profile, cards)

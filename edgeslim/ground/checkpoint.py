@@ -152,13 +152,17 @@ class OpenCheckpoint:
 
 
 def open_checkpoint(
-    path: Path, arch: Architecture, cards: Path | None = None, made_for: str | None = None
+    path: Path,
+    arch: Architecture,
+    cards: Path | None = None,
+    made_for: str | None = None,
+    gsd_m: float | None = None,
 ) -> OpenCheckpoint:
     """A checkpoint of the architecture `arch`: edgeslim's own (encoder.*, heads.*), or one of any known family.
 
-    `made_for` is the modality or the bands, where the checkpoint serves several. A linear classifier under `head.`
-    becomes the head of the full width. Raises InputError where no family's key map understands it, or where the encoder
-    never saw what is asked.
+    `made_for` is what is asked of a checkpoint that serves several kinds of tiles (edgeslim/asked.py), and `gsd_m` the
+    card's ground sample distance. A linear classifier under `head.` becomes the head of the full width. Raises
+    InputError where no family's key map understands it, or where the encoder never saw what is asked.
     """
     if not path.is_file():
         raise InputError(f"{path}: found no such file, expected a checkpoint (.safetensors or a plain .pth)")
@@ -171,15 +175,19 @@ def open_checkpoint(
     inside = {name: shape for name, shape in shapes.items() if name not in names.values()}
     if (own := own_names(inside, arch)) is not None:
         return OpenCheckpoint(arch, heads, lambda: ((name, tensors[f"{OWN}{name}"].float()) for name in own))
-    reading = recognise(inside, all_families(cards), str(path), made_for, arch.bands)
+    reading = recognise(inside, all_families(cards), str(path), made_for, arch.bands, gsd_m)
     return OpenCheckpoint(arch, heads, lambda: canonical_tensors(reading, tensors, arch, str(path)))
 
 
 def read_checkpoint(
-    path: Path, arch: Architecture, cards: Path | None = None, made_for: str | None = None
+    path: Path,
+    arch: Architecture,
+    cards: Path | None = None,
+    made_for: str | None = None,
+    gsd_m: float | None = None,
 ) -> Checkpoint:
     """Read a checkpoint whole. Arguments and errors as of `open_checkpoint` and of what it gives."""
-    opened = open_checkpoint(path, arch, cards, made_for)
+    opened = open_checkpoint(path, arch, cards, made_for, gsd_m)
     return Checkpoint(arch, dict(opened.tensors()), opened.heads)
 
 

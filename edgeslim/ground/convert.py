@@ -97,6 +97,10 @@ def _check_facts(reading: Reading, arch: Architecture, where: str) -> None:
     elif reading.band_groups != len(arch.band_groups):
         found = f"whose bands are in {reading.band_groups or 1} groups, and architecture.band_groups of "
         found += f"{len(arch.band_groups) or 1}"
+    elif arch.band_attention_heads == 0 != family.band_attention_heads:
+        found = (
+            f"whose bands are mixed by {family.band_attention_heads} heads, and no architecture.band_attention_heads"
+        )
     else:
         return
     raise InputError(f"{where}: found {family.id}, {found} in the card; set them alike")

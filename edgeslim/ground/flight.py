@@ -128,7 +128,7 @@ def open_profile_checkpoint(profile: Profile, cards: Path | None = None) -> tupl
         raise InputError(
             f"encoder {profile.id!r}: its card ships no weights, expected --checkpoint FILE (a plan needs none)"
         )
-    opened = open_checkpoint(profile.checkpoint, profile.architecture, cards, profile.made_for)
+    opened = open_checkpoint(profile.checkpoint, profile.architecture, cards, profile.made_for, profile.gsd_m)
     digest = sha256_of(profile.checkpoint)
     if profile.checkpoint_sha256 not in (None, digest):
         raise InputError(f"{profile.checkpoint}: its SHA-256 is not the card's; reinstall edgeslim or mend the card")

@@ -19,9 +19,17 @@ from edgeslim.family import SeenBand
 from edgeslim.reading import Reading
 
 _GENERATOR_HEADS = 4
-"""Attention heads of the weight generator, in every release of DOFA and Copernicus-FM; shapes do not tell them."""
+"""Of the weight generator, in every release of DOFA, Copernicus-FM and Clay; shapes do not tell them."""
 _SCALE = 0.01
 """Of the generated weights and bias."""
+_PANOPTICON_RADAR = {"V": 0, "H": 1}
+"""Rows of its embeddings of the polarisation that was sent, and of the one that was received."""
+_PANOPTICON_ORBITS = {"ascending": 0, "descending": 1}
+"""Rows of its embedding of the orbit; the mean of both where it is not known."""
+_CLAY_SCALE = 0.02
+"""Of Clay's generated weights; its bias has none."""
+_CLAY_TOLD = 8
+"""Last dimensions of Clay's positions: week, hour, latitude and longitude, a sine and a cosine each."""
 _NM_PER_UM = 1000.0
 _GALILEO_GROUPS = ("S1", "S2_RGB", "S2_Red_Edge", "S2_NIR_10m", "S2_NIR_20m", "S2_SWIR", "NDVI")
 """Rows of its channel embedding."""
@@ -45,21 +53,21 @@ def folded(state: dict[str, Tensor], reading: Reading, arch: Architecture, where
             _FOLDS[reading.family.fold](parts, kept, reading, arch)
     except KeyError as error:
         raise InputError(f"{where}: fold {reading.family.fold}: {error} is missing") from None
-    except RuntimeError as error:
+    except (RuntimeError, IndexError) as error:
         reason = " ".join(str(error).split())[:160]
         raise InputError(f"{where}: fold {reading.family.fold}: a tensor has another shape ({reason})") from None
     return kept
 
 
 class _Residual(nn.Module):
-    """x + relu(w2 relu(w1 x))."""
+    """x + f(w2 f(w1 x)), of an activation f."""
 
-    def __init__(self, width: int) -> None:
+    def __init__(self, width: int, activation: Callable[[Tensor], Tensor]) -> None:
         super().__init__()
-        self.w1, self.w2 = nn.Linear(width, width), nn.Linear(width, width)
+        self.w1, self.w2, self.activation = nn.Linear(width, width), nn.Linear(width, width), activation
 
     def forward(self, x: Tensor) -> Tensor:
-        return x + F.relu(self.w2(F.relu(self.w1(x))))
+        return x + self.activation(self.w2(self.activation(self.w1(x))))
 
 
 class _WeightGenerator(nn.Module):
@@ -84,8 +92,10 @@ class _WeightGenerator(nn.Module):
         return weights, bias
 
 
-def _generate(parts: dict[str, Tensor], state: dict[str, Tensor], bands: Tensor, arch: Architecture) -> None:
-    """Patch embedding of the (C, width) encoded bands, into `state`."""
+def _generated(
+    parts: dict[str, Tensor], bands: Tensor, arch: Architecture, activation: Callable[[Tensor], Tensor] = F.relu
+) -> tuple[Tensor, Tensor]:
+    """Kernels (C, patch x patch x d) and bias (d,) of the (C, width) encoded bands, as the generator puts them out."""
     inside = {key.removeprefix("weight_generator."): value for key, value in parts.items()}
     tokens, width = inside["weight_tokens"].shape
     layers = {key.split(".")[2] for key in inside if key.startswith("transformer_encoder.layers.")}
@@ -93,9 +103,15 @@ def _generate(parts: dict[str, Tensor], state: dict[str, Tensor], bands: Tensor,
     hidden = len(inside["transformer_encoder.layers.0.linear1.weight"])
     generator = _WeightGenerator(width, hidden, len(layers), tokens, kernel, arch.dim).eval()
     generator.load_state_dict({key: inside[key] for key in generator.state_dict()})
-    residual = _Residual(width)
+    residual = _Residual(width, activation)
     residual.load_state_dict({key: inside[f"fclayer.{key}"] for key in residual.state_dict()})
-    weights, bias = generator(residual(bands))
+    made: tuple[Tensor, Tensor] = generator(residual(bands))
+    return made
+
+
+def _generate(parts: dict[str, Tensor], state: dict[str, Tensor], bands: Tensor, arch: Architecture) -> None:
+    """Patch embedding of the (C, width) encoded bands, into `state`."""
+    weights, bias = _generated(parts, bands, arch)
     kernels = weights.view(len(bands), arch.patch_size, arch.patch_size, arch.dim)
     state["patch_embed.proj.weight"] = (kernels.permute(3, 0, 1, 2) * _SCALE).contiguous()
     state["patch_embed.proj.bias"] = bias * _SCALE
@@ -167,6 +183,88 @@ def _galileo(parts: dict[str, Tensor], state: dict[str, Tensor], reading: Readin
         state[kernel] = resampled_patches(state[kernel], arch.patch_size)
 
 
+def _panopticon(parts: dict[str, Tensor], state: dict[str, Tensor], reading: Reading, arch: Architecture) -> None:
+    """Products of the attention over bands, multiplied out (ground/band_attention.py), for the bands asked.
+
+    In each head, of dimension k and with the learned query q: a band's token is t = W x + b + e, of its pixels x and of
+    e that tells the band; its score is q . K t / sqrt(k) = (W' K' q . x + K' q . (b + e)) / sqrt(k), ' transposed; and
+    what it adds to the patch's token, as its softmax weighs it, is P V t = P V W x + P V (b + e). In float64: the
+    longest of these products adds up 2304 terms twice.
+    """
+    wide = {name: value.double() for name, value in parts.items()}
+    kernel, heads = wide["conv3d.weight"].flatten(1), arch.band_attention_heads
+    told = wide["conv3d.bias"] + torch.stack([_told(band, wide, len(kernel)) for band in reading.bands])
+    query, keys = (value.view(heads, -1, *value.shape[1:]) for value in (wide["query"].flatten(), wide["key.weight"]))
+    slopes = torch.einsum("hk,hkw->hw", query, keys) * query.shape[1] ** -0.5
+    values = (wide["value.weight"] @ torch.cat([kernel, told.T], dim=1)).view(heads, query.shape[1], -1)
+    embedded = torch.einsum("dhk,hkv->dhv", wide["proj.weight"].view(arch.dim, heads, -1), values)
+    pixels = kernel.shape[1]
+    made = {
+        "score.weight": slopes @ kernel,
+        "band_score": slopes @ told.T,
+        "proj.weight": embedded[:, :, :pixels].flatten(1),
+        "proj.bias": wide["proj.bias"],
+        "band_shift.weight": embedded[:, :, pixels:].flatten(1),
+    }
+    state |= {f"patch_embed.{name}": value.float().contiguous() for name, value in made.items()}
+
+
+def _told(band: SeenBand, parts: dict[str, Tensor], width: int) -> Tensor:
+    """(width,) what tells a band: sines and cosines of its whole nanometres, or polarisation and orbit of a radar's."""
+    pair, _, orbit = band.name.partition(" ")
+    if not set(pair) <= set(_PANOPTICON_RADAR):
+        # 0.57 um is 569.99... nm in binary, and 570 is meant.
+        nanometres = math.floor(round(band.wavelength_um * _NM_PER_UM, 6))
+        return sine_cosine(torch.tensor([float(nanometres)]), width)[0].double()
+    sent, received = (_PANOPTICON_RADAR[letter] for letter in pair)
+    orbits = parts["orbit"]
+    seen = orbits[_PANOPTICON_ORBITS[orbit]] if orbit else orbits.mean(0)
+    return torch.cat([parts["transmit"][sent], parts["receive"][received], seen])
+
+
+def _evenly(values: Tensor, count: int, base: float) -> Tensor:
+    """(N,) -> (N, 2 count): sines, then cosines of the values times base^(-j / (count - 1)), j = 0 ... count - 1."""
+    # In the original's order, as in sine_cosine.
+    rates = 1.0 / base ** (torch.arange(count) / (count - 1))
+    angles = values[:, None] * rates
+    return torch.cat([angles.sin(), angles.cos()], dim=1)
+
+
+def _clay(parts: dict[str, Tensor], state: dict[str, Tensor], reading: Reading, arch: Architecture) -> None:
+    """Kernels of the bands asked, and positions for the ground sample distance asked; time and place are unknown.
+
+    Their sines and cosines are zeros then, as in a fifth of Clay's training tiles. Positions fall so slowly (their base
+    is 10000^(2 / dimensions)) that each rate is nearly the distance itself, which the weights learned.
+    """
+    assert reading.gsd_m is not None
+    width = parts["weight_generator.weight_tokens"].shape[1]
+    wavelengths = torch.tensor([band.wavelength_um for band in reading.bands], dtype=torch.float32)
+    weights, bias = _generated(parts, _evenly(wavelengths, width // 2, 10000.0), arch, F.gelu)
+    kernels = weights.view(len(reading.bands), arch.dim, arch.patch_size, arch.patch_size)
+    state["patch_embed.proj.weight"] = (kernels.transpose(0, 1) * _CLAY_SCALE).contiguous()
+    state["patch_embed.proj.bias"] = bias
+    side, told = arch.tile_px // arch.patch_size, arch.dim - _CLAY_TOLD
+    count = told // 4
+    rates = 1.0 / 10000 ** (2 * (torch.arange(count) / (count - 1)) / told) * reading.gsd_m
+    angles = torch.arange(side)[:, None] * rates
+    along = torch.cat([angles.sin(), angles.cos()], dim=1)
+    place = torch.cat([along.repeat(side, 1), along.repeat_interleave(side, 0)], dim=1)
+    state["pos_embed"] = F.pad(place, (0, _CLAY_TOLD, int(arch.class_token), 0))[None]
+
+
+def _scale_mae(parts: dict[str, Tensor], state: dict[str, Tensor], reading: Reading, arch: Architecture) -> None:
+    """Positions as far apart as the ground sample distance asked says: a patch a step at 1 m, ten at 10 m.
+
+    Reed et al., arXiv 2212.14532, section 3: half of the dimensions tell the column, half the row. Positions that the
+    checkpoint stores are not used, which the original computes anew, too.
+    """
+    assert reading.gsd_m is not None
+    side = arch.tile_px // arch.patch_size
+    along = sine_cosine(torch.arange(side, dtype=torch.float32) * reading.gsd_m, arch.dim // 2)
+    place = torch.cat([along.repeat(side, 1), along.repeat_interleave(side, 0)], dim=1)
+    state["pos_embed"] = F.pad(place, (0, 0, int(arch.class_token), 0))[None]
+
+
 def resampled_patches(weight: Tensor, side: int) -> Tensor:
     """(d, C, p, p) patch embedding -> (d, C, side, side), by the pseudo-inverse of bicubic resizing.
 
@@ -187,4 +285,7 @@ _FOLDS: dict[str, Callable[[dict[str, Tensor], dict[str, Tensor], Reading, Archi
     "dofa": _dofa,
     "copernicus-fm": _copernicus_fm,
     "galileo": _galileo,
+    "clay": _clay,
+    "panopticon": _panopticon,
+    "scale-mae": _scale_mae,
 }

@@ -13,6 +13,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from edgeslim.architecture import NORM_OF_MEAN, Architecture
+from edgeslim.ground.band_attention import BandAttention
 from edgeslim.ground.places import alibi, rotation, turn
 
 
@@ -209,7 +210,8 @@ class Vit(nn.Module):
     def __init__(self, arch: Architecture, *, batch_norm: bool = False) -> None:
         super().__init__()
         self.arch = arch
-        self.patch_embed = PatchEmbed(arch, batch_norm=batch_norm)
+        mixed = arch.band_attention_heads
+        self.patch_embed = BandAttention(arch) if mixed else PatchEmbed(arch, batch_norm=batch_norm)
         self.cls_token = nn.Parameter(torch.zeros(1, 1, arch.dim)) if arch.class_token else None
         registers = arch.register_tokens
         self.reg_token = nn.Parameter(torch.zeros(1, registers, arch.dim)) if registers else None
@@ -281,6 +283,9 @@ def init_weights(encoder: Vit, generator: torch.Generator) -> None:
 def fold_batch_norm(encoder: Vit) -> Vit:
     """The same function without BatchNorm: each is folded into the convolution before it."""
     folded = Vit(encoder.arch)
+    if not isinstance(encoder.patch_embed, PatchEmbed):  # there is none
+        folded.load_state_dict(encoder.state_dict())
+        return folded.eval()
     state = {k: v for k, v in encoder.state_dict().items() if not k.startswith("patch_embed.stem.")}
     modules = list(encoder.patch_embed.stem)
     index = 0

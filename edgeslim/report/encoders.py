@@ -127,7 +127,8 @@ def print_encoder(one: KnownEncoder, console: Console) -> None:
         "shape",
         f"{arch.depth} blocks, dim {arch.dim}, {arch.attention_heads} heads of {arch.head_dim}, "
         f"{arch.ffn.upper()} {arch.ffn_hidden}, "
-        f"patches of {arch.patch_size} px{groups}, {arch.tokens} tokens, pool {arch.pool}",
+        f"patches of {arch.patch_size} px{groups}, {arch.tokens} tokens, pool {arch.pool}"
+        + (f", {arch.band_attention_heads} heads over the bands" if arch.band_attention_heads else ""),
     )
     facts.add_row("costs", f"{number(one.parameters / 1e6)} M parameters, {number(one.gflop)} GFLOP a tile")
     console.print(facts)
@@ -165,6 +166,8 @@ def print_families(families: Sequence[Family], console: Console) -> None:
             facts.add_row("asked for", Text("; ".join(f"{m.id} ({','.join(m.bands)})" for m in family.modality)))
         if family.band:
             facts.add_row("asked for", Text(", ".join(band.name for band in family.band) + other_bands(family)))
+        if family.takes_gsd:
+            facts.add_row("asked for", Text("a ground sample distance, behind the rest: @10m"))
         if family.because:
             facts.add_row("code", Text(f"fold {family.fold}: {family.because}"))
         console.print(facts)

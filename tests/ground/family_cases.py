@@ -315,10 +315,10 @@ def terratorch_file(name: str) -> Any:
         if found is None or not found.submodule_search_locations:
             pytest.skip("terratorch is not at hand: no checkpoint was held against it")
         folder = Path(found.submodule_search_locations[0])
-        for part in ("", "models", "backbones", "terramind"):
-            folder, package = folder / part, f"{package}.{part}" if part else package
-            sys.modules[package] = ModuleType(package)
-            sys.modules[package].__path__ = [str(folder)]
+        for parts in ("", "models", "models.backbones", "models.backbones.terramind", "models.backbones.clay_v1"):
+            stub = ModuleType(f"{package}.{parts}".rstrip("."))
+            stub.__path__ = [str(folder.joinpath(*parts.split(".")))]
+            sys.modules[stub.__name__] = stub
     return importlib.import_module(f"terratorch.models.backbones.{name}")
 
 
@@ -489,3 +489,88 @@ def spectralgpt() -> Any:
     made: Any = original(num_frames=12, t_patch_size=3, sep_pos_embed=True, **sizes)
     made.head = nn.Identity()
     return randomised(made), made
+
+
+def beside_its_decoders(state: dict[str, Tensor]) -> dict[str, Tensor]:
+    """As its authors' training writes it: what rebuilds tiles stands in the same file."""
+    decoder = {"mask_token_decoder": torch.ones(1, 1, 8), "fpn.do1.0.weight": torch.ones(8, 8, 2, 2)}
+    return {**state, **decoder, "fcn.conv.weight": torch.ones(1), "decoder_embed.weight": torch.ones(8, DIM)}
+
+
+def scale_mae_vit(gsd_m: float) -> tuple[nn.Module, Features]:
+    sizes = {"img_size": 224, "patch_size": 16, "embed_dim": DIM, "depth": DEPTH, "num_heads": HEADS, "num_classes": 0}
+    made = randomised(library("torchgeo.models").ScaleMAE(res=gsd_m, **sizes))
+    return made, made
+
+
+@case("scale-mae", made_for="@10m", bands=3, tile_px=224)
+def scale_mae() -> Any:
+    return scale_mae_vit(10.0)
+
+
+@case("scale-mae", rename=beside_its_decoders, made_for="@0.3", bands=3, tile_px=224)
+def scale_mae_as_it_was_trained() -> Any:
+    return scale_mae_vit(0.3)
+
+
+CLAY_SIZES = {"img_size": 256, "patch_size": 8, "dim": DIM, "depth": DEPTH, "heads": HEADS, "dim_head": 16}
+
+
+def clay_features(encoder: Any, waves: list[float], gsd_m: float) -> Features:
+    """Class token, time and place unknown."""
+
+    def features(tiles: Tensor) -> Tensor:
+        unknown = torch.zeros(len(tiles), 4)
+        told = {"time": unknown, "latlon": unknown, "gsd": torch.tensor(gsd_m), "waves": torch.tensor(waves)}
+        found = encoder({"pixels": tiles, **told})
+        return found[-1][:, 0] if isinstance(found, list) else found
+
+    return features
+
+
+def beside_its_teacher(state: dict[str, Tensor]) -> dict[str, Tensor]:
+    """As its training writes it: the decoder and the teacher stand in the same file."""
+    others = {"model.teacher.blocks.0.ls1.gamma": torch.ones(DIM), "model.decoder.mask_patch": torch.ones(DIM)}
+    return {**{f"model.encoder.{name}": value for name, value in state.items()}, **others}
+
+
+@case("clay", rename=beside_its_teacher, made_for="B04,B03,0.46,VV,B12@10m", tile_px=256)
+def clay_v1_5() -> Any:
+    library("timm")  # makes room for torchvision, which it imports
+    original = library("claymodel.finetune.embedder.factory")
+    torch.set_float32_matmul_precision("highest")  # as it was before that import
+    made = randomised(original.EmbeddingEncoder(**CLAY_SIZES, mlp_ratio=4.0))
+    return made, clay_features(made, [0.665, 0.56, 0.46, 3.5, 2.19], 10.0)
+
+
+@case("clay", made_for="B02,B03,B04@0.6m", bands=3, tile_px=256)
+def clay_v1() -> Any:
+    original = terratorch_file("clay_v1.modules")
+    with warnings.catch_warnings(action="ignore"):  # of torch, about nested tensors that the original asks for
+        made = randomised(original.EmbeddingEncoder(**CLAY_SIZES, mlp_ratio=2.0))
+    return made, clay_features(made, [0.493, 0.56, 0.665], 0.6)
+
+
+def panopticon_vit(told: list[float]) -> tuple[nn.Module, Features]:
+    """Panopticon as torchgeo puts it together, around a smaller DINOv2."""
+    timm, original = library("timm"), library("torchgeo.models.panopticon")
+    sizes = {"img_size": 224, "patch_size": 14, "embed_dim": DIM, "depth": DEPTH, "num_heads": HEADS, "num_classes": 0}
+    made: Any = timm.models.VisionTransformer(**sizes, init_values=0.1)
+    over_bands = {"attn_cfg": {"num_heads": 16}}
+    made.patch_embed = original.PanopticonPE(attn_dim=96, embed_dim=DIM, patch_size=14, chnfus_cfg=over_bands)
+    randomised(made)
+
+    def features(tiles: Tensor) -> Tensor:
+        return made({"imgs": tiles, "chn_ids": torch.tensor(told).repeat(len(tiles), 1)})
+
+    return made, features
+
+
+@case("panopticon", made_for="B04,B03,0.57,B12,VH", tile_px=224)
+def panopticon() -> Any:
+    return panopticon_vit([664, 559, 570, 2203, -2])
+
+
+@case("panopticon", prefix="model.", made_for="VV ascending,HV descending,HH", bands=3, tile_px=224)
+def panopticon_of_radar() -> Any:
+    return panopticon_vit([-5, -12, -3])

@@ -22,6 +22,7 @@ PLAIN = Architecture(2, 24, 3, 8, 40, 4, 16, 3)
 ARCHITECTURES = {
     "DOFA": replace(PLAIN, patch_padding=1, pool="mean-then-norm"),
     "CLIP": replace(PLAIN, pre_norm=True, activation="quick-gelu"),
+    "Panopticon": replace(PLAIN, band_attention_heads=2, layer_scale=True),
     "CROMA": replace(PLAIN, class_token=False, pool="mean", positions="alibi", qkv_bias=False),
     "SatMAE": replace(PLAIN, band_groups=((0, 2), (1,))),
     "SpectralGPT": replace(PLAIN, band_groups=((0, 1), (2,)), class_token=False, pool="mean-of-rest-then-norm"),

@@ -25,7 +25,7 @@ from tests.ground.conftest import TINY, random_vit
 from tests.ground.counter import count_flop
 from tests.ground.test_branches import FUSED
 from tests.ground.test_branches import SWIGLU as FUSED_SWIGLU
-from tests.ground.test_slim import DINOV3, PLAIN, SATMAE, SWIGLU
+from tests.ground.test_slim import DINOV3, PANOPTICON, PLAIN, SATMAE, SWIGLU
 
 ALIBI = replace(
     PLAIN, class_token=False, register_tokens=0, positions="alibi", activation="quick-gelu", pool="mean-then-norm"
@@ -39,6 +39,7 @@ SHAPES = {
     "alibi": ALIBI,
     "rope": DINOV3,
     "groups of bands": SATMAE,
+    "attention over bands": PANOPTICON,
 }
 TRUNCATED = {name: arch for name, arch in SHAPES.items() if arch.positions != "rope"}
 """Whose q and k may be in any basis."""

@@ -27,6 +27,7 @@ ARCHITECTURES = {
     "SpectralGPT": replace(
         PLAIN, bands=6, band_groups=((0, 1, 2), (3, 4, 5)), class_token=False, pool="mean-of-rest-then-norm"
     ),
+    "Panopticon": replace(PLAIN, bands=5, band_attention_heads=4, layer_scale=True),
     "12 bands, no qkv bias": replace(PLAIN, bands=12, qkv_bias=False),
     "embedded": Architecture(
         depth=5,
@@ -60,6 +61,7 @@ PUBLISHED = {
         1024, 16, 24, ffn="swiglu", ffn_hidden=2730, register_tokens=4, layer_scale=True, tile_px=256
     ),
     "ViT-B/16, 12 bands, mean of the patches": vit_of(768, 12, 12, bands=12, class_token=False, pool="mean"),
+    "Panopticon of 13 bands": vit_of(768, 12, 12, patch_size=14, bands=13, layer_scale=True, band_attention_heads=16),
     "ViT-L/8, ten bands, 96 px, LayerScale": vit_of(1024, 16, 24, bands=10, patch_size=8, tile_px=96, layer_scale=True),
     "SatMAE, ViT-L/8": vit_of(
         1024, 16, 24, bands=10, patch_size=8, tile_px=96, band_groups=((0, 1, 2, 6), (3, 4, 5, 7), (8, 9))

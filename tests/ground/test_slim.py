@@ -37,7 +37,8 @@ SWIGLU = replace(PLAIN, ffn="swiglu", qkv_bias=False, register_tokens=0, layer_s
 CROMA = replace(PLAIN, class_token=False, register_tokens=0, pool="mean", positions="alibi")
 DINOV3 = replace(PLAIN, head_dim=12, positions="rope", rope_dim=12)
 SATMAE = replace(PLAIN, band_groups=((0, 3), (1,), (2,)), pool="mean-of-rest-then-norm")
-EVERY = [TINY, PLAIN, SWIGLU, PADDED, CLIP, CROMA, DINOV3, SATMAE]
+PANOPTICON = replace(PLAIN, band_attention_heads=3)
+EVERY = [TINY, PLAIN, SWIGLU, PADDED, CLIP, CROMA, DINOV3, SATMAE, PANOPTICON]
 
 
 def reference(state: dict[str, torch.Tensor], arch: Architecture, tiles: torch.Tensor, s: float) -> torch.Tensor:
@@ -84,7 +85,7 @@ def test_features_equal_the_written_out_scheme(s: float) -> None:
 
 
 @pytest.mark.parametrize(
-    "arch", EVERY, ids=["stem", "registers", "swiglu", "padded", "clip", "croma", "dinov3", "satmae"]
+    "arch", EVERY, ids=["stem", "registers", "swiglu", "padded", "clip", "croma", "dinov3", "satmae", "panopticon"]
 )
 def test_width_one_is_bit_exact(arch: Architecture) -> None:
     encoder = random_vit(arch)
