@@ -128,7 +128,7 @@ def test_a_later_field_is_written_only_where_it_says_something() -> None:
         ({"band_groups": [[0, 1], [2]], "stem_channels": [8, 16, 32]}, "band_groups: found beside a stem"),
         (
             {"band_groups": [[0, 1], [2]], "positions": "rope", "rope_dim": 16},
-            "band_groups: found beside a stem or pos",
+            "band_groups: found beside a stem, an attention",
         ),
         ({"branches": 0}, "architecture.branches: found 0"),
         ({"branches": 3}, "share out 2 attention_heads and 64 ffn_hidden evenly"),
