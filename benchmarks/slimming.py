@@ -1,15 +1,17 @@
 """What do the slimming methods keep of an encoder's features, at the same shape and cost?
 
-    python benchmarks/slimming.py EUROSAT.zip --vit VIT_S14.safetensors [--cache FOLDER] [--only CASE ...]
+    python benchmarks/slimming.py EUROSAT.zip --vit VIT_S14.safetensors --galileo ENCODER.pt [--cache FOLDER]
+        [--only CASE ...] [--at WIDTH ...]
 
-Three encoders, never averaged: a ViT-S/14 of DINOv2's architecture that was fine-tuned for saliency, on EuroSAT tiles
-enlarged to 224 px, whole and cut after block 6 with the last LayerNorm behind; and, apart, edgeslim's own eurosat-rgb,
-which was trained on the training part of this very set and to be slimmed by `first`. Each is slimmed by `first` and by
-`calibrated` to the narrowest width step of a plan (one dimension a head) and to the widest width within 10, 25, 50 and
-75 % of its FLOP. Head refitted at each width: k-NN (k = 5) and a linear probe (standardised, multinomial logistic, its
-penalty chosen by cross-validation on the training tiles). Beside them a pixel baseline without any network: mean,
-deviation and five quantiles of each band. Calibration tiles are of the validation part and without labels. Intervals
-are paired bootstraps over the test tiles: every score of a row is resampled with the same tiles.
+Four encoders, never averaged: a ViT-S/14 of DINOv2's architecture that was fine-tuned for saliency, on EuroSAT tiles
+enlarged to 224 px, whole and cut after block 6 with the last LayerNorm behind; Galileo nano, on red, green and blue;
+and, apart, edgeslim's own eurosat-rgb, which was trained on the training part of this very set and to be slimmed by
+`first`. Each is slimmed by `first` and by `calibrated` to the narrowest width step of a plan (one dimension a head) and
+to the widest width within 10, 25, 50 and 75 % of its FLOP, and by `healed` to the first two of these. Head refitted at
+each width: k-NN (k = 5) and a linear probe (standardised, multinomial logistic, its penalty chosen by cross-validation
+on the training tiles). Beside them a pixel baseline without any network: mean, deviation and five quantiles of each
+band. Calibration tiles are of the validation part, tiles to heal with of the training part, all without labels.
+Intervals are paired bootstraps over the test tiles: every score of a row is resampled with the same tiles.
 
 Features are kept in FOLDER, so that a stopped run goes on.
 """
@@ -21,11 +23,13 @@ import json
 import sys
 import time
 from dataclasses import dataclass, replace
+from functools import partial
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import torch
+from galileo import as_fed
 from onboard_process import markdown
 from torch import Tensor
 from torch.nn import functional as F
@@ -36,6 +40,8 @@ from edgeslim.ground.calibrated import calibrate
 from edgeslim.ground.calibration import Calibration
 from edgeslim.ground.checkpoint import read_checkpoint
 from edgeslim.ground.flight import normalised, profile_checkpoint
+from edgeslim.ground.healed import heal
+from edgeslim.ground.healing import Healing
 from edgeslim.ground.labelled import LabelledTiles, load_labelled
 from edgeslim.ground.redundancy import pixel_statistics
 from edgeslim.ground.slim import slim
@@ -46,6 +52,10 @@ RESULT = Path(__file__).parent / "results" / "slimming"
 COUNTS = {"train": 500, "test": 300, "validation": 256}
 SHARES = (0.10, 0.25, 0.50, 0.75)
 PENALTIES = (1e-3, 1e-2, 1e-1, 1.0)
+HEALED_AT = ("floor", "10%")
+HEALED_WITH = 2000
+"""Unlabelled tiles, of which every eighth is held out."""
+HEALING = {"steps": 700, "batch": 32, "learning_rate": 1e-3, "precision": "bf16"}
 DRAWS = 2000
 SEED = 0
 VIT_PX, VIT_MEAN, VIT_STD = 224, (0.485, 0.456, 0.406), (0.229, 0.224, 0.225)
@@ -73,8 +83,13 @@ def enlarged(images: Tensor) -> Tensor:
     return (large.clamp(0, 1) - mean) / std
 
 
-def cases(vit: Path | None) -> list[Case]:
+def cases(vit: Path | None, galileo: Path | None = None) -> list[Case]:
     made = []
+    if galileo is not None:
+        profile = take_profile("galileo-nano")
+        encoder = read_checkpoint(galileo, profile.architecture, made_for=profile.made_for).build()
+        what = "Galileo nano, on red, green and blue of one date, 64 px, patches of 8 px"
+        made.append(Case("galileo-nano", what, encoder, partial(as_fed, profile)))
     if vit is not None:
         profile, _ = profile_of(vit, *read_header(vit))
         encoder = read_checkpoint(vit, replace(profile.architecture, tile_px=VIT_PX)).build()
@@ -134,19 +149,43 @@ def widths(encoder: Vit) -> dict[str, float]:
     return found
 
 
-def slimmed(case: Case, method: str, width: float, tiles: Tensor) -> tuple[Vit, dict[str, Any]]:
+def to_heal_with(case: Case, images: Tensor, cache: Path) -> Tensor:
+    """(n, 3, 64, 64) uint8 as the encoder takes them, in a memory-mapped file: 2000 of 224 px are 1.2 GB."""
+    path = cache / f"{case.name}-tiles.npy"
+    arch = case.encoder.arch
+    shape = (len(images), arch.bands, arch.tile_px, arch.tile_px)
+    if not path.exists():
+        partial_ = path.with_suffix(".part")
+        made = np.lib.format.open_memmap(partial_, "w+", np.float32, shape)
+        for start in range(0, len(images), 64):
+            made[start : start + 64] = case.own(images[start : start + 64]).numpy()
+        made.flush()
+        partial_.rename(path)
+    return torch.from_numpy(np.load(path, mmap_mode="r+"))
+
+
+def slimmed(
+    case: Case, method: str, width: float, tiles: Tensor, unlabelled: Tensor, cache: Path
+) -> tuple[Vit, dict[str, Any]]:
     """The encoder, and what is known of how it was made."""
     if method == "first":
         return slim(case.encoder, width), {}
     start = time.monotonic()
     say = lambda line: print(f"    {line}", file=sys.stderr, flush=True)  # noqa: E731
-    made = calibrate(case.encoder, case.encoder.arch.at(width), Calibration(tiles, SEED, say))
+    narrow = case.encoder.arch.at(width)
+    if method == "healed":
+        some = Calibration(to_heal_with(case, unlabelled, cache), SEED, say)
+        healed = heal(case.encoder, narrow, some, Healing(cache / f"{case.name}-healing", **HEALING))
+        neighbours = {str(step): round(share, 4) for step, share in healed.neighbours.items()}
+        seconds = round(time.monotonic() - start)
+        return healed.encoder, {"way": f"step {healed.step}", "neighbours": neighbours, "seconds": seconds}
+    made = calibrate(case.encoder, narrow, Calibration(tiles, SEED, say))
     known = {"way": made.way, "neighbours": made.neighbours, "seconds": round(time.monotonic() - start)}
     return made.encoder, known
 
 
 def measure(
-    case: Case, data: dict[str, tuple[Tensor, np.ndarray]], cache: Path, at: list[str] | None
+    case: Case, data: dict[str, tuple[Tensor, np.ndarray]], unlabelled: Tensor, cache: Path, at: list[str] | None
 ) -> dict[str, Any]:
     """Every method at every width of one encoder."""
     (train, labels), (test, truth) = data["train"], data["test"]
@@ -158,14 +197,17 @@ def measure(
         (m, label, w)
         for label, w in widths(case.encoder).items()
         if not at or label in at
-        for m in ("first", "calibrated")
+        for m in ("first", "calibrated", "healed")
+        if m != "healed" or label in HEALED_AT
     ]
     known: dict[str, Any] = {}
     for method, label, width in plan:
         key = f"{method}@{label}"
         file = cache / f"{case.name}-{method}-{label.rstrip('%')}.npz"
         if not file.exists():
-            encoder, about = (case.encoder, {}) if method == "full" else slimmed(case, method, width, tiles)
+            encoder, about = (
+                (case.encoder, {}) if method == "full" else slimmed(case, method, width, tiles, unlabelled, cache)
+            )
             found = [case.features(encoder, images) for images in (train, test)]
             np.savez(file, train=found[0], test=found[1], about=json.dumps(about))
         with np.load(file) as kept:
@@ -223,7 +265,7 @@ def row(hits: dict[str, Any], probe: str, method: str, label: str, draws: np.nda
 def page(found: dict[str, Any]) -> str:
     """The result as Markdown."""
     text = "# Slimming: what the methods keep at the same shape\n\n"
-    text += "`python benchmarks/slimming.py EUROSAT.zip --vit VIT_S14.safetensors`\n\n"
+    text += "`python benchmarks/slimming.py EUROSAT.zip --vit VIT_S14.safetensors --galileo ENCODER.pt`\n\n"
     text += __doc__.split("\n\n")[2].replace("\n", " ") + f"\n\n{found['setting']}\n"
     for case in found["cases"]:
         for probe, scores in case["scores"].items():
@@ -291,6 +333,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("tiles", type=Path, help="EuroSAT RGB: a zip or folder, one folder a class")
     parser.add_argument("--vit", type=Path, help="the ViT-S/14; left out: only eurosat-rgb")
+    parser.add_argument("--galileo", type=Path, help="encoder.pt of Galileo nano; left out: not that")
     parser.add_argument("--cache", type=Path, default=Path("runs/slimming"), help="features that are made already")
     parser.add_argument("--at", nargs="*", help="only these widths: floor, 10%%, 25%%, 50%%, 75%%")
     parser.add_argument("--only", nargs="*", help="cases to make; others are written as they were")
@@ -302,13 +345,17 @@ def main() -> None:
         json.loads(RESULT.with_suffix(".json").read_text())["cases"] if RESULT.with_suffix(".json").exists() else []
     )
     results = {case["case"]: case for case in before}
-    for case in cases(arguments.vit):
+    unlabelled = some_of(parts["train"], HEALED_WITH)[0]
+    for case in cases(arguments.vit, arguments.galileo):
         if not arguments.only or case.name in arguments.only:
-            results[case.name] = measure(case, data, arguments.cache, arguments.at)
+            results[case.name] = measure(case, data, unlabelled, arguments.cache, arguments.at)
     setting = (
         f"{COUNTS['train']} training, {COUNTS['test']} test, {COUNTS['validation']} calibration tiles of "
         f"{len(parts['train'].classes)} classes; seed {SEED}; torch {torch.__version__}, {torch.get_num_threads()} "
-        "threads. Ends of 95 % intervals in brackets, in points. `calibrated` names the way that it took."
+        "threads. Ends of 95 % intervals in brackets, in points. `calibrated` names the way that it took, `healed` the "
+        f"step after which its weights were kept (0: those of calibration), of {HEALING['steps']} with batches of "
+        f"{HEALING['batch']}, learning rate {HEALING['learning_rate']:g} and {HEALING['precision']}, on {HEALED_WITH} "
+        "unlabelled tiles of the training part, the labelled ones among them, of which every eighth is held out."
     )
     found = {"setting": setting, "counts": COUNTS, "cases": list(results.values())}
     RESULT.with_suffix(".json").write_text(json.dumps(found, indent=1) + "\n")

@@ -9,13 +9,10 @@ import torch
 from torch import Tensor, nn
 
 from edgeslim.errors import InputError
-from edgeslim.ground.calibrated import FIRST, calibrate
-from edgeslim.ground.calibration import Calibration
 from edgeslim.ground.checkpoint import Checkpoint, OpenCheckpoint, open_checkpoint
-from edgeslim.ground.slim import check_method, slim
+from edgeslim.ground.slim import Slimmed, slim_by
 from edgeslim.ground.vit import Vit, fold_layer_scale
 from edgeslim.manifest import sha256_of
-from edgeslim.plan import METHODS
 from edgeslim.profile import Profile, Radiometry
 
 
@@ -65,26 +62,20 @@ def radiometry_of(profile: Profile) -> Radiometry:
     return profile.radiometry
 
 
-def slimmed_checkpoint(
-    checkpoint: Checkpoint,
-    width_multiplier: float,
-    method: str = METHODS[0],
-    calibration: Calibration | None = None,
-) -> Checkpoint:
-    """The checkpoint cut to one width, with the head of that width if there is one.
+def slimmed_checkpoint(checkpoint: Checkpoint, width_multiplier: float) -> Checkpoint:
+    """The checkpoint cut to one width by "first", with the head of that width if there is one."""
+    return checkpoint_of(checkpoint, slim_by("first", checkpoint.build(), width_multiplier))
 
-    Heads were fitted to the features of "first": calibrated weights have none, unless "first" was found to be better,
-    or nothing is cut. Raises InputError as `slim` does.
+
+def checkpoint_of(full: Checkpoint, slimmed: Slimmed) -> Checkpoint:
+    """What a method made of a checkpoint, with the head of that width if there is one that fits.
+
+    Heads were fitted to the features of "first": refitted weights have none, unless "first" was found to be better,
+    or nothing is cut.
     """
-    whole = checkpoint.build()
-    check_method(method, calibration)
-    if calibration is None:
-        encoder, fits = slim(whole, width_multiplier), True
-    else:
-        made = calibrate(whole, whole.arch.at(width_multiplier), calibration)
-        encoder, fits = made.encoder, made.way == FIRST or made.encoder.arch == whole.arch
+    encoder = slimmed.encoder
     size = encoder.arch.head_dim
-    heads = {size: checkpoint.heads[size]} if fits and size in checkpoint.heads else {}
+    heads = {size: full.heads[size]} if slimmed.is_first and size in full.heads else {}
     return Checkpoint(encoder.arch, {k: v.detach() for k, v in encoder.state_dict().items()}, heads)
 
 
