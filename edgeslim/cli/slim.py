@@ -61,7 +61,10 @@ def slim(
     ] = None,
     learning_rate: Annotated[
         float | None,
-        typer.Option(help="Its peak, as a share of what it changes; default 0.003.", rich_help_panel=_HEALING),
+        typer.Option(
+            help="Its peak, as a share of what it changes; default: the best of a short trial.",
+            rich_help_panel=_HEALING,
+        ),
     ] = None,
     precision: Annotated[
         str | None,

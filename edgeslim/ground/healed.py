@@ -25,7 +25,10 @@ import os
 import time
 from collections.abc import Callable
 from dataclasses import dataclass, replace
+from math import inf, isfinite
 from pathlib import Path
+from pickle import UnpicklingError
+from typing import Any
 
 import torch
 from torch import Tensor, nn
@@ -36,7 +39,7 @@ from edgeslim.errors import InputError
 from edgeslim.ground.calibrated import Calibrated, calibrate, neighbours_kept
 from edgeslim.ground.calibration import Calibration, tiles_needed
 from edgeslim.ground.first import first_of
-from edgeslim.ground.healing import Healing
+from edgeslim.ground.healing import RATES, Healing
 from edgeslim.ground.scaled_adam import ScaledAdam
 from edgeslim.ground.targets import VIEWS, Targets, fingerprint, make_targets
 from edgeslim.ground.vit import Vit
@@ -51,6 +54,10 @@ ANCHORS = 4096
 """Views, at most, whose nearness is asked for."""
 TOKENS_WEIGHT = 0.5
 """Of the encoded tokens' loss against each of the others."""
+TRIAL_STEPS = 16
+"""Of each rate that is tried."""
+_TRIAL_JUDGED = 4
+"""The last of these, whose mean loss is held against that of other rates."""
 _AT_ONCE = 16
 """Held-out tiles at once."""
 
@@ -77,6 +84,8 @@ class _State:
     average: Vit
     optimizer: ScaledAdam
     step: int
+    rate: float
+    """Peak learning rate."""
     kept: dict[int, float]
     """Step -> neighbours kept."""
     best: dict[str, Tensor]
@@ -88,17 +97,18 @@ class _State:
             "average": self.average.state_dict(),
             "optimizer": self.optimizer.state_dict(),
             "step": self.step,
+            "rate": self.rate,
             "kept": self.kept,
             "best": self.best,
         }
         _save(state, path)
 
     def load(self, path: Path) -> None:
-        state = torch.load(path, map_location="cpu", weights_only=True)
+        state = _load(path)
         self.model.load_state_dict(state["model"])
         self.average.load_state_dict(state["average"])
         self.optimizer.load_state_dict(state["optimizer"])
-        self.step, self.kept, self.best = state["step"], state["kept"], state["best"]
+        self.step, self.rate, self.kept, self.best = (state[key] for key in ("step", "rate", "kept", "best"))
 
 
 def heal(encoder: Vit, narrow: Architecture, calibration: Calibration, healing: Healing) -> Healed:
@@ -161,7 +171,7 @@ def _calibrated(encoder: Vit, narrow: Architecture, calibration: Calibration, fo
         _save({"weights": made.encoder.state_dict(), "way": made.way, "neighbours": made.neighbours}, path)
         return made
     calibration.say("calibrated already")
-    kept = torch.load(path, map_location="cpu", weights_only=True)
+    kept = _load(path)
     made = Calibrated(Vit(narrow).eval(), kept["way"], kept["neighbours"])
     made.encoder.load_state_dict(kept["weights"])
     return made
@@ -191,12 +201,39 @@ class _Run:
         anchors = features[torch.linspace(0, len(features) - 1, min(ANCHORS, len(features))).long()]
         self.anchors = F.normalize((anchors.to(self.place) - self.mean) / self.std, dim=1)
         model = copy.deepcopy(start).to(self.place).train()
-        self.state = _State(model, copy.deepcopy(model).eval(), ScaledAdam(model), 0, {}, {})
+        rate = healing.learning_rate or RATES[0]
+        self.state = _State(model, copy.deepcopy(model).eval(), ScaledAdam(model), 0, rate, {}, {})
         if self.path.exists():
             self.state.load(self.path)
             say(f"resuming after step {self.state.step} of {healing.steps}")
         else:
+            if healing.learning_rate is None:
+                self.state.rate = self._tried(model)
             self._look(0.0)
+
+    def _tried(self, start: Vit) -> float:
+        """Of RATES the one by which a few steps lower the loss most."""
+        found = {}
+        for rate in RATES:
+            model = copy.deepcopy(start)
+            optimizer, losses = ScaledAdam(model), list[float]()
+            for step in range(TRIAL_STEPS):
+                losses.append(self._update(model, optimizer, step, rate * min(1, 2 * (step + 1) / TRIAL_STEPS)).item())
+            lost = sum(losses[-_TRIAL_JUDGED:]) / _TRIAL_JUDGED
+            found[rate] = lost if isfinite(lost) else inf
+        best = min(found, key=lambda rate: found[rate])
+        tried = ", ".join(f"{lost:.3f} by {rate:g}" for rate, lost in found.items())
+        self.say(f"loss after {TRIAL_STEPS} steps of a trial: {tried}; taken: learning rate {best:g}")
+        return best
+
+    def _update(self, model: Vit, optimizer: ScaledAdam, step: int, rate: float) -> Tensor:
+        """One update of the weights; the loss before it."""
+        loss = self._loss(model, self._chosen(step))
+        model.zero_grad(set_to_none=True)
+        torch.autograd.backward(loss)
+        nn.utils.clip_grad_norm_(model.parameters(), 1.0)
+        optimizer.step(rate)
+        return loss.detach()
 
     def run(self) -> _State:
         """The remaining steps."""
@@ -204,15 +241,9 @@ class _Run:
         lost, began, first = torch.zeros((), device=self.place), time.perf_counter(), state.step
         since = state.step
         for step in range(first, healing.steps):
-            chosen = self._chosen(step)
-            loss = self._loss(chosen)
-            state.model.zero_grad(set_to_none=True)
-            torch.autograd.backward(loss)
-            nn.utils.clip_grad_norm_(state.model.parameters(), 1.0)
-            state.optimizer.step(healing.rate(step))
+            lost += self._update(state.model, state.optimizer, step, state.rate * healing.share(step))
             state.step = step + 1
             self._average()
-            lost += loss.detach()
             if healing.looks_after(state.step):
                 self._look(float(lost) / (state.step - since))
                 lost, since = torch.zeros((), device=self.place), state.step
@@ -232,8 +263,7 @@ class _Run:
             chosen.append(order[number % count])
         return torch.stack(chosen)
 
-    def _loss(self, chosen: Tensor) -> Tensor:
-        model = self.state.model
+    def _loss(self, model: Vit, chosen: Tensor) -> Tensor:
         tiles = self.targets.seen(chosen).to(self.place)
         with torch.autocast(self.place.type, torch.bfloat16, enabled=self.healing.precision == "bf16"):
             encoded = model.encode(model.embed(tiles))
@@ -286,6 +316,15 @@ def _scale(values: Tensor, place: torch.device) -> tuple[Tensor, Tensor]:
     flat = values.flatten(0, -2)
     std = flat.std(0)
     return flat.mean(0).to(place), torch.where(std > 1e-6 * std.max(), std, 1.0).to(place)
+
+
+def _load(path: Path) -> dict[str, Any]:
+    """What `_save` wrote."""
+    try:
+        found: dict[str, Any] = torch.load(path, map_location="cpu", weights_only=True)
+    except (OSError, RuntimeError, EOFError, UnpicklingError) as error:
+        raise InputError(f"{path}: cannot be read ({type(error).__name__}); remove it, and start again") from None
+    return found
 
 
 def _save(state: dict[str, object], path: Path) -> None:

@@ -8,6 +8,9 @@ from pathlib import Path
 
 from edgeslim.errors import InputError
 
+RATES = (1e-4, 3e-4, 1e-3, 3e-3, 1e-2)
+"""Peak learning rates that are tried where none is given."""
+
 
 @dataclass(frozen=True, slots=True)
 class Healing:
@@ -19,9 +22,9 @@ class Healing:
     """Updates of the weights."""
     batch: int = 32
     """Views of tiles a step."""
-    learning_rate: float = 3e-3
+    learning_rate: float | None = None
     """Peak of the cosine schedule: the share of its size that an update takes a row of weights along
-    (ground.scaled_adam)."""
+    (ground.scaled_adam). None: what a trial of RATES finds; encoders differ in it tenfold."""
     precision: str = "fp32"
     """"fp32", or "bf16" autocast where the processor or the GPU has it."""
     device: str = "cpu"
@@ -39,20 +42,20 @@ class Healing:
         for name in ("steps", "batch", "looks"):
             if getattr(self, name) < 1:
                 raise InputError(f"healing: {name}: found {getattr(self, name)}, expected at least 1")
-        if not 0 < self.learning_rate < 1:
+        if self.learning_rate is not None and not 0 < self.learning_rate < 1:
             raise InputError(f"healing: learning rate: found {self.learning_rate:g}, expected more than 0, less than 1")
         if self.precision not in ("fp32", "bf16"):
             raise InputError(f"healing: precision: found {self.precision!r}, expected fp32 or bf16")
         if self.device not in ("cpu", "cuda"):
             raise InputError(f"healing: device: found {self.device!r}, expected cpu or cuda")
 
-    def rate(self, step: int) -> float:
-        """Relative learning rate of a step, the first of which is 0: a linear rise, then a cosine to a hundredth."""
+    def share(self, step: int) -> float:
+        """Share of the peak rate at a step, the first of which is 0: a linear rise, then a cosine to a hundredth."""
         rising = max(1, round(self.warmup_share * self.steps))
         if step < rising:
-            return self.learning_rate * (step + 1) / rising
+            return (step + 1) / rising
         through = (step - rising) / max(1, self.steps - rising)
-        return self.learning_rate * (0.01 + 0.99 * 0.5 * (1 + cos(pi * through)))
+        return 0.01 + 0.99 * 0.5 * (1 + cos(pi * through))
 
     def looks_after(self, step: int) -> bool:
         """Whether the state is saved after so many steps."""
