@@ -62,7 +62,7 @@ def slim(
     learning_rate: Annotated[
         float | None,
         typer.Option(
-            help="Its peak, as a share of what it changes; default: the best of a short trial.",
+            help="Its peak, as a share of what it changes; default: by a short trial.",
             rich_help_panel=_HEALING,
         ),
     ] = None,

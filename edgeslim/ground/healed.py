@@ -27,7 +27,6 @@ from collections.abc import Callable
 from dataclasses import dataclass, replace
 from math import inf, isfinite
 from pathlib import Path
-from pickle import UnpicklingError
 from typing import Any
 
 import torch
@@ -58,6 +57,10 @@ TRIAL_STEPS = 16
 """Of each rate that is tried."""
 _TRIAL_JUDGED = 4
 """The last of these, whose mean loss is held against that of other rates."""
+BEYOND_TRIAL = 3
+"""Times the rate that is best in the trial is taken: what a higher one costs at first, more steps than a trial's gain.
+Of Galileo nano at a tenth of its compute 0.0003 was best after 16 steps, and after 320 steps neighbours kept were 48 %
+by it, 50 % by 0.001 and 54 % by 0.003."""
 _AT_ONCE = 16
 """Held-out tiles at once."""
 
@@ -212,7 +215,7 @@ class _Run:
             self._look(0.0)
 
     def _tried(self, start: Vit) -> float:
-        """Of RATES the one by which a few steps lower the loss most."""
+        """BEYOND_TRIAL times that one of RATES by which a few steps lower the loss most."""
         found = {}
         for rate in RATES:
             model = copy.deepcopy(start)
@@ -223,8 +226,8 @@ class _Run:
             found[rate] = lost if isfinite(lost) else inf
         best = min(found, key=lambda rate: found[rate])
         tried = ", ".join(f"{lost:.3f} by {rate:g}" for rate, lost in found.items())
-        self.say(f"loss after {TRIAL_STEPS} steps of a trial: {tried}; taken: learning rate {best:g}")
-        return best
+        self.say(f"loss after {TRIAL_STEPS} steps of a trial: {tried}; learning rate {BEYOND_TRIAL * best:g}")
+        return BEYOND_TRIAL * best
 
     def _update(self, model: Vit, optimizer: ScaledAdam, step: int, rate: float) -> Tensor:
         """One update of the weights; the loss before it."""
@@ -322,7 +325,7 @@ def _load(path: Path) -> dict[str, Any]:
     """What `_save` wrote."""
     try:
         found: dict[str, Any] = torch.load(path, map_location="cpu", weights_only=True)
-    except (OSError, RuntimeError, EOFError, UnpicklingError) as error:
+    except Exception as error:  # torch raises many kinds for a file that is not its own
         raise InputError(f"{path}: cannot be read ({type(error).__name__}); remove it, and start again") from None
     return found
 

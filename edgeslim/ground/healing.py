@@ -9,7 +9,7 @@ from pathlib import Path
 from edgeslim.errors import InputError
 
 RATES = (1e-4, 3e-4, 1e-3, 3e-3, 1e-2)
-"""Peak learning rates that are tried where none is given."""
+"""Learning rates that are tried where none is given."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -24,7 +24,7 @@ class Healing:
     """Views of tiles a step."""
     learning_rate: float | None = None
     """Peak of the cosine schedule: the share of its size that an update takes a row of weights along
-    (ground.scaled_adam). None: what a trial of RATES finds; encoders differ in it tenfold."""
+    (ground.scaled_adam). None: by a trial of RATES; encoders differ in it tenfold."""
     precision: str = "fp32"
     """"fp32", or "bf16" autocast where the processor or the GPU has it."""
     device: str = "cpu"

@@ -253,7 +253,7 @@ def test_a_trial_finds_a_rate_that_does_not_break_the_encoder(tmp_path: Path, mo
     calibration = Calibration(tiles_for(TINY, count=80), say=said.append)
     heal(random_vit(TINY), TINY.at(0.25), calibration, Healing(tmp_path, 1, 8, looks=1))
     (line,) = [line for line in said if line.startswith("loss after 16 steps of a trial")]
-    assert line.endswith("taken: learning rate 0.003")
+    assert line.endswith("; learning rate 0.009")
 
 
 def test_a_file_of_the_folder_that_is_damaged_is_named(tmp_path: Path, quick: Healing) -> None:
