@@ -1,15 +1,17 @@
 """What do the slimming methods keep of an encoder's features, at the same shape and cost?
 
-    python benchmarks/slimming.py EUROSAT.zip --vit VIT_S14.safetensors [--cache FOLDER] [--only CASE ...]
+    python benchmarks/slimming.py EUROSAT.zip --vit VIT_S14.safetensors --galileo ENCODER.pt [--cache FOLDER]
+        [--only CASE ...] [--at WIDTH ...]
 
-Three encoders, never averaged: a ViT-S/14 of DINOv2's architecture that was fine-tuned for saliency, on EuroSAT tiles
-enlarged to 224 px, whole and cut after block 6 with the last LayerNorm behind; and, apart, edgeslim's own eurosat-rgb,
-which was trained on the training part of this very set and to be slimmed by `first`. Each is slimmed by `first` and by
-`calibrated` to the narrowest width step of a plan (one dimension a head) and to the widest width within 10, 25, 50 and
-75 % of its FLOP. Head refitted at each width: k-NN (k = 5) and a linear probe (standardised, multinomial logistic, its
-penalty chosen by cross-validation on the training tiles). Beside them a pixel baseline without any network: mean,
-deviation and five quantiles of each band. Calibration tiles are of the validation part and without labels. Intervals
-are paired bootstraps over the test tiles: every score of a row is resampled with the same tiles.
+Four encoders, never averaged: a ViT-S/14 of DINOv2's architecture that was fine-tuned for saliency, on EuroSAT tiles
+enlarged to 224 px, whole and cut after block 6 with the last LayerNorm behind; Galileo nano, on red, green and blue;
+and, apart, edgeslim's own eurosat-rgb, which was trained on the training part of this very set and to be slimmed by
+`first`. Each is slimmed by `first` and by `calibrated` to the narrowest width step of a plan (one dimension a head) and
+to the widest width within 10, 25, 50 and 75 % of its FLOP, and by `healed` to the first two of these. Head refitted at
+each width: k-NN (k = 5) and a linear probe (standardised, multinomial logistic, its penalty chosen by cross-validation
+on the training tiles). Beside them a pixel baseline without any network: mean, deviation and five quantiles of each
+band. Calibration tiles are of the validation part, tiles to heal with of the training part, all without labels.
+Intervals are paired bootstraps over the test tiles: every score of a row is resampled with the same tiles.
 
 Features are kept in FOLDER, so that a stopped run goes on.
 """
@@ -21,11 +23,13 @@ import json
 import sys
 import time
 from dataclasses import dataclass, replace
+from functools import partial
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import torch
+from galileo import as_fed
 from onboard_process import markdown
 from torch import Tensor
 from torch.nn import functional as F
@@ -36,6 +40,8 @@ from edgeslim.ground.calibrated import calibrate
 from edgeslim.ground.calibration import Calibration
 from edgeslim.ground.checkpoint import read_checkpoint
 from edgeslim.ground.flight import normalised, profile_checkpoint
+from edgeslim.ground.healed import heal
+from edgeslim.ground.healing import Healing
 from edgeslim.ground.labelled import LabelledTiles, load_labelled
 from edgeslim.ground.redundancy import pixel_statistics
 from edgeslim.ground.slim import slim
@@ -46,6 +52,14 @@ RESULT = Path(__file__).parent / "results" / "slimming"
 COUNTS = {"train": 500, "test": 300, "validation": 256}
 SHARES = (0.10, 0.25, 0.50, 0.75)
 PENALTIES = (1e-3, 1e-2, 1e-1, 1.0)
+HEALED_AT = ("floor", "10%")
+HEALED_WITH = 2000
+"""Unlabelled tiles, of which every eighth is held out."""
+HEALING: dict[str, dict[str, Any]] = {
+    "galileo-nano": {"steps": 500, "batch": 64, "learning_rate": 3e-3},
+    "vit-s14-block-6": {"steps": 1000, "batch": 32, "learning_rate": 3e-4, "precision": "bf16"},
+}
+"""Case -> how it is healed; others as `slim` does where nothing is said."""
 DRAWS = 2000
 SEED = 0
 VIT_PX, VIT_MEAN, VIT_STD = 224, (0.485, 0.456, 0.406), (0.229, 0.224, 0.225)
@@ -73,8 +87,13 @@ def enlarged(images: Tensor) -> Tensor:
     return (large.clamp(0, 1) - mean) / std
 
 
-def cases(vit: Path | None) -> list[Case]:
+def cases(vit: Path | None, galileo: Path | None = None) -> list[Case]:
     made = []
+    if galileo is not None:
+        profile = take_profile("galileo-nano")
+        encoder = read_checkpoint(galileo, profile.architecture, made_for=profile.made_for).build()
+        what = "Galileo nano, on red, green and blue of one date, 64 px, patches of 8 px"
+        made.append(Case("galileo-nano", what, encoder, partial(as_fed, profile)))
     if vit is not None:
         profile, _ = profile_of(vit, *read_header(vit))
         encoder = read_checkpoint(vit, replace(profile.architecture, tile_px=VIT_PX)).build()
@@ -134,19 +153,43 @@ def widths(encoder: Vit) -> dict[str, float]:
     return found
 
 
-def slimmed(case: Case, method: str, width: float, tiles: Tensor) -> tuple[Vit, dict[str, Any]]:
+def to_heal_with(case: Case, images: Tensor, cache: Path) -> Tensor:
+    """(n, 3, 64, 64) uint8 as the encoder takes them, in a memory-mapped file: 2000 of 224 px are 1.2 GB."""
+    path = cache / f"{case.name}-tiles.npy"
+    arch = case.encoder.arch
+    shape = (len(images), arch.bands, arch.tile_px, arch.tile_px)
+    if not path.exists():
+        partial_ = path.with_suffix(".part")
+        made = np.lib.format.open_memmap(partial_, "w+", np.float32, shape)
+        for start in range(0, len(images), 64):
+            made[start : start + 64] = case.own(images[start : start + 64]).numpy()
+        made.flush()
+        partial_.rename(path)
+    return torch.from_numpy(np.load(path, mmap_mode="r+"))
+
+
+def slimmed(
+    case: Case, method: str, width: float, tiles: Tensor, unlabelled: Tensor, cache: Path
+) -> tuple[Vit, dict[str, Any]]:
     """The encoder, and what is known of how it was made."""
     if method == "first":
         return slim(case.encoder, width), {}
     start = time.monotonic()
     say = lambda line: print(f"    {line}", file=sys.stderr, flush=True)  # noqa: E731
-    made = calibrate(case.encoder, case.encoder.arch.at(width), Calibration(tiles, SEED, say))
+    narrow = case.encoder.arch.at(width)
+    if method == "healed":
+        some = Calibration(to_heal_with(case, unlabelled, cache), SEED, say)
+        healed = heal(case.encoder, narrow, some, Healing(cache / f"{case.name}-healing", **HEALING.get(case.name, {})))
+        neighbours = {str(step): round(share, 4) for step, share in healed.neighbours.items()}
+        seconds = round(time.monotonic() - start)
+        return healed.encoder, {"way": f"step {healed.step}", "neighbours": neighbours, "seconds": seconds}
+    made = calibrate(case.encoder, narrow, Calibration(tiles, SEED, say))
     known = {"way": made.way, "neighbours": made.neighbours, "seconds": round(time.monotonic() - start)}
     return made.encoder, known
 
 
 def measure(
-    case: Case, data: dict[str, tuple[Tensor, np.ndarray]], cache: Path, at: list[str] | None
+    case: Case, data: dict[str, tuple[Tensor, np.ndarray]], unlabelled: Tensor, cache: Path, at: list[str] | None
 ) -> dict[str, Any]:
     """Every method at every width of one encoder."""
     (train, labels), (test, truth) = data["train"], data["test"]
@@ -158,14 +201,17 @@ def measure(
         (m, label, w)
         for label, w in widths(case.encoder).items()
         if not at or label in at
-        for m in ("first", "calibrated")
+        for m in ("first", "calibrated", "healed")
+        if m != "healed" or label in HEALED_AT
     ]
     known: dict[str, Any] = {}
     for method, label, width in plan:
         key = f"{method}@{label}"
         file = cache / f"{case.name}-{method}-{label.rstrip('%')}.npz"
         if not file.exists():
-            encoder, about = (case.encoder, {}) if method == "full" else slimmed(case, method, width, tiles)
+            encoder, about = (
+                (case.encoder, {}) if method == "full" else slimmed(case, method, width, tiles, unlabelled, cache)
+            )
             found = [case.features(encoder, images) for images in (train, test)]
             np.savez(file, train=found[0], test=found[1], about=json.dumps(about))
         with np.load(file) as kept:
@@ -182,6 +228,7 @@ def measure(
             "flop_share": round(cost.flop(arch.at(width)) / cost.flop(arch), 4),
             "parameters": cost.parameters(arch.at(width)),
             **known[f"{method}@{label}"],
+            **({"healing": HEALING.get(case.name, {})} if method == "healed" else {}),
         }
         for probe in ("k-NN", "linear")
         for method, label, width in plan[1:]
@@ -223,7 +270,7 @@ def row(hits: dict[str, Any], probe: str, method: str, label: str, draws: np.nda
 def page(found: dict[str, Any]) -> str:
     """The result as Markdown."""
     text = "# Slimming: what the methods keep at the same shape\n\n"
-    text += "`python benchmarks/slimming.py EUROSAT.zip --vit VIT_S14.safetensors`\n\n"
+    text += "`python benchmarks/slimming.py EUROSAT.zip --vit VIT_S14.safetensors --galileo ENCODER.pt`\n\n"
     text += __doc__.split("\n\n")[2].replace("\n", " ") + f"\n\n{found['setting']}\n"
     for case in found["cases"]:
         for probe, scores in case["scores"].items():
@@ -254,13 +301,36 @@ def _span(ends: list[float]) -> str:
 TRIED = """
 ## What falls short
 
-Aimed at was 90 % of the share above pixels at 10 % of compute, and 70 % at the floor. vit-s14-block-6 keeps 66 and 55
+Aimed at was, by `calibrated`, 90 % of the share above pixels at 10 % of compute, and 70 % at the floor; by `healed` 95
+and 85 %. vit-s14-block-6 keeps 66 and 55
 % (k-NN, linear) at 10 %, 74 and 80 % at 25 %, 87 and 88 % at 50 %; at the floor nothing is left above the pixels by
 either method, and the linear probe is 5 points below `first`, just within the interval. vit-s14, the whole of it, was
 not run to the end: by 700 training tiles its k-NN score is 0.618 in full, that of the pixels 0.623, so it has nothing
 of its own to keep. eurosat-rgb was trained to be slimmed by `first`, which `calibrated` takes itself up to 25 %.
 
+galileo-nano was healed for 500 steps of 64 tiles at a peak rate of 0.003; after 320 steps of 400 it had kept 54 % of
+the held-out neighbours, 0.001 50 and 0.0003 48 %. `healed` keeps 96 and 61 % (k-NN, linear) of the share above pixels
+at 10 % and 81 and 65 % at the floor, `calibrated` 49 and 61, 46 and 53 %: what healing wins is mostly neighbours, which
+its loss asks for. The linear probe gains nothing at 10 % on these 300 tiles; on 600 others, by hand and with 400 steps,
+it rose from 0.705 to 0.767 (k-NN: 0.685 to 0.747).
+vit-s14 and vit-s14-block-6 were not healed by this script: on the two shared cores that there were, it would have taken
+hours. What was tried by hand is below. Its floor is the harder one: each block hands the class token one number a head,
+36 in six blocks, where the pixel baseline is 21.
+
 ## Tried for vit-s14-block-6
+
+Healed by hand, and not remade by this script either: 4000 unlabelled tiles of the training part in a random one of their
+eight views, batches of 32 in bf16; 600 tiles of the training part and 600 of the validation part, none of the
+calibration; k-NN / linear at one penalty; neighbours kept by the 256 tiles of the calibration, which the healing did not
+see. Of 600 tiles a difference of less than 0.04 is noise.
+
+| at 10% | score | neighbours kept |
+| --- | ---: | ---: |
+| pixels | 0.578 / 0.642 | |
+| calibrated | 0.700 / 0.762 | 57 % |
+| healed, 155 steps, peak rate 0.0003 of each row's size | 0.718 / 0.770 | 60 % |
+| broken: 62 steps, Adam at 0.0005 for all weights alike | | 21 % |
+| broken: 37 steps, peak rate 0.003 of each row's size | | 32 % |
 
 By hand while the method was made, not remade by this script; single ways, without a choice between them: 160 or 200
 calibration tiles of which a fifth was held out, 600 training and 300 test tiles; k-NN / linear at one penalty, where
@@ -291,8 +361,11 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("tiles", type=Path, help="EuroSAT RGB: a zip or folder, one folder a class")
     parser.add_argument("--vit", type=Path, help="the ViT-S/14; left out: only eurosat-rgb")
+    parser.add_argument("--galileo", type=Path, help="encoder.pt of Galileo nano; left out: not that")
     parser.add_argument("--cache", type=Path, default=Path("runs/slimming"), help="features that are made already")
-    parser.add_argument("--at", nargs="*", help="only these widths: floor, 10%%, 25%%, 50%%, 75%%")
+    parser.add_argument(
+        "--at", nargs="*", help="only these widths (floor, 10%%, 25%%, 50%%, 75%%); others are written as they were"
+    )
     parser.add_argument("--only", nargs="*", help="cases to make; others are written as they were")
     arguments = parser.parse_args()
     arguments.cache.mkdir(parents=True, exist_ok=True)
@@ -302,13 +375,20 @@ def main() -> None:
         json.loads(RESULT.with_suffix(".json").read_text())["cases"] if RESULT.with_suffix(".json").exists() else []
     )
     results = {case["case"]: case for case in before}
-    for case in cases(arguments.vit):
+    unlabelled = some_of(parts["train"], HEALED_WITH)[0]
+    for case in cases(arguments.vit, arguments.galileo):
         if not arguments.only or case.name in arguments.only:
-            results[case.name] = measure(case, data, arguments.cache, arguments.at)
+            made = measure(case, data, unlabelled, arguments.cache, arguments.at)
+            if arguments.at and case.name in results:
+                made["rows"] += [row for row in results[case.name]["rows"] if row["at"] not in arguments.at]
+                made["rows"].sort(key=lambda row: (row["probe"], row["flop_share"]))  # stable: methods keep their order
+            results[case.name] = made
     setting = (
         f"{COUNTS['train']} training, {COUNTS['test']} test, {COUNTS['validation']} calibration tiles of "
         f"{len(parts['train'].classes)} classes; seed {SEED}; torch {torch.__version__}, {torch.get_num_threads()} "
-        "threads. Ends of 95 % intervals in brackets, in points. `calibrated` names the way that it took."
+        "threads. Ends of 95 % intervals in brackets, in points. `calibrated` names the way that it took, `healed` the "
+        f"step after which its weights were kept (0: those of calibration). It had {HEALED_WITH} unlabelled tiles of "
+        "the training part, the labelled ones among them, of which every eighth was held out."
     )
     found = {"setting": setting, "counts": COUNTS, "cases": list(results.values())}
     RESULT.with_suffix(".json").write_text(json.dumps(found, indent=1) + "\n")

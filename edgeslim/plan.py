@@ -13,6 +13,7 @@ from edgeslim.durations import Scene
 from edgeslim.errors import InputError
 from edgeslim.estimate import Estimate
 from edgeslim.figure import Figure
+from edgeslim.profile import Profile
 from edgeslim.shelf import read_record, shown
 from edgeslim.whole import Kind, write_whole
 
@@ -20,9 +21,12 @@ SCHEMA = 1
 KEY = "edgeslim_plan"
 """Its presence in a JSON file marks that file as a plan, its value is the schema."""
 
-METHODS = ("first", "calibrated")
+METHODS = ("first", "calibrated", "healed", "learned")
 """Slimming methods: the first channels of each head and of each hidden layer (arXiv 2601.22841); weights for the same
-shape from unlabelled tiles (edgeslim/ground/calibrated.py)."""
+shape from unlabelled tiles (edgeslim/ground/calibrated.py); these, taught by the full encoder (ground/healed.py); and
+the first channels of an encoder that was trained to be slimmed so."""
+CUTTING = ("first", "learned")
+"""Methods that keep the first channels as they are: they need no tiles, and heads of the card fit what they make."""
 
 NOT_IN_SUMMARY = ("architecture", "slim_architecture", "steps", "multiples", "startup_lacks", "tried", "error_band")
 """Fields that a plan's summary leaves out."""
@@ -167,6 +171,15 @@ class Plan:
         """
         text = json.dumps(self.to_dict(), indent=2, allow_nan=False) + "\n"
         write_whole(path, text, PLAN_FILE, overwrite=overwrite)
+
+
+def check_learned(method: str, profile: Profile) -> None:
+    """Raise InputError for "learned" with an encoder whose card does not say that it was trained to be slimmed."""
+    if method == "learned" and not profile.slimmable:
+        raise InputError(
+            f"method learned: the card of {profile.id} does not say slimmable = true, expected an encoder that was "
+            "trained to be slimmed; use first, which cuts the same channels, or calibrated or healed, which mend them"
+        )
 
 
 def _is_plan(path: Path) -> bool:

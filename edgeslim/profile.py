@@ -204,6 +204,9 @@ class Profile:
     encoder is made for."""
     method: str | None = None
     """By which these weights were slimmed already, of a file that `edgeslim slim` wrote; None: they were not."""
+    slimmable: bool = False
+    """Whether the weights were trained at many widths at once, each the first channels of the next: then "first" is
+    what was learned."""
 
     @property
     def num_classes(self) -> int:
@@ -251,6 +254,7 @@ _KEYS = (
     "score",
     "weights_tried",
     "made_for",
+    "slimmable",
 )
 
 
@@ -293,7 +297,7 @@ def load_profile(path: Path) -> Profile:
     )
 
 
-FACTS = ("licence", "gsd_m", "band", "radiometry", "class", "land_share_source")
+FACTS = ("licence", "gsd_m", "band", "radiometry", "class", "land_share_source", "slimmable")
 """Keys of a card that hold for its weights whatever becomes of their shape: what they take and say, and the licence."""
 
 
@@ -315,6 +319,7 @@ def read_facts(data: dict[str, Any], where: str) -> dict[str, Any]:
         "radiometry": radiometry,
         "classes": classes,
         "land_share_source": None if source is None else read_value(str, source, f"{where}: land_share_source"),
+        "slimmable": read_value(bool, data.get("slimmable", False), f"{where}: slimmable"),
     }
 
 
@@ -327,6 +332,7 @@ def card_facts(profile: Profile) -> dict[str, Any]:
         "radiometry": None if profile.radiometry is None else profile.radiometry.to_dict(),
         "class": [_said(asdict(label)) for label in profile.classes],
         "land_share_source": profile.land_share_source,
+        "slimmable": profile.slimmable or None,
     }
     return {key: value for key, value in found.items() if value is not None and value != []}
 

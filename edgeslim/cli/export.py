@@ -88,7 +88,7 @@ def export(
     from edgeslim.ground.head_file import read_head
     from edgeslim.onboard.uplink.bundle import write_bundle
     from edgeslim.onboard.uplink.packed import require_free
-    from edgeslim.plan import METHODS
+    from edgeslim.plan import CUTTING, METHODS, check_learned
     from edgeslim.report.certificate import print_certificate
 
     if not 0 < max_drop < 1:
@@ -104,11 +104,12 @@ def export(
     else:
         chosen = cut_of_head(fitted.card, plan, encoder, width_multiplier, depth, cards)
     profile, cut, made = chosen.profile, chosen.cut, chosen.plan
-    if made.get("method", METHODS[0]) != METHODS[0]:
+    if (method := str(made.get("method", METHODS[0]))) not in CUTTING:
         raise UsageError(
-            f"{plan or 'plan.json'}: found method {made['method']!r}, whose heads are yet to be fitted, expected "
+            f"{plan or 'plan.json'}: found method {method!r}, whose heads are yet to be fitted, expected "
             f"{METHODS[0]!r}; `edgeslim slim` writes the encoder, or plan again without --method"
         )
+    check_learned(method, profile)
     requests = requests_of(target, precision, made, cards)
     if bundle is not None and len(requests) > 1:
         raise UsageError(f"--bundle {bundle}: found {len(requests)} artifacts, expected one target and one precision")

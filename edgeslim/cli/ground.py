@@ -15,6 +15,7 @@ if TYPE_CHECKING:
     from edgeslim.ground.calibration import Calibration
     from edgeslim.ground.capture import Request
     from edgeslim.ground.checkpoint import Checkpoint, OpenCheckpoint
+    from edgeslim.ground.healing import Healing
     from edgeslim.head_card import HeadCard
     from edgeslim.profile import Profile
 
@@ -121,22 +122,46 @@ def calibration_of(
     *,
     say: Callable[[str], None],
 ) -> Calibration | None:
-    """What a slimming method is given: tiles of --tiles for "calibrated", None for "first".
+    """What a slimming method is given: tiles of --tiles for those that learn of them, None for those that cut.
 
-    Raises UsageError for a method that is none, or that --tiles does not go with; InputError as `read_calibration`.
+    Raises UsageError for a method that is none, or that --tiles does not go with; InputError as `read_calibration`, and
+    for "learned" with an encoder that did not learn it.
     """
     from edgeslim.ground.calibration_tiles import read_calibration
-    from edgeslim.plan import METHODS
+    from edgeslim.plan import CUTTING, METHODS, check_learned
 
     if method not in METHODS:
         raise UsageError(f"--method: found {method!r}, expected one of {', '.join(METHODS)}")
-    if method == METHODS[0]:
+    check_learned(method, profile)
+    if method in CUTTING:
         if tiles is not None or tiles_max is not None:
-            raise UsageError(f"--method {method}: found --tiles or --tiles-max, expected them for calibrated only")
+            raise UsageError(
+                f"--method {method}: found --tiles or --tiles-max, expected them for calibrated or healed only"
+            )
         return None
     if tiles is None:
         raise UsageError(f"--method {method}: found no --tiles, expected a folder or zip of image tiles, or a scene")
-    return read_calibration(profile, tiles, tiles_max, seed, accept_gsd, say=say)
+    return read_calibration(profile, tiles, tiles_max, seed, accept_gsd, method=method, say=say)
+
+
+def healing_of(method: str, folder: Path, flags: dict[str, Any]) -> Healing | None:
+    """How "healed" heals, with its run in `folder`, by the `flags` that are given; None for every other method.
+
+    Raises UsageError for flags in vain, and for a GPU that there is not; InputError for values out of their range.
+    """
+    given = {flag: value for flag, value in flags.items() if value is not None}
+    if method != "healed":
+        if given:
+            raise UsageError(f"--method {method}: found {next(iter(given))}, expected it for healed only")
+        return None
+    import torch
+
+    from edgeslim.ground.healing import Healing
+
+    if given.get("--device") == "cuda" and not torch.cuda.is_available():
+        raise UsageError(f"--device: found no GPU that torch {torch.__version__} can use, expected one; use cpu")
+    given.pop("--run", None)
+    return Healing(folder, **{flag[2:].replace("-", "_"): value for flag, value in given.items()})
 
 
 def requests_of(

@@ -21,7 +21,7 @@ from edgeslim.device import Device, take_device
 from edgeslim.device_card import all_cards
 from edgeslim.durations import Scene
 from edgeslim.errors import UsageError
-from edgeslim.plan import METHODS, Plan
+from edgeslim.plan import METHODS, Plan, check_learned
 from edgeslim.profile import DEFAULT_ENCODER, Profile
 from edgeslim.report.plan import print_plan
 from edgeslim.runtime_figures import RuntimeFigures
@@ -112,7 +112,10 @@ def plan(
         int | None, typer.Option(help="Tiles a call; default: 1, and in a scene what `classify` takes.")
     ] = None,
     method: Annotated[
-        str, typer.Option(help="How `slim` is to slim: first, or calibrated; neither changes what a width costs.")
+        str,
+        typer.Option(
+            help="How `slim` is to slim: first, calibrated, healed or learned; none changes what a width costs."
+        ),
     ] = METHODS[0],
     cards: Annotated[Path | None, typer.Option(help="Folder with your own devices/, profiles/, export/.")] = None,
     allow_unverified: Annotated[
@@ -179,6 +182,7 @@ def plan(
         require_free(html, PAGE_FILE, overwrite=overwrite)
     try:
         profile = encoder_of(encoder, cards)
+        check_learned(method, profile)
         found = make_plan(
             profile, board, _targets(target, board.runtime, cards)(board), _of_depth(ask, blocks, profile)
         )

@@ -9,6 +9,9 @@ import typer
 
 from edgeslim.cli.ground import need_ground
 
+_HEALING = "Healing"
+"""Panel of the flags of that method in the help."""
+
 
 def slim(
     plan: Annotated[Path | None, typer.Argument(help="Plan that names encoder and width.")] = None,
@@ -27,18 +30,52 @@ def slim(
     method: Annotated[
         str | None,
         typer.Option(
-            help="first: the first channels; calibrated: better weights of the same shape, from --tiles. Default: the "
-            "plan's, or first."
+            help="first: the first channels; calibrated: better weights of the same shape, from --tiles; healed: "
+            "these, trained on --tiles to imitate the full encoder; learned: first, of an encoder that was trained to "
+            "be slimmed so. Default: the plan's, or first."
         ),
     ] = None,
     tiles: Annotated[
         Path | None,
-        typer.Option(help="Unlabelled tiles to calibrate with: a folder or zip of image tiles, or a GeoTIFF scene."),
+        typer.Option(
+            help="Unlabelled tiles to calibrate or heal with: a folder or zip of image tiles, or a GeoTIFF scene."
+        ),
     ] = None,
     tiles_max: Annotated[
-        int | None, typer.Option(help="Most tiles to calibrate with; default 256, or what the encoder needs.")
+        int | None,
+        typer.Option(help="Most tiles; default 256 to calibrate, 1024 to heal, or what the encoder needs."),
     ] = None,
-    seed: Annotated[int, typer.Option(min=0, help="Of a calibration: which tiles are held out.")] = 0,
+    seed: Annotated[
+        int, typer.Option(min=0, help="Of a calibration or healing: which tiles are held out, and their order.")
+    ] = 0,
+    run: Annotated[
+        Path | None,
+        typer.Option(
+            help="Folder of a healing: a stopped one resumes in it, and other widths find the full encoder's features "
+            "there. Default: OUT with .healing for its suffix.",
+            rich_help_panel=_HEALING,
+        ),
+    ] = None,
+    steps: Annotated[
+        int | None, typer.Option(min=1, help="Updates of the weights; default 1000.", rich_help_panel=_HEALING)
+    ] = None,
+    batch: Annotated[
+        int | None, typer.Option(min=1, help="Tiles a step; default 32.", rich_help_panel=_HEALING)
+    ] = None,
+    learning_rate: Annotated[
+        float | None,
+        typer.Option(
+            help="Its peak, as a share of what it changes; default: by a short trial.",
+            rich_help_panel=_HEALING,
+        ),
+    ] = None,
+    precision: Annotated[
+        str | None,
+        typer.Option(help="fp32 (default), or bf16 where the processor or the GPU has it.", rich_help_panel=_HEALING),
+    ] = None,
+    device: Annotated[
+        str | None, typer.Option(help="cpu (default), or cuda: one GPU.", rich_help_panel=_HEALING)
+    ] = None,
     accept_gsd: Annotated[
         bool, typer.Option("--accept-gsd", help="Take tiles from a scene of another or unknown pixel size.")
     ] = False,
@@ -49,16 +86,19 @@ def slim(
     """Write the slimmed checkpoint: narrower heads and feed-forward networks, or fewer blocks; the head of that cut."""
     need_ground()
     import json
+    from dataclasses import replace
 
     import torch
     from rich.console import Console
     from rich.markup import escape
 
-    from edgeslim.cli.ground import calibration_of, chosen_cut, opened_checkpoint
+    from edgeslim.cli.ground import calibration_of, chosen_cut, healing_of, opened_checkpoint
     from edgeslim.errors import InputError
     from edgeslim.ground.checkpoint import Checkpoint, write_checkpoint
-    from edgeslim.ground.flight import slimmed_checkpoint
+    from edgeslim.ground.flight import checkpoint_of
+    from edgeslim.ground.slim import slim_by
     from edgeslim.ground.stream import Streamed, slim_file
+    from edgeslim.plan import CUTTING
     from edgeslim.profile import card_facts
 
     chosen = chosen_cut(plan, encoder, width_multiplier, depth, cards)
@@ -69,6 +109,18 @@ def slim(
     if out.suffix != ".safetensors":
         raise InputError(f"-o {out}: found suffix {out.suffix!r}, expected .safetensors")
     progress = Console(stderr=True, highlight=False, soft_wrap=True)
+    healing = healing_of(
+        method,
+        run or out.with_suffix(".healing"),
+        {
+            "--run": run,
+            "--steps": steps,
+            "--batch": batch,
+            "--learning-rate": learning_rate,
+            "--precision": precision,
+            "--device": device,
+        },
+    )
     calibration = calibration_of(
         profile, method, tiles, tiles_max, seed, accept_gsd, say=lambda line: progress.print(escape(line))
     )
@@ -85,9 +137,14 @@ def slim(
     if calibration is None:
         done = slim_file(opened, cut.width_multiplier, out, metadata, cut.depth)
     else:
-        metadata |= {"calibration_tiles": str(len(calibration.tiles)), "calibration_seed": str(seed)}
         full = Checkpoint(opened.architecture, dict(opened.tensors()), opened.heads)
-        slimmed = slimmed_checkpoint(full, cut.width_multiplier, method, calibration, cut.depth)
+        made = slim_by(method, full.build(), cut.width_multiplier, cut.depth, calibration, healing)
+        metadata |= {"calibration_tiles": str(len(calibration.tiles)), "calibration_seed": str(seed)}
+        # Widths of refitted weights are no longer nested.
+        metadata |= {"method": made.method, "card": json.dumps(card_facts(replace(profile, slimmable=False)))}
+        if healing is not None:
+            metadata |= {"healing_step": str(made.step), "healing_steps": str(healing.steps)}
+        slimmed = checkpoint_of(full, made)
         write_checkpoint(slimmed, out, metadata, torch.float32)
         counts = [sum(t.numel() for t in one.encoder.values()) for one in (slimmed, full)]
         done = Streamed(slimmed.architecture, bool(slimmed.heads), counts[0], counts[1])
@@ -98,6 +155,6 @@ def slim(
     )
     if not done.has_head:
         unfitted = "no head was fitted at this width" if cut.depth is None else "heads are fitted behind all blocks"
-        why = unfitted if method == "first" else "heads were fitted to the features of first"
+        why = unfitted if method in CUTTING else "heads were fitted to the features of first"
         typer.echo(f"{why}: the file holds the encoder alone")
     typer.echo(str(out))

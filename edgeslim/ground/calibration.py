@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass
+from hashlib import sha256
 
 import torch
 from torch import Tensor
@@ -47,7 +48,7 @@ class Calibration:
                 f"calibration tiles: {len(bad)} of {len(self.tiles)} hold NaN or infinity, the first is number "
                 f"{bad[0] + 1}; leave them out, or fill them as your scenes will be"
             )
-        distinct = len({tile.numpy().tobytes() for tile in self.tiles})
+        distinct = len({sha256(tile.contiguous().numpy().data).digest() for tile in self.tiles})
         if distinct < needed:
             raise InputError(
                 f"calibration tiles: found {distinct} that differ among {len(self.tiles)}, expected at least {needed}; "

@@ -16,8 +16,8 @@ from edgeslim.ground.golden import channels_of, golden_tiles
 from edgeslim.ground.labelled import UnreadableImage, image_files, read_image
 from edgeslim.profile import Profile
 
-MOST = 256
-"""Tiles that are read unless asked otherwise, or as many as are needed."""
+MOST = {"calibrated": 256, "healed": 1024}
+"""Tiles that are read for a method unless asked otherwise, or as many as are needed."""
 
 
 def read_calibration(
@@ -27,18 +27,20 @@ def read_calibration(
     seed: int = 0,
     accept_gsd: bool = False,
     *,
+    method: str = "calibrated",
     say: Callable[[str], None] = lambda _: None,
 ) -> Calibration:
     """Up to `count` tiles of a folder or zip of images, or of a GeoTIFF scene, spread evenly, clipped and normalised.
 
-    Images that cannot be read are left out, counted, and said. Raises InputError where the source is missing, has
-    tiles of another size or number of bands, or too few; tiles are never resized.
+    Without a `count` MOST of the `method`. Images that cannot be read are left out, counted, and said. Raises
+    InputError where the source is missing, has tiles of another size or number of bands, or too few; tiles are never
+    resized.
     """
     arch, radiometry = profile.architecture, radiometry_of(profile)
     needed = tiles_needed(arch)
     if count is not None and count < needed:
         raise InputError(f"--tiles-max: found {count}, expected at least the {needed} that {profile.id} needs")
-    wanted = max(MOST, needed) if count is None else count
+    wanted = max(MOST[method], needed) if count is None else count
     if source.is_dir() or source.suffix.lower() == ".zip":
         raw = _images(profile, source, wanted, say)
     else:

@@ -110,7 +110,7 @@ def profile_toml(profile: Profile) -> str:
         "made_for": profile.made_for,
         "gsd_m": profile.gsd_m,
         "architecture": profile.architecture.to_dict(),
-        **{key: facts.get(key) for key in ("radiometry", "band", "land_share_source", "class")},
+        **{key: facts.get(key) for key in ("slimmable", "radiometry", "band", "land_share_source", "class")},
         "score": [{k: v for k, v in asdict(score).items() if v is not None} for score in profile.scores],
     }
     if profile.checkpoint is not None:

@@ -162,6 +162,7 @@ def train_embedded(
     counts = torch.bincount(train.labels, minlength=len(train.classes)).tolist()
     trained = replace(
         profile,
+        slimmable=recipe.slimmable,
         classes=tuple(
             replace(label, trained_share=round(count / len(train.labels), 4))
             for label, count in zip(profile.classes, counts, strict=True)

@@ -9,13 +9,10 @@ import torch
 from torch import Tensor, nn
 
 from edgeslim.errors import InputError
-from edgeslim.ground.calibrated import FIRST, calibrate
-from edgeslim.ground.calibration import Calibration
 from edgeslim.ground.checkpoint import Checkpoint, OpenCheckpoint, open_checkpoint
-from edgeslim.ground.slim import check_method, slim
+from edgeslim.ground.slim import Slimmed, slim_by
 from edgeslim.ground.vit import Vit, fold_layer_scale
 from edgeslim.manifest import sha256_of
-from edgeslim.plan import METHODS
 from edgeslim.profile import Profile, Radiometry
 
 
@@ -72,27 +69,23 @@ def radiometry_of(profile: Profile) -> Radiometry:
     return profile.radiometry
 
 
-def slimmed_checkpoint(
-    checkpoint: Checkpoint,
-    width_multiplier: float,
-    method: str = METHODS[0],
-    calibration: Calibration | None = None,
-    depth: int | None = None,
-) -> Checkpoint:
-    """The checkpoint cut to one width and its first `depth` blocks (None: all), with the head of that cut if it has it.
+def slimmed_checkpoint(checkpoint: Checkpoint, width_multiplier: float, depth: int | None = None) -> Checkpoint:
+    """The checkpoint cut by "first" to one width and its first `depth` blocks (None: all).
 
-    Heads were fitted to the features of "first": calibrated weights have none, unless "first" was found to be better,
-    or nothing is cut. Raises InputError as `slim` does.
+    With the head of that cut if there is one. Raises InputError as `slim` does.
     """
-    whole = checkpoint.build()
-    check_method(method, calibration)
-    if calibration is None:
-        encoder, fits = slim(whole, width_multiplier, depth), True
-    else:
-        made = calibrate(whole, whole.arch.at(width_multiplier, depth), calibration)
-        encoder, fits = made.encoder, made.way == FIRST or made.encoder.arch == whole.arch
-    size, fitted = encoder.arch.head_dim, checkpoint.heads_behind(depth)
-    heads = {size: fitted[size]} if fits and size in fitted else {}
+    return checkpoint_of(checkpoint, slim_by("first", checkpoint.build(), width_multiplier, depth))
+
+
+def checkpoint_of(full: Checkpoint, slimmed: Slimmed) -> Checkpoint:
+    """What a method made of a checkpoint, with the head of that width if there is one that fits.
+
+    Heads were fitted to the features of "first": refitted weights have none, unless "first" was found to be better,
+    or nothing is cut.
+    """
+    encoder = slimmed.encoder
+    size, fitted = encoder.arch.head_dim, full.heads_behind(encoder.arch.depth)
+    heads = {size: fitted[size]} if slimmed.is_first and size in fitted else {}
     return Checkpoint(encoder.arch, {k: v.detach() for k, v in encoder.state_dict().items()}, heads)
 
 

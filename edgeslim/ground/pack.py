@@ -37,7 +37,7 @@ def manifest_of(
         encoder=profile.id,
         licence=profile.licence,
         checkpoint_sha256=source.checkpoint_sha256,
-        method=source.profile.method or METHODS[0],
+        method=source.profile.method or str(source.plan.get("method", METHODS[0])),
         width_multiplier=source.width_multiplier,
         architecture=arch,
         total_parameters=cost.parameters(arch, classes=profile.num_classes),

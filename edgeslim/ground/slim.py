@@ -1,25 +1,47 @@
 """Slimming: an encoder and a width multiplier -> a narrower encoder that needs no slicing code.
 
 Every method gives the same shape, and so the same parameters and FLOP; what differs are the weights in it. "first"
-cuts off channels (edgeslim.ground.first), "calibrated" fits what is left to unlabelled tiles (ground.calibrated).
+cuts off channels (edgeslim.ground.first), and so does "learned" of an encoder that was trained for that; "calibrated"
+fits what is left to unlabelled tiles (ground.calibrated), and "healed" trains that on them (ground.healed).
 """
 
 from __future__ import annotations
 
+from dataclasses import dataclass
+
 from edgeslim.errors import InputError
-from edgeslim.ground.calibrated import calibrate
+from edgeslim.ground.calibrated import FIRST, calibrate
 from edgeslim.ground.calibration import Calibration
 from edgeslim.ground.first import slim_state
+from edgeslim.ground.healed import heal
+from edgeslim.ground.healing import Healing
 from edgeslim.ground.vit import Vit
-from edgeslim.plan import METHODS
+from edgeslim.plan import CUTTING, METHODS
 
 
-def check_method(method: str, calibration: Calibration | None) -> None:
-    """Raise InputError for an unknown method, "calibrated" without a calibration, or "first" with one."""
+@dataclass(frozen=True, slots=True)
+class Slimmed:
+    """What a method made."""
+
+    encoder: Vit
+    """Of the narrower shape, in evaluation mode."""
+    method: str
+    """Whose weights these are: the one that was asked for, or "calibrated" where healing made nothing better."""
+    is_first: bool
+    """Whether the weights are the first channels of the full encoder's, so that heads for those fit."""
+    step: int | None = None
+    """Of a healing, after which the weights were kept, 0 those of the calibration; None: there was none."""
+
+
+def check_method(method: str, calibration: Calibration | None, healing: Healing | None = None) -> None:
+    """Raise InputError for an unknown method, and where tiles or a healing are missing, or given in vain."""
     if method not in METHODS:
         raise InputError(f"method: found {method!r}, expected one of {', '.join(METHODS)}")
-    if (calibration is not None) != (method == "calibrated"):
+    if (calibration is not None) == (method in CUTTING):
         found, expected = ("no tiles", "some") if calibration is None else ("tiles", "none")
+        raise InputError(f"method {method!r}: found {found}, expected {expected}")
+    if (healing is not None) != (method == "healed"):
+        found, expected = ("no healing", "one") if healing is None else ("a healing", "none")
         raise InputError(f"method {method!r}: found {found}, expected {expected}")
 
 
@@ -30,17 +52,37 @@ def slim(
     *,
     method: str = METHODS[0],
     calibration: Calibration | None = None,
+    healing: Healing | None = None,
 ) -> Vit:
     """The encoder cut to `width_multiplier` and its first `depth` blocks by one of METHODS, in evaluation mode.
 
     Its shape, and so its parameters and FLOP, are those of `encoder.arch.at(width_multiplier, depth)` whatever the
-    method. At 1.0 and full depth its weights are bit for bit the same. Raises InputError as `check_method`
-    and `calibrate` do, and for a width or a depth outside its range.
+    method. At 1.0 and full depth its weights are bit for bit the same. Raises InputError as `check_method`,
+    `calibrate` and `heal` do, and for a width or a depth outside its range.
     """
-    check_method(method, calibration)
+    return slim_by(method, encoder, width_multiplier, depth, calibration, healing).encoder
+
+
+def slim_by(
+    method: str,
+    encoder: Vit,
+    width_multiplier: float,
+    depth: int | None = None,
+    calibration: Calibration | None = None,
+    healing: Healing | None = None,
+) -> Slimmed:
+    """The same, and what is known of it."""
+    check_method(method, calibration, healing)
     narrow = encoder.arch.at(width_multiplier, depth)
-    if calibration is not None:
-        return calibrate(encoder, narrow, calibration).encoder
-    slimmed = Vit(narrow)
-    slimmed.load_state_dict(slim_state(encoder.state_dict(), encoder.arch, width_multiplier, depth))
-    return slimmed.eval()
+    whole = narrow == encoder.arch
+    if calibration is None:
+        slimmed = Vit(narrow)
+        slimmed.load_state_dict(slim_state(encoder.state_dict(), encoder.arch, width_multiplier, depth))
+        return Slimmed(slimmed.eval(), method, True)
+    if healing is None:
+        made = calibrate(encoder, narrow, calibration)
+        return Slimmed(made.encoder, method, whole or made.way == FIRST)
+    healed = heal(encoder, narrow, calibration, healing)
+    if healed.step:
+        return Slimmed(healed.encoder, method, False, healed.step)
+    return Slimmed(healed.encoder, "calibrated", whole or healed.start.way == FIRST, 0)

@@ -280,6 +280,9 @@ def _step(plan: Plan, step: Step, scored: bool) -> str:
 _METHODS = {
     "first": "first channels of each head and hidden layer: https://arxiv.org/abs/2601.22841",
     "calibrated": "weights of the same shape, fitted to unlabelled tiles by edgeslim slim; scores are those of first",
+    "healed": "calibrated weights, taught by the full encoder on unlabelled tiles by edgeslim slim; scores are those "
+    "of first",
+    "learned": "first channels, which this encoder was trained to be slimmed to: https://arxiv.org/abs/2601.22841",
 }
 """What a slimming method is, in words."""
 

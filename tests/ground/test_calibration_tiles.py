@@ -109,7 +109,7 @@ def test_refusals_are_one_line_and_write_nothing(
         capsys, [*plain, "--method", "best"], 2
     )
     assert "--method calibrated: found no --tiles" in _refusal(capsys, [*plain, "--method", "calibrated"], 2)
-    assert "expected them for calibrated only" in _refusal(capsys, [*plain, "--tiles", str(folder)], 2)
+    assert "expected them for calibrated or healed only" in _refusal(capsys, [*plain, "--tiles", str(folder)], 2)
     line = _refusal(capsys, _slim(folder, tiny_cards, out, "--tiles-max", "3"), 1)
     assert f"--tiles-max: found 3, expected at least the {NEEDED}" in line
     assert "found no such file" in _refusal(capsys, _slim(tmp_path / "none", tiny_cards, out), 1)
