@@ -1,0 +1,258 @@
+"""Does slimmable pretraining help, with a contrast and with masked patches?
+
+    python benchmarks/pretraining.py EUROSAT.zip [--runs FOLDER] [--only RUN ...] [--train]
+
+arXiv 2601.22841 found that it helps MoCo, and in its first version that it helps MAE, which its later one takes back.
+Here: four small ViTs (depth 6, d = 128, 4 heads) pretrained from scratch on the training part of EuroSAT RGB, without
+labels, by `edgeslim train --objective contrastive` and `mae`, each `--regular` and `--slimmable` (full, narrowest and 3
+random widths a step): the same tiles in the same order, the same number of steps, so about twice (contrastive) and
+three times (MAE) the time. Then each is slimmed by `first`, and at each width a head is refitted: k-NN (k = 5) and a
+linear probe (standardised, multinomial logistic, its penalty chosen by cross-validation on the training tiles). Beside
+them a pixel baseline without any network, and the same ViTs as they were before any training. Intervals are paired
+bootstraps over the test tiles: all scores that are compared are resampled with the same tiles.
+
+Training is kept in FOLDER, so that a stopped run goes on; `--train` stops behind it, `--only` trains some.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import subprocess
+import sys
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from onboard_process import markdown
+from slimming import DRAWS, SEED, Case, interval, right, slimmed, some_of, widths
+from torch import Tensor
+
+from edgeslim import cost
+from edgeslim.architecture import Architecture
+from edgeslim.checkpoint_file import profile_of, read_header
+from edgeslim.ground.card import profile_toml
+from edgeslim.ground.checkpoint import read_checkpoint
+from edgeslim.ground.flight import normalised
+from edgeslim.ground.labelled import load_labelled
+from edgeslim.ground.pretrain import pretrained_encoder
+from edgeslim.ground.redundancy import pixel_statistics
+from edgeslim.ground.vit import Vit
+from edgeslim.profile import Radiometry, take_profile
+
+RESULT = Path(__file__).parent / "results" / "pretraining"
+PATCH = {"contrastive": 16, "mae": 8}
+"""A contrast sees every patch of two views, a masked autoencoder a quarter: both encode 16 tokens a step."""
+FLAGS = {"contrastive": ["--epochs", "1", "--batch", "64"], "mae": ["--epochs", "1", "--batch", "32"]}
+COMMON = ["--warmup-epochs", "0.15", "--threads", "1"]
+WAYS = ("regular", "slimmable")
+PROBES = ("k-NN", "linear")
+COUNTS = {"train": 500, "test": 1000, "validation": 256}
+
+
+def write_cards(folder: Path) -> Path:
+    """A --cards folder with both encoders: the bands and values of eurosat-rgb."""
+    shelf = folder / "profiles"
+    shelf.mkdir(parents=True, exist_ok=True)
+    known = take_profile("eurosat-rgb")
+    for patch in PATCH.values():
+        arch = Architecture(
+            depth=6,
+            dim=128,
+            attention_heads=4,
+            head_dim=32,
+            ffn_hidden=512,
+            patch_size=patch,
+            tile_px=64,
+            bands=3,
+            class_token=False,
+            pool="mean",
+        )
+        card = replace(
+            known,
+            id=f"vit-64-{patch}",
+            aliases=(),
+            name=f"ViT of 6 blocks, 64 px, patches of {patch}",
+            source="benchmarks/pretraining.py",
+            architecture=arch,
+            checkpoint=None,
+            scores=(),
+            classes=(),
+            land_share_source=None,
+        )
+        (shelf / f"{card.id}.toml").write_text(profile_toml(card))
+    return folder
+
+
+def train(tiles: Path, runs: Path, objective: str, way: str) -> Path:
+    """Run the verb, unless it has run; gives the checkpoint."""
+    out, encoder = runs / f"{objective}-{way}", f"vit-64-{PATCH[objective]}"
+    made = out / f"{encoder}-{objective}.safetensors"
+    if not made.exists():
+        words = ["train", str(tiles), "-o", str(out), "--encoder", encoder, "--objective", objective, f"--{way}"]
+        words += [*FLAGS[objective], *COMMON, "--cards", str(write_cards(runs / "cards"))]
+        subprocess.run([sys.executable, "-m", "edgeslim", *words], check=True)
+    return made
+
+
+def encoder_of(path: Path) -> tuple[Vit, Radiometry]:
+    """A checkpoint that was trained here, and what its tiles are normalised by."""
+    profile, _ = profile_of(path, *read_header(path))
+    assert profile.radiometry is not None
+    return read_checkpoint(path, profile.architecture).build(), profile.radiometry
+
+
+def cases(runs: Path) -> list[Case]:
+    """Untrained, regular and slimmable, of both objectives."""
+    found = []
+    for objective, patch in PATCH.items():
+        for way in ("untrained", *WAYS):
+            made = runs / f"{objective}-{'regular' if way == 'untrained' else way}"
+            encoder, radiometry = encoder_of(made / f"vit-64-{patch}-{objective}.safetensors")
+            if way == "untrained":
+                encoder = pretrained_encoder(Vit(encoder.arch), 0).eval()
+
+            def own(images: Tensor, radiometry: Radiometry = radiometry) -> Tensor:
+                return normalised((images.float() * radiometry.image_scale).round(), radiometry)
+
+            found.append(Case(f"{objective}-{way}", way, encoder, own))
+    return found
+
+
+def measure(case: Case, data: dict[str, tuple[Tensor, np.ndarray]], cache: Path) -> dict[str, dict[str, Any]]:
+    """Width -> which test tiles each probe gets right; of a regular encoder calibrated ones, too."""
+    hits = {}
+    for label, width in {"full": 1.0, **widths(case.encoder)}.items():
+        for method in ("first", "calibrated") if case.what == "regular" and width < 1 else ("first",):
+            key = label if method == "first" else f"{label} calibrated"
+            file = cache / f"{case.name}-{key.replace(' ', '-').rstrip('%')}.npz"
+            if not file.exists():
+                encoder, _ = slimmed(case, method, width, case.own(data["validation"][0]))
+                np.savez(file, *(case.features(encoder, data[part][0]) for part in ("train", "test")))
+            with np.load(file) as kept:
+                hits[key] = right(kept["arr_0"], data["train"][1], kept["arr_1"], data["test"][1], scale=False)
+            print(f"{case.name} {key}: {hits[key]['k-NN'].mean():.3f} {hits[key]['linear'].mean():.3f}", flush=True)
+    return hits
+
+
+def rows_of(objective: str, probe: str, hits: dict[str, Any], arch: Architecture) -> list[dict[str, Any]]:
+    """Scores at each width, and differences with paired intervals."""
+    regular, slimmable, untrained = (hits[f"{objective}-{way}"] for way in ("regular", "slimmable", "untrained"))
+    pixels = hits["pixels"][probe]
+    draws = np.random.default_rng(SEED).integers(0, len(pixels), (DRAWS, len(pixels)))
+
+    def gap(one: np.ndarray, other: np.ndarray) -> list[float]:
+        return [round(float(one.mean() - other.mean()), 4), *interval(one[draws].mean(1) - other[draws].mean(1))]
+
+    found = []
+    for label, width in {"full": 1.0, **widths(Vit(arch))}.items():
+        one, other = regular[label][probe], slimmable[label][probe]
+        row = {
+            "at": label,
+            "width_multiplier": round(width, 5),
+            "flop_share": round(cost.flop(arch.at(width)) / cost.flop(arch), 4),
+            "regular": round(float(one.mean()), 4),
+            "slimmable": round(float(other.mean()), 4),
+            "untrained": round(float(untrained[label][probe].mean()), 4),
+            "slimmable_over_regular": gap(other, one),
+            "slimmable_over_pixels": gap(other, pixels),
+            "regular_kept": gap(one, regular["full"][probe]),
+            "slimmable_kept": gap(other, slimmable["full"][probe]),
+        }
+        if width < 1:
+            calibrated = regular[f"{label} calibrated"][probe]
+            row["regular_calibrated"] = round(float(calibrated.mean()), 4)
+            row["slimmable_over_calibrated"] = gap(other, calibrated)
+        found.append(row)
+    return found
+
+
+def points(gap: list[float] | None) -> str:
+    """A difference and the ends of its interval, in points."""
+    return "" if gap is None else f"{100 * gap[0]:+.1f} [{100 * gap[1]:.0f}, {100 * gap[2]:.0f}]"
+
+
+def page(found: dict[str, Any]) -> str:
+    """The result as Markdown."""
+    text = "# Pretraining: regular against slimmable, with a contrast and with masked patches\n\n"
+    text += "`python benchmarks/pretraining.py EUROSAT.zip`\n\n"
+    text += __doc__.split("\n\n")[2].replace("\n", " ") + f"\n\n{found['setting']}\n\n"
+    head = ["run", "steps", "tiles a step", "core minutes", "loss of the first pass to the last", "held-out loss"]
+    body = [
+        [
+            *(name, record["steps"], record["recipe"]["batch"], round(60 * record["hours"], 1)),
+            " … ".join(f"{loss:.2f}" for loss in (record["loss"][0], record["loss"][-1])),
+            f"{record['validation'][-1]['1.0']:.3f}",
+        ]
+        for name, record in found["runs"].items()
+    ]
+    text += markdown(head, body) + "\n"
+    for objective, probes in found["scores"].items():
+        for probe, rows in probes.items():
+            text += f"\n## {objective}, {probe}\n\nPixel baseline {found['pixels'][probe]:.3f}.\n\n"
+            head = ["compute", "untrained", "regular", "slimmable", "slimmable − regular", "slimmable − pixels"]
+            head += ["regular, calibrated", "slimmable − calibrated"]
+            body = []
+            for row in rows:
+                scores = [f"{row[way]:.3f}" for way in ("untrained", "regular", "slimmable")]
+                gaps = [points(row["slimmable_over_regular"]), points(row["slimmable_over_pixels"])]
+                other = f"{row['regular_calibrated']:.3f}" if "regular_calibrated" in row else ""
+                last = points(row.get("slimmable_over_calibrated"))
+                body.append([f"{row['at']} ({row['flop_share']:.1%})", *scores, *gaps, other, last])
+            text += markdown(head, body) + "\n"
+    return text + SHORT
+
+
+SHORT = """
+"""
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("tiles", type=Path, help="EuroSAT RGB: a zip or folder, one folder a class")
+    parser.add_argument("--runs", type=Path, default=Path("runs/pretraining"), help="what was trained already")
+    parser.add_argument("--only", nargs="*", help="runs to train: contrastive-regular, mae-slimmable, …")
+    parser.add_argument("--train", action="store_true", help="score nothing")
+    arguments = parser.parse_args()
+    for objective in PATCH:
+        for way in WAYS:
+            if not arguments.only or f"{objective}-{way}" in arguments.only:
+                train(arguments.tiles, arguments.runs, objective, way)
+    if arguments.train:
+        return
+    cache = arguments.runs / "features"
+    cache.mkdir(exist_ok=True)
+    parts = load_labelled(arguments.tiles, 64)
+    data = {part: some_of(loaded, COUNTS[part]) for part, loaded in parts.items()}
+    (seen, labels), (test, truth) = data["train"], data["test"]
+    statistics = (pixel_statistics(images.numpy()) for images in (seen, test))
+    hits: dict[str, Any] = {"pixels": right(next(statistics), labels, next(statistics), truth, scale=True)}
+    arch = {}
+    for case in cases(arguments.runs):
+        hits[case.name] = measure(case, data, cache)
+        arch[case.name.partition("-")[0]] = case.encoder.arch
+    found = {
+        "setting": (
+            f"{COUNTS['train']} training, {COUNTS['test']} test tiles of {len(parts['train'].classes)} classes, "
+            f"{COUNTS['validation']} tiles of the validation part to calibrate with; seed {SEED}; torch "
+            f"{torch.__version__}. Ends of 95 % intervals in brackets, in points."
+        ),
+        "counts": COUNTS,
+        "runs": {
+            f"{objective}-{way}": json.loads(
+                train(arguments.tiles, arguments.runs, objective, way).with_suffix(".json").read_text()
+            )
+            for objective in PATCH
+            for way in WAYS
+        },
+        "pixels": {probe: round(float(hits["pixels"][probe].mean()), 4) for probe in PROBES},
+        "scores": {o: {probe: rows_of(o, probe, hits, arch[o]) for probe in PROBES} for o in PATCH},
+    }
+    RESULT.with_suffix(".json").write_text(json.dumps(found, indent=1) + "\n")
+    RESULT.with_suffix(".md").write_text(page(found))
+
+
+if __name__ == "__main__":
+    main()
