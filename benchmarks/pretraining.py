@@ -49,7 +49,7 @@ FLAGS = {"contrastive": ["--epochs", "1", "--batch", "64"], "mae": ["--epochs", 
 COMMON = ["--warmup-epochs", "0.15", "--threads", "1"]
 WAYS = ("regular", "slimmable")
 PROBES = ("k-NN", "linear")
-COUNTS = {"train": 500, "test": 1000, "validation": 256}
+COUNTS = {"train": 500, "test": 600, "validation": 256}
 
 
 def write_cards(folder: Path) -> Path:

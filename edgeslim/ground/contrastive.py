@@ -69,7 +69,8 @@ class Contrast(nn.Module):
 def info_nce(queries: Tensor, keys: Tensor, first: int, temperature: float) -> Tensor:
     """Mean cross-entropy of finding each query's own key: of (b, OUT) queries, row `first` + i of (B, OUT) keys."""
     own = torch.arange(first, first + len(queries), device=queries.device)
-    return F.cross_entropy(queries @ keys.T / temperature, own)
+    with torch.autocast(queries.device.type, enabled=False):  # bf16 would round what the temperature enlarges
+        return F.cross_entropy(queries @ keys.T / temperature, own)
 
 
 @dataclass(frozen=True)

@@ -54,7 +54,7 @@ class FlightModel(nn.Module):
 def normalised(tiles: Tensor, radiometry: Radiometry) -> Tensor:
     """Raw band values (n, bands, H, W) as the encoder takes them, as `FlightModel` does it: clipped, mean 0, std 1."""
     mean, std = (torch.tensor(v, dtype=torch.float64) for v in (radiometry.mean, radiometry.std))
-    gain, shift = ((1 / std).float().view(1, -1, 1, 1), (-mean / std).float().view(1, -1, 1, 1))
+    gain, shift = (v.float().view(1, -1, 1, 1).to(tiles.device) for v in (1 / std, -mean / std))
     return tiles.clamp(*radiometry.clip) * gain + shift
 
 

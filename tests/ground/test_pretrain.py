@@ -21,7 +21,7 @@ from edgeslim.ground.recipe import Recipe
 from edgeslim.ground.sandwich import distance, widths_of_step
 from edgeslim.ground.vit import Vit
 from tests.ground.conftest import TINY
-from tests.ground.several import PLAIN, RECIPE, made, unlabelled
+from tests.ground.several import OBJECTIVES, PLAIN, RECIPE, made, unlabelled
 
 
 def _drawn(count: int = 5, bands: int = 3, side: int = 16) -> Tensor:
@@ -172,6 +172,24 @@ def test_the_log_looks_at_the_validation_part_without_touching_chance(objective:
     before = torch.get_rng_state()
     assert learnt.scores(model) == learnt.scores(model)
     assert torch.equal(torch.get_rng_state(), before)
+
+
+def test_tiles_are_normalised_where_they_lie() -> None:
+    tiles = unlabelled(4)
+    on_cpu = tiles.normalised(torch.tensor([2, 0]))
+    torch.testing.assert_close(on_cpu, (tiles.images[[2, 0]].float() - 120) / 60)
+    # The meta device stands for a GPU: it takes no operand of the CPU, either.
+    assert tiles.to(torch.device("meta")).normalised(slice(2)).shape == (2, 3, 16, 16)
+
+
+@pytest.mark.parametrize("objective", OBJECTIVES)
+def test_bf16_is_near_fp32(objective: str) -> None:
+    losses = []
+    for precision in ("fp32", "bf16"):
+        model, learnt = made(objective, replace(RECIPE, precision=precision))
+        with torch.no_grad():
+            losses.append(float(learnt.loss(model, copy.deepcopy(model), torch.arange(16), Chance.seeded(3))))
+    assert losses[1] == pytest.approx(losses[0], rel=0.02)
 
 
 def test_a_model_of_another_objective_is_refused() -> None:
