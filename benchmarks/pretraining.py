@@ -127,12 +127,13 @@ def measure(case: Case, data: dict[str, tuple[Tensor, np.ndarray]], cache: Path)
     for label, width in {"full": 1.0, **widths(case.encoder)}.items():
         for method in ("first", "calibrated") if case.what == "regular" and width < 1 else ("first",):
             key = label if method == "first" else f"{label} calibrated"
-            file = cache / f"{case.name}-{key.replace(' ', '-').rstrip('%')}.npz"
+            file = cache / f"{case.name}-{key.replace(' ', '-').replace('%', '')}.npz"
             if not file.exists():
                 encoder, _ = slimmed(case, method, width, case.own(data["validation"][0]))
-                np.savez(file, *(case.features(encoder, data[part][0]) for part in ("train", "test")))
+                seen, asked = (case.features(encoder, data[part][0]) for part in ("train", "test"))
+                np.savez(file, **right(seen, data["train"][1], asked, data["test"][1], scale=False))
             with np.load(file) as kept:
-                hits[key] = right(kept["arr_0"], data["train"][1], kept["arr_1"], data["test"][1], scale=False)
+                hits[key] = dict(kept)
             print(f"{case.name} {key}: {hits[key]['k-NN'].mean():.3f} {hits[key]['linear'].mean():.3f}", flush=True)
     return hits
 
@@ -222,7 +223,7 @@ def main() -> None:
                 train(arguments.tiles, arguments.runs, objective, way)
     if arguments.train:
         return
-    cache = arguments.runs / "features"
+    cache = arguments.runs / "hits"
     cache.mkdir(exist_ok=True)
     parts = load_labelled(arguments.tiles, 64)
     data = {part: some_of(loaded, COUNTS[part]) for part, loaded in parts.items()}
