@@ -97,6 +97,14 @@ def train(tiles: Path, runs: Path, objective: str, way: str) -> Path:
     return made
 
 
+def record(runs: Path, objective: str, way: str) -> dict[str, Any]:
+    """What the verb wrote of a run, and the processor's seconds."""
+    out = runs / f"{objective}-{way}"
+    (written,) = out.glob("*.json")
+    rows = (out / out.name / "log.jsonl").read_text().splitlines()
+    return json.loads(written.read_text()) | {"seconds": json.loads(rows[-1])["seconds"]}
+
+
 def encoder_of(path: Path) -> tuple[Vit, Radiometry]:
     """A checkpoint that was trained here, and what its tiles are normalised by."""
     profile, _ = profile_of(path, *read_header(path))
@@ -180,12 +188,11 @@ def page(found: dict[str, Any]) -> str:
     text = "# Pretraining: regular against slimmable, with a contrast and with masked patches\n\n"
     text += "`python benchmarks/pretraining.py EUROSAT.zip`\n\n"
     text += __doc__.split("\n\n")[2].replace("\n", " ") + f"\n\n{found['setting']}\n\n"
-    head = ["run", "steps", "tiles a step", "core minutes", "loss of the first pass to the last", "held-out loss"]
+    head = ["run", "steps", "tiles a step", "core seconds", "loss, mean of the pass", "held-out loss, full width"]
     body = [
         [
-            *(name, record["steps"], record["recipe"]["batch"], round(60 * record["hours"], 1)),
-            " … ".join(f"{loss:.2f}" for loss in (record["loss"][0], record["loss"][-1])),
-            f"{record['validation'][-1]['1.0']:.3f}",
+            *(name, record["steps"], record["recipe"]["batch"], record["seconds"]),
+            *(f"{record['loss'][-1]:.3f}", f"{record['validation'][-1]['1.0']:.3f}"),
         ]
         for name, record in found["runs"].items()
     ]
@@ -207,6 +214,28 @@ def page(found: dict[str, Any]) -> str:
 
 
 SHORT = """
+## What it says
+
+- Pretraining worked, a little: a linear probe of the full width is 15 to 20 points above the untrained ViTs, and of the
+  regular ones 3 above the pixels, which is within the interval or at its edge. k-NN is at the pixels or below them.
+- Slimmable training paid at the narrow end alone, and with both objectives: by the linear probe +5.3 [2, 9] points at
+  the floor with the contrast, +6.8 [4, 10] and +6.2 [3, 10] at 5 and 10 % of compute with masked patches. It cost the
+  full width 4.7 [2, 8] and 3.7 [0, 7] points. k-NN shows no gain that its interval bears out.
+- So of the paper's finding (a contrast gains, masked patches do not) this bears out neither half: both objectives look
+  alike here. It does not refute it, either: see below.
+- A slimmable MAE scores the same at every width: what it knows after so few steps is hardly in what is slimmed.
+- The regular encoder slimmed by `calibrated`, which needs no training but 256 unlabelled tiles, is above the slimmable
+  one at every width and by every probe but for k-NN at the floor of the contrast (-0.2), by 3 to 7 points with the
+  linear probe; it keeps at 10 % of compute what the full width has, or nearly.
+
+## What falls short
+
+- One pass over 17,250 tiles, 269 and 539 steps: nothing has converged, and the same number of steps is little for five
+  widths. The paper trains for tens of epochs on hundreds of thousands of scenes. Longer runs may turn every sign here.
+- One seed of training a run. Intervals are over the test tiles alone.
+- The two objectives have different patches (16 and 8 px) and batches: they are not to be compared with each other.
+- A batch of 64 gives a contrast 63 negatives. `distil_weight`, temperature and learning rate were not searched.
+- EuroSAT's neighbours share scenes: training and test tiles are split by name, and lie side by side.
 """
 
 
@@ -241,13 +270,7 @@ def main() -> None:
             f"{torch.__version__}. Ends of 95 % intervals in brackets, in points."
         ),
         "counts": COUNTS,
-        "runs": {
-            f"{objective}-{way}": json.loads(
-                train(arguments.tiles, arguments.runs, objective, way).with_suffix(".json").read_text()
-            )
-            for objective in PATCH
-            for way in WAYS
-        },
+        "runs": {f"{objective}-{way}": record(arguments.runs, objective, way) for objective in PATCH for way in WAYS},
         "pixels": {probe: round(float(hits["pixels"][probe].mean()), 4) for probe in PROBES},
         "scores": {o: {probe: rows_of(o, probe, hits, arch[o]) for probe in PROBES} for o in PATCH},
     }
