@@ -91,16 +91,21 @@ def _path_radiance(tiles: Tensor) -> Tensor:
     return (torch.tensor(PATH_RADIANCE_DN, device=tiles.device) / DN_PER_LEVEL).flip(0).view(1, 3, 1, 1)
 
 
-def geometry(tiles: Tensor, chance: Chance) -> Tensor:
-    """Flips and quarter turns for every tile; zoom, rotation and shift by resampling for about half of the batches."""
-    batch = tiles.shape[0]
+def dihedral(tiles: Tensor, chance: Chance) -> Tensor:
+    """One of the eight flips and quarter turns for every square tile: from above none is upright."""
 
     def chosen() -> Tensor:
-        return chance.rand(batch, 1, 1, 1) < 0.5
+        return chance.rand(tiles.shape[0], 1, 1, 1) < 0.5
 
     tiles = torch.where(chosen(), tiles.flip(3), tiles)
     tiles = torch.where(chosen(), tiles.flip(2), tiles)
-    tiles = torch.where(chosen(), tiles.transpose(2, 3), tiles)
+    return torch.where(chosen(), tiles.transpose(2, 3), tiles)
+
+
+def geometry(tiles: Tensor, chance: Chance) -> Tensor:
+    """Flips and quarter turns for every tile; zoom, rotation and shift by resampling for about half of the batches."""
+    batch = tiles.shape[0]
+    tiles = dihedral(tiles, chance)
     if chance.decide() < 0.5:
         angle = (chance.rand(batch) - 0.5) * (math.pi / 3)
         zoom = torch.exp((chance.rand(batch) - 0.5) * 0.5)

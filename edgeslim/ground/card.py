@@ -16,7 +16,7 @@ from edgeslim.ground import augment
 from edgeslim.ground.checkpoint import Checkpoint, read_checkpoint, write_checkpoint
 from edgeslim.ground.flight import flight_model, radiometry_of, slimmed_checkpoint
 from edgeslim.ground.labelled import LabelledTiles
-from edgeslim.ground.train import accuracy
+from edgeslim.ground.supervised import accuracy
 from edgeslim.manifest import sha256_of
 from edgeslim.onboard.scores import wilson_interval
 from edgeslim.profile import Profile, card_facts

@@ -6,6 +6,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
+from edgeslim.ground import together
 from edgeslim.ground.teacher import TeacherCnn
 from edgeslim.ground.vit import Vit
 
@@ -78,4 +79,4 @@ class NormalisedTeacher(nn.Module):
         """(B, C, H, W) 0 ... 255 -> feature maps standardised by channel, and (B, classes) probabilities."""
         maps: Tensor = self.network.features((tiles - self.mean) / self.std)
         probabilities = self.network.classify(maps).float().softmax(1)
-        return F.batch_norm(maps.float(), None, None, training=True), probabilities
+        return together.standardise(maps.float()), probabilities

@@ -6,7 +6,6 @@ import json
 import platform
 from collections.abc import Callable
 from dataclasses import asdict, dataclass, replace
-from functools import partial
 from pathlib import Path
 
 import torch
@@ -14,6 +13,7 @@ from torch import nn
 
 from edgeslim import __version__
 from edgeslim.errors import InputError
+from edgeslim.ground import together
 from edgeslim.ground.card import WidthScore, write_card
 from edgeslim.ground.checkpoint import Checkpoint
 from edgeslim.ground.classifier import Classifier, NormalisedTeacher
@@ -21,8 +21,9 @@ from edgeslim.ground.heads import fit_heads
 from edgeslim.ground.labelled import LabelledTiles, load_labelled
 from edgeslim.ground.modelcard import write_model_card
 from edgeslim.ground.recipe import Course, Recipe
+from edgeslim.ground.supervised import Supervised, accuracy
 from edgeslim.ground.teacher import SIZES, STRIDE, TeacherCnn
-from edgeslim.ground.train import accuracy, fit, hours, statistics
+from edgeslim.ground.train import fit, hours, statistics
 from edgeslim.ground.vit import Vit, fold_batch_norm, init_weights
 from edgeslim.profile import Profile
 
@@ -83,30 +84,27 @@ def teacher_for(
         patchwork_share=JOINED_TO_TEACHER if recipe.mixed_teacher_share else 0.0,
         mosaic_share=JOINED_TO_TEACHER if recipe.mixed_teacher_share else 0.0,
     )
-    trained = fit(
+    return fit(
         network,
         own,
-        data,
-        parts["validation"],
+        Supervised(own, data, parts["validation"]),
         folder,
         device=course.device,
         every=course.every,
         say=lambda line: say(f"teacher  {line}"),
     )
-    if not isinstance(trained, NormalisedTeacher):
-        raise TypeError("fit returns the module that it was given")
-    return trained
 
 
 def _command(tiles: Path, recipe: Recipe, course: Course) -> str:
     """What remakes a run: the verb with every option that is not its own default."""
     words = ["edgeslim", "train", tiles.name, "--epochs", str(recipe.epochs)]
     words += ["--calm-epochs", str(course.calm_epochs), "--teacher-epochs", str(course.teacher_epochs)]
-    words += ["--random-widths", str(recipe.random_widths), "--optimizer", recipe.optimizer]
-    words += ["--precision", recipe.precision, "--seed", str(recipe.seed)]
+    words += ["--random-widths", str(recipe.random_widths)] if recipe.slimmable else ["--regular"]
+    words += ["--optimizer", recipe.optimizer, "--precision", recipe.precision, "--seed", str(recipe.seed)]
     usual = Recipe(), Course()
     for flag, value, default in (
         ("--learning-rate", recipe.learning_rate, 2e-3),
+        ("--warmup-epochs", recipe.warmup_epochs, usual[0].warmup_epochs),
         ("--batch", recipe.batch, usual[0].batch),
         ("--teacher", course.teacher, usual[1].teacher),
         ("--teacher-share", recipe.teacher_share, usual[0].teacher_share),
@@ -126,11 +124,11 @@ def train_embedded(
     out: Path,
     *,
     say: Callable[[str], None],
-) -> Trained:
+) -> Trained | None:
     """Train the encoder of `profile` on labelled RGB `tiles` and write its weights, card and model card into `out`.
 
     Stages that `out` already holds are resumed or reused. The test part is read once, after everything is decided.
-    Raises InputError where tiles and card disagree.
+    None in all processes but the first (edgeslim.ground.together). Raises InputError where tiles and card disagree.
     """
     arch, radiometry = profile.architecture, profile.radiometry
     if radiometry is None or arch.bands != 3:
@@ -147,15 +145,24 @@ def train_embedded(
     torch.manual_seed(recipe.seed)
     # Tokens can be held against the teacher's feature map only where they lie on the same grid.
     hints = teacher.network.channels if teacher and arch.patch_size == STRIDE else 0
-    stage = partial(fit, train=train, validation=validation, teacher=teacher, device=course.device, every=course.every)
-    student = Classifier(encoder, len(train.classes), mean, std, hints)
-    model = stage(student, recipe, folder=out / "student", say=say)
+    model = Classifier(encoder, len(train.classes), mean, std, hints)
+    place, every = course.device, course.every
+    learnt = Supervised(recipe, train, validation, teacher)
+    model = fit(model, recipe, learnt, out / "student", device=place, every=every, say=say)
     if course.calm_epochs:
         last = calm(recipe, course.calm_epochs)
-        model = stage(model, last, folder=out / "calm", say=lambda line: say(f"calm  {line}"))
-    if not isinstance(model, Classifier):
-        raise TypeError("fit returns the module that it was given")
-    model.encoder = fold_batch_norm(model.encoder)
+        model = fit(
+            model,
+            last,
+            replace(learnt, recipe=last),
+            out / "calm",
+            device=place,
+            every=every,
+            say=lambda line: say(f"calm  {line}"),
+        )
+    if together.rank():
+        return None
+    model.encoder = fold_batch_norm(model.encoder) if arch.stem_channels else model.encoder
     heads = fit_heads(model, train, validation, recipe, say)
     state = {key: value.detach() for key, value in model.encoder.state_dict().items()}
     scale = radiometry.image_scale

@@ -58,8 +58,9 @@ def clip_range(radiometry: Radiometry) -> tuple[Tensor, Tensor]:
 def normalised(tiles: Tensor, radiometry: Radiometry) -> Tensor:
     """Raw band values (n, bands, H, W) as the encoder takes them, as `FlightModel` does it: clipped, mean 0, std 1."""
     mean, std = (torch.tensor(v, dtype=torch.float64) for v in (radiometry.mean, radiometry.std))
-    gain, shift = ((1 / std).float().view(1, -1, 1, 1), (-mean / std).float().view(1, -1, 1, 1))
-    return tiles.clamp(*clip_range(radiometry)) * gain + shift
+    gain, shift = (v.float().view(1, -1, 1, 1).to(tiles.device) for v in (1 / std, -mean / std))
+    low, high = (limit.to(tiles.device) for limit in clip_range(radiometry))
+    return tiles.clamp(low, high) * gain + shift
 
 
 def radiometry_of(profile: Profile) -> Radiometry:

@@ -24,7 +24,7 @@ class Recipe:
     label_smoothing: float = 0.05
     """Share of the target spread over all classes."""
     random_widths: int = 1
-    """Random widths a step, besides the widest and the narrowest; 0 with `slimmable` False."""
+    """Random widths a step, besides the widest and the narrowest; without a meaning where `slimmable` is False."""
     slimmable: bool = True
     """False trains the widest width alone."""
     teacher_share: float = 0.5
@@ -44,7 +44,13 @@ class Recipe:
     mosaic_share: float = 0.25
     """Share of the batches that are joined around a point."""
     average_decay: float = 0.999
-    """Decay of the exponential moving average whose weights are kept."""
+    """Decay of the exponential moving average whose weights are kept; a contrast's keys are made by it, too."""
+    distil_weight: float = 1.0
+    """Weight of a narrow width's distance from the full one's features, without labels."""
+    temperature: float = 0.2
+    """What similarities of a contrast are divided by (MoCo v3, arXiv 2104.02057)."""
+    masked_share: float = 0.75
+    """Share of the patches that a masked autoencoder does not see (arXiv 2111.06377)."""
     precision: str = "fp32"
     """"fp32", or "bf16" autocast where the processor has it."""
     seed: int = 0

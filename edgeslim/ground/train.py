@@ -1,7 +1,6 @@
-"""Slimmable training: the sandwich rule with in-place distillation (arXiv 1903.05134), and the teacher's own training.
+"""Train: the loop of every objective: order, schedule, moving average, checkpoints, one process or several.
 
-Each step trains the widest width on labels (and on a teacher's view of the same tiles), and the narrowest plus some
-random widths on the widest one's detached output; gradients are summed, one optimiser step is taken.
+What is learnt of a batch an `Objective` says (edgeslim.ground.supervised, contrastive, masked).
 """
 
 from __future__ import annotations
@@ -12,20 +11,40 @@ import os
 import time
 from collections.abc import Callable
 from dataclasses import asdict
-from functools import partial
 from pathlib import Path
-from typing import Any
+from typing import Any, Protocol, TypeVar, cast
 
 import torch
 from torch import Tensor, nn
-from torch.nn import functional as F
 from torch.optim.swa_utils import AveragedModel
 
-from edgeslim.ground import augment
+from edgeslim.errors import InputError
+from edgeslim.ground import together
 from edgeslim.ground.augment import Chance
-from edgeslim.ground.classifier import Classifier, NormalisedTeacher
-from edgeslim.ground.labelled import LabelledTiles
 from edgeslim.ground.recipe import Recipe
+
+Model = TypeVar("Model", bound=nn.Module)
+
+
+class Objective(Protocol):
+    """What a model learns, and of which tiles."""
+
+    @property
+    def tiles(self) -> int:
+        """Number of them to learn from."""
+
+    def to(self, place: torch.device) -> Objective:
+        """The same with its tensors on a device."""
+
+    def loss(self, model: nn.Module, average: nn.Module, chosen: Tensor, chance: Chance) -> Tensor:
+        """Of one step, float32, with gradients to `model`; `average` is its moving average, before the step.
+
+        `chosen` (B,) are numbers of tiles, the whole batch, from which random numbers are drawn; the mean is over this
+        process's share of it.
+        """
+
+    def scores(self, average: nn.Module) -> dict[str, float]:
+        """How good the average is, by width multiplier, for the log."""
 
 
 def statistics(tiles: Tensor) -> tuple[Tensor, Tensor]:
@@ -34,31 +53,11 @@ def statistics(tiles: Tensor) -> tuple[Tensor, Tensor]:
     return values.mean(1).float(), values.std(1).float()
 
 
-def accuracy(
-    logits_of: Callable[[Tensor], Tensor],
-    data: LabelledTiles,
-    batch: int = 500,
-    change: Callable[[Tensor], Tensor] | None = None,
-) -> float:
-    """Share of `data` that `logits_of` (tiles 0 ... 255 -> logits) classifies right, after `change` to the tiles."""
-    right = torch.zeros((), dtype=torch.int64, device=data.labels.device)
-    with torch.inference_mode():
-        for start in range(0, len(data.labels), batch):
-            tiles = data.images[start : start + batch].float()
-            tiles = tiles if change is None else change(tiles)
-            right += (logits_of(tiles).argmax(1) == data.labels[start : start + batch]).sum()
-    return int(right) / len(data.labels)
-
-
 def hours(folder: Path) -> float:
     """Hours that `fit` has spent in `folder`, of the processor's cores or of the GPU; 0.0 where it never ran."""
     log = folder / "log.jsonl"
     rows = [json.loads(line) for line in log.read_text().splitlines()] if log.exists() else []
     return round(rows[-1]["seconds"] / 3600, 2) if rows else 0.0
-
-
-def _soft_cross_entropy(logits: Tensor, target: Tensor) -> Tensor:
-    return -(target * F.log_softmax(logits, dim=1)).sum(1).mean()
 
 
 def _averaged(model: nn.Module, decay: float) -> AveragedModel:
@@ -76,14 +75,18 @@ def _averaged(model: nn.Module, decay: float) -> AveragedModel:
     return average
 
 
+_TOKENS = ("pos_embed", "cls_token", "reg_token", "mask_token")
+"""Ends of the names of parameters that are tokens, or are added to them: they do not decay."""
+
+
 def _optimizers(model: nn.Module, recipe: Recipe) -> list[torch.optim.Optimizer]:
     """AdamW for everything, or for all but the blocks' matrices, which Muon takes."""
     named = [(n, p) for n, p in model.named_parameters() if p.requires_grad]
     matrices = [p for n, p in named if recipe.optimizer == "muon" and ".blocks." in n and p.ndim == 2]
     taken = {id(p) for p in matrices}
     rest = [(n, p) for n, p in named if id(p) not in taken]
-    decayed = [p for n, p in rest if p.ndim >= 2 and not n.endswith(("pos_embed", "cls_token", "reg_token"))]
-    plain = [p for n, p in rest if p.ndim < 2 or n.endswith(("pos_embed", "cls_token", "reg_token"))]
+    decayed = [p for n, p in rest if p.ndim >= 2 and not n.endswith(_TOKENS)]
+    plain = [p for n, p in rest if p.ndim < 2 or n.endswith(_TOKENS)]
     groups = [{"params": decayed, "weight_decay": recipe.weight_decay}, {"params": plain, "weight_decay": 0.0}]
     optimizers: list[torch.optim.Optimizer] = [torch.optim.AdamW(groups, lr=recipe.learning_rate)]
     if matrices:
@@ -104,31 +107,44 @@ def _save(state: dict[str, object], path: Path) -> None:
     os.replace(partial, path)
 
 
+def _check_recipe(before: dict[str, Any], recipe: Recipe, path: Path) -> None:
+    """Raise InputError where a run would go on by another recipe than it was begun by."""
+    now = asdict(recipe)
+    for name, value in before.items():
+        if name in now and now[name] != value:
+            raise InputError(
+                f"{path}: was begun with {name} {value}, found {now[name]}; resume it as it was, or give another -o"
+            )
+
+
 def fit(
-    model: nn.Module,
+    model: Model,
     recipe: Recipe,
-    train: LabelledTiles,
-    validation: LabelledTiles,
+    objective: Objective,
     folder: Path,
     *,
-    teacher: NormalisedTeacher | None = None,
     device: str = "cpu",
     every: int = 1,
     say: Callable[[str], None] = print,
-) -> nn.Module:
+) -> Model:
     """Train `model` by `recipe` on `device`; return its moving average, in evaluation mode, on the CPU.
 
-    `model` maps (B, C, H, W) tiles of 0 ... 255 to logits; a `Classifier` is trained slimmable. `folder` receives
-    `last.pt` after every `every` epochs, from which a later call resumes, and `log.jsonl`. A stopped run that is
-    resumed on the CPU gives the same weights bit for bit; a GPU sums in no fixed order.
+    `folder` receives `last.pt` after every `every` epochs, from which a later call resumes, and `log.jsonl`. A stopped
+    run that is resumed on the CPU gives the same weights bit for bit; a GPU sums in no fixed order. Of several
+    processes (edgeslim.ground.together) each calls it alike, and the first writes. Raises UsageError for a batch that
+    they cannot share, InputError for fewer tiles than one batch, or a `last.pt` of another run.
     """
+    together.check_batch(recipe.batch)
+    if objective.tiles < recipe.batch:
+        raise InputError(f"--batch: found {recipe.batch}, expected at most the {objective.tiles} tiles to train on")
     folder.mkdir(parents=True, exist_ok=True)
     torch.manual_seed(recipe.seed)
     place = torch.device(device)
     chance = Chance.seeded(recipe.seed, place)
-    model, train, validation = model.to(place), train.to(place), validation.to(place)
-    teacher = None if teacher is None else teacher.to(place)
-    steps = len(train.labels) // recipe.batch
+    together.share_batch_norm(model)
+    model.to(place)
+    objective = objective.to(place)
+    steps = objective.tiles // recipe.batch
     total, warmup = steps * recipe.epochs, max(1, round(recipe.warmup_epochs * steps))
     optimizers = _optimizers(model, recipe)
 
@@ -138,12 +154,12 @@ def fit(
         return 0.01 + 0.99 * 0.5 * (1 + math.cos(math.pi * (step - warmup) / max(1, total - warmup)))
 
     schedulers = [torch.optim.lr_scheduler.LambdaLR(optimizer, rate) for optimizer in optimizers]
-    average = _averaged(model, recipe.average_decay)
-    one_hot = torch.eye(len(train.classes), device=place)
+    average = _averaged(model, recipe.average_decay).eval()
     first, spent = 0, 0.0
     checkpoint = folder / "last.pt"
     if checkpoint.exists():
         state = torch.load(checkpoint, map_location="cpu", weights_only=True)
+        _check_recipe(state["recipe"], recipe, checkpoint)
         model.load_state_dict(state["model"])
         average.load_state_dict(state["average"])
         for optimizer, scheduler, of_optimizer, of_scheduler in zip(
@@ -161,13 +177,13 @@ def fit(
     for epoch in range(first, recipe.epochs):
         model.train()
         loss_sum = torch.zeros((), device=place)
-        order = torch.randperm(len(train.labels), generator=chance.host).to(place)
+        order = torch.randperm(objective.tiles, generator=chance.host).to(place)
         for step in range(steps):
             chosen = order[step * recipe.batch : (step + 1) * recipe.batch]
-            hard = one_hot[train.labels[chosen]]
-            loss = _loss(model, train.images[chosen].float(), hard, recipe, teacher, chance)
+            loss = objective.loss(model, average.module, chosen, chance)
             model.zero_grad(set_to_none=True)
             torch.autograd.backward(loss)
+            together.average_gradients(model)
             nn.utils.clip_grad_norm_(model.parameters(), 1.0)
             for optimizer, scheduler in zip(optimizers, schedulers, strict=True):
                 optimizer.step()
@@ -176,13 +192,11 @@ def fit(
             loss_sum += loss.detach()
         if (epoch + 1) % every and epoch + 1 < recipe.epochs:
             continue
-        average.eval()
-        lost = float(loss_sum) / steps
+        lost = float(together.averaged(loss_sum)) / steps
         spent, before = spent + clock() - before, clock()
-        with torch.autocast(place.type, torch.bfloat16, enabled=recipe.precision == "bf16"):
-            scores = {"1.0": accuracy(average, validation)}
-            if isinstance(slim := average.module, Classifier) and recipe.slimmable:
-                scores["0.25"] = accuracy(partial(_quarter, slim), validation)
+        if together.rank():
+            continue
+        scores = objective.scores(average.module)
         row = {
             "epoch": epoch + 1,
             "loss": lost,
@@ -214,60 +228,4 @@ def fit(
             + f"  {row['wall_seconds']:.0f} s"
         )
         started, before = time.perf_counter(), clock()
-    return average.module.to("cpu").eval()
-
-
-def _loss(
-    model: nn.Module,
-    tiles: Tensor,
-    hard: Tensor,
-    recipe: Recipe,
-    teacher: NormalisedTeacher | None,
-    chance: Chance,
-) -> Tensor:
-    """Of one step on (B, C, H, W) tiles of 0 ... 255, which are changed and mixed first, and their one-hot labels."""
-    tiles = augment.geometry(tiles, chance)
-    target = hard * (1 - recipe.label_smoothing) + recipe.label_smoothing / hard.shape[1]
-    shares = (recipe.mixup_share, recipe.cutmix_share, recipe.patchwork_share, recipe.mosaic_share)
-    tiles, target, mixed = augment.mix(tiles, target, chance, shares)
-    # After the mixing, as a scene lies under one atmosphere.
-    tiles = augment.noise(augment.radiometry(tiles, chance, recipe.band_jitter), chance)
-    maps = None
-    with torch.autocast(tiles.device.type, torch.bfloat16, enabled=recipe.precision == "bf16"):
-        if teacher is not None:
-            maps, taught = teacher.teach(tiles)
-            if share := recipe.mixed_teacher_share if mixed else recipe.teacher_share:
-                target = target * (1 - share) + taught * share
-        if recipe.slimmable and isinstance(model, Classifier):
-            return _sandwich(model, tiles, target, maps, recipe, chance)
-        return _soft_cross_entropy(model(tiles), target)
-
-
-def _quarter(model: Classifier, tiles: Tensor) -> Tensor:
-    return model.logits(model.tokens(tiles), 0.25)
-
-
-def _sandwich(
-    model: Classifier,
-    tiles: Tensor,
-    target: Tensor,
-    maps: Tensor | None,
-    recipe: Recipe,
-    chance: Chance,
-) -> Tensor:
-    """Sum of the losses of the widest, the narrowest and the recipe's random widths; `maps` are hints, if any."""
-    steps = model.encoder.arch.width_steps()
-    tokens = model.tokens(tiles)
-    # The exponent draws narrow widths more often than wide ones: they gain more from a step, and it costs less.
-    draws = torch.rand(recipe.random_widths, generator=chance.host) ** 1.5
-    drawn = (1 + draws * (len(steps) - 2)).long().tolist()
-    loss = tokens.new_zeros((), dtype=torch.float32)
-    for index in (len(steps) - 1, 0, *drawn):
-        encoded = model.encoder.encode(tokens, steps[index])
-        logits = model.classify(encoded)
-        loss = loss + _soft_cross_entropy(logits, target)
-        if maps is not None:
-            loss = loss + recipe.hint_weight * model.hint_loss(encoded, maps)
-        if index == len(steps) - 1:
-            target = logits.detach().softmax(1)
-    return loss
+    return cast("Model", average.module.to("cpu").eval())

@@ -27,7 +27,7 @@ class TileFile:
     name: str
     """FOLDER/FILE, or as the CSV names it; it decides the part of a split by name."""
     classes: tuple[str, ...]
-    """Sorted; more than one of a tile that shows several."""
+    """Sorted; more than one of a tile that shows several, none of one that nobody labelled."""
     read: Callable[[], bytes]
     """Gives the file's bytes. Raises OSError or zipfile.BadZipFile."""
 
@@ -70,6 +70,15 @@ def labelled_tiles(source: Path, labels: Path | None = None) -> Labelled:
     files.sort(key=lambda file: file.name)
     classes = sorted({name for file in files for name in file.classes})
     return Labelled(tuple(files), tuple(classes), source.name)
+
+
+def tiles_of(source: Path) -> Labelled:
+    """The tiles under `source`, wherever they lie and without classes. Raises InputError where there are none."""
+    found = _files_of(source)
+    if not found:
+        raise InputError(f"{source}: found no tile, expected .png, .jpg or .tif")
+    files = sorted((TileFile(_short(path), (), read) for path, read in found.items()), key=lambda file: file.name)
+    return Labelled(tuple(files), (), source.name)
 
 
 def _files_of(source: Path) -> dict[str, Callable[[], bytes]]:

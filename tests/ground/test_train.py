@@ -27,7 +27,8 @@ from edgeslim.ground.embedded import train_embedded
 from edgeslim.ground.heads import temperature
 from edgeslim.ground.labelled import PARTS, LabelledTiles, load_labelled, part_of
 from edgeslim.ground.recipe import Course, Recipe
-from edgeslim.ground.train import _sandwich, fit, statistics
+from edgeslim.ground.supervised import Supervised, sandwich
+from edgeslim.ground.train import fit, statistics
 from edgeslim.ground.vit import Vit, fold_batch_norm, init_weights
 from edgeslim.profile import Profile, load_profile
 from tests.ground.conftest import TINY
@@ -98,7 +99,7 @@ def test_the_sandwich_sums_widest_narrowest_and_random(parts: dict[str, Labelled
     maps = torch.randn(8, 5, 4, 4, generator=torch.Generator().manual_seed(1))
     recipe = Recipe(random_widths=1, hint_weight=0.7)
     model.zero_grad()
-    torch.autograd.backward(_sandwich(model, images, target, maps, recipe, Chance.seeded(3)))
+    torch.autograd.backward(sandwich(model, images, target, maps, recipe, Chance.seeded(3)))
     found = {name: p.grad.clone() for name, p in model.named_parameters() if p.grad is not None}
     drawn = int(1 + float(torch.rand(1, generator=torch.Generator().manual_seed(3)) ** 1.5) * (TINY.head_dim - 2))
     model.zero_grad()
@@ -121,7 +122,8 @@ def test_a_stopped_run_resumes_to_the_same_weights(
     parts: dict[str, LabelledTiles], tmp_path: Path, optimizer: str
 ) -> None:
     recipe = Recipe(epochs=3, batch=32, warmup_epochs=1, optimizer=optimizer)
-    whole = fit(_classifier(parts), recipe, parts["train"], parts["validation"], tmp_path / "a", say=lambda _: None)
+    objective = Supervised(recipe, parts["train"], parts["validation"])
+    whole = fit(_classifier(parts), recipe, objective, tmp_path / "a", say=lambda _: None)
 
     class Stopped(Exception):
         pass
@@ -131,9 +133,9 @@ def test_a_stopped_run_resumes_to_the_same_weights(
             raise Stopped
 
     with pytest.raises(Stopped):
-        fit(_classifier(parts), recipe, parts["train"], parts["validation"], tmp_path / "b", say=stop)
+        fit(_classifier(parts), recipe, objective, tmp_path / "b", say=stop)
     lines: list[str] = []
-    resumed = fit(_classifier(parts), recipe, parts["train"], parts["validation"], tmp_path / "b", say=lines.append)
+    resumed = fit(_classifier(parts), recipe, objective, tmp_path / "b", say=lines.append)
     assert lines[0] == "resuming after epoch 2 of 3"
     for a, b in zip(whole.state_dict().values(), resumed.state_dict().values(), strict=True):
         assert torch.equal(a, b)
@@ -212,6 +214,7 @@ def test_the_whole_recipe_writes_a_card_that_loads(tiny: Profile, tiles: Path, t
         "--precision": "fp32",
         "--seed": "0",
         "--learning-rate": "0.005",
+        "--warmup-epochs": "1",
         "--batch": "32",
         "--mixed-teacher-share": "0.25",
     }
