@@ -261,7 +261,7 @@ class _Run:
         chosen = list[Tensor]()
         for number in range(step * batch, (step + 1) * batch):
             if number % count == 0 or not chosen:
-                generator = torch.Generator().manual_seed(self.seed * 1_000_003 + number // count)
+                generator = torch.Generator().manual_seed((self.seed * 1_000_003 + number // count) % 2**63)
                 order = torch.randperm(count, generator=generator)
             chosen.append(order[number % count])
         return torch.stack(chosen)
