@@ -101,7 +101,7 @@ class Asked:
     file: HubFile
     """Which one."""
     made_for: str | None
-    """The modality or the bands asked of it."""
+    """What is asked of it (edgeslim/asked.py)."""
 
     @property
     def name(self) -> str:

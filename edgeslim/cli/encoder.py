@@ -14,16 +14,17 @@ from edgeslim.profile import Profile, take_profile
 SUFFIXES = (".safetensors", ".pth", ".pt", ".ckpt", ".bin")
 """What makes the name of an encoder that of a file."""
 _FILE = re.compile(rf"(?P<path>.*(?:{'|'.join(map(re.escape, SUFFIXES))}))(?::(?P<made_for>.*))?", re.DOTALL)
-"""A file, and behind a colon the modality or the bands that it is asked for."""
+"""A file, and behind a colon what it is asked for (edgeslim/asked.py)."""
 
 
 def encoder_of(name: str, cards: Path | None = None) -> Profile:
     """The card called `name`, or one made for the checkpoint at that path; what that was taken for goes to stderr.
 
     HUB:NAME is a checkpoint of a hub that was fetched before. Behind the path, or the name, and a colon stands the
-    modality or the bands that are asked of a checkpoint that serves several: "dofa.pth:B04,B03,B02". Raises UnknownName
-    with the nearest cards, InputError for a file that no family's key map understands or that never saw what is asked,
-    MissingExtra where the ground would be needed to read one that is no safetensors.
+    modality or the bands, and the ground sample distance, that are asked of a checkpoint that serves several:
+    "dofa.pth:B04,B03,B02", "clay.ckpt:B04,B03,B02@10m". Raises UnknownName with the nearest cards, InputError for a
+    file that no family's key map understands or that never saw what is asked, MissingExtra where the ground would be
+    needed to read one that is no safetensors.
     """
     file = _FILE.fullmatch(name)
     if file is None and ":" in name:
