@@ -27,20 +27,17 @@ from typing import Any
 import numpy as np
 import torch
 from onboard_process import markdown
-from slimming import DRAWS, SEED, Case, interval, right, slimmed, some_of, widths
+from slimming import DRAWS, SEED, Case, interval, pretrained, right, slimmed, some_of, widths
 from torch import Tensor
 
 from edgeslim import cost
 from edgeslim.architecture import Architecture
-from edgeslim.checkpoint_file import profile_of, read_header
 from edgeslim.ground.card import profile_toml
-from edgeslim.ground.checkpoint import read_checkpoint
-from edgeslim.ground.flight import normalised
 from edgeslim.ground.labelled import load_labelled
 from edgeslim.ground.pretrain import pretrained_encoder
 from edgeslim.ground.redundancy import pixel_statistics
 from edgeslim.ground.vit import Vit
-from edgeslim.profile import Radiometry, take_profile
+from edgeslim.profile import take_profile
 
 RESULT = Path(__file__).parent / "results" / "pretraining"
 PATCH = {"contrastive": 16, "mae": 8}
@@ -106,27 +103,16 @@ def record(runs: Path, objective: str, way: str) -> dict[str, Any]:
     return json.loads(written.read_text()) | {"seconds": json.loads(rows[-1])["seconds"]}
 
 
-def encoder_of(path: Path) -> tuple[Vit, Radiometry]:
-    """A checkpoint that was trained here, and what its tiles are normalised by."""
-    profile, _ = profile_of(path, *read_header(path))
-    assert profile.radiometry is not None
-    return read_checkpoint(path, profile.architecture).build(), profile.radiometry
-
-
 def cases(runs: Path) -> list[Case]:
     """Untrained, regular and slimmable, of both objectives."""
     found = []
     for objective, patch in PATCH.items():
-        for way in ("untrained", *WAYS):
-            made = runs / f"{objective}-{'regular' if way == 'untrained' else way}"
-            encoder, radiometry = encoder_of(made / f"vit-64-{patch}-{objective}.safetensors")
-            if way == "untrained":
-                encoder = pretrained_encoder(Vit(encoder.arch), 0).eval()
-
-            def own(images: Tensor, radiometry: Radiometry = radiometry) -> Tensor:
-                return normalised((images.float() * radiometry.image_scale).round(), radiometry)
-
-            found.append(Case(f"{objective}-{way}", way, encoder, own))
+        name = f"vit-64-{patch}-{objective}.safetensors"
+        trained = {way: pretrained(runs / f"{objective}-{way}" / name) for way in WAYS}
+        like = trained["regular"]
+        untrained = pretrained_encoder(Vit(like.encoder.arch), 0).eval()
+        found.append(Case(f"{objective}-untrained", "untrained", untrained, like.own))
+        found += [replace(case, name=f"{objective}-{way}", what=way) for way, case in trained.items()]
     return found
 
 

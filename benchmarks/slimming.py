@@ -1,10 +1,12 @@
 """What do the slimming methods keep of an encoder's features, at the same shape and cost?
 
-    python benchmarks/slimming.py EUROSAT.zip --vit VIT_S14.safetensors [--cache FOLDER] [--only CASE ...]
+    python benchmarks/slimming.py EUROSAT.zip --vit VIT_S14.safetensors [--pretrained CHECKPOINT ...] [--cache FOLDER]
+        [--only CASE ...]
 
-Three encoders, never averaged: a ViT-S/14 of DINOv2's architecture that was fine-tuned for saliency, on EuroSAT tiles
+Encoders that are never averaged: a ViT-S/14 of DINOv2's architecture that was fine-tuned for saliency, on EuroSAT tiles
 enlarged to 224 px, whole and cut after block 6 with the last LayerNorm behind; and, apart, edgeslim's own eurosat-rgb,
-which was trained on the training part of this very set and to be slimmed by `first`. Each is slimmed by `first` and by
+which was trained on the training part of this very set and to be slimmed by `first`; and two small ViTs pretrained on
+that part without labels, by a contrast (MoCo) and by masked patches (MAE). Each is slimmed by `first` and by
 `calibrated` to the narrowest width step of a plan (one dimension a head) and to the widest width within 10, 25, 50 and
 75 % of its FLOP. Head refitted at each width: k-NN (k = 5) and a linear probe (standardised, multinomial logistic, its
 penalty chosen by cross-validation on the training tiles). Beside them a pixel baseline without any network: mean,
@@ -73,8 +75,21 @@ def enlarged(images: Tensor) -> Tensor:
     return (large.clamp(0, 1) - mean) / std
 
 
-def cases(vit: Path | None) -> list[Case]:
-    made = []
+def pretrained(path: Path) -> Case:
+    """An encoder that `edgeslim train` pretrained (benchmarks/pretraining.py), on tiles as its own card takes them."""
+    profile, _ = profile_of(path, *read_header(path))
+    radiometry = profile.radiometry
+    assert radiometry is not None
+
+    def own(images: Tensor) -> Tensor:
+        return normalised((images.float() * radiometry.image_scale).round(), radiometry)
+
+    what = f"{path.stem}, pretrained here on this set's training part without labels, 64 px"
+    return Case(path.stem, what, read_checkpoint(path, profile.architecture).build(), own)
+
+
+def cases(vit: Path | None, others: list[Path]) -> list[Case]:
+    made = [pretrained(path) for path in others]
     if vit is not None:
         profile, _ = profile_of(vit, *read_header(vit))
         encoder = read_checkpoint(vit, replace(profile.architecture, tile_px=VIT_PX)).build()
@@ -223,7 +238,8 @@ def row(hits: dict[str, Any], probe: str, method: str, label: str, draws: np.nda
 def page(found: dict[str, Any]) -> str:
     """The result as Markdown."""
     text = "# Slimming: what the methods keep at the same shape\n\n"
-    text += "`python benchmarks/slimming.py EUROSAT.zip --vit VIT_S14.safetensors`\n\n"
+    text += "`python benchmarks/slimming.py EUROSAT.zip --vit VIT_S14.safetensors --pretrained MOCO.safetensors "
+    text += "MAE.safetensors`, the latter two by `benchmarks/pretraining.py`\n\n"
     text += __doc__.split("\n\n")[2].replace("\n", " ") + f"\n\n{found['setting']}\n"
     for case in found["cases"]:
         for probe, scores in case["scores"].items():
@@ -291,6 +307,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("tiles", type=Path, help="EuroSAT RGB: a zip or folder, one folder a class")
     parser.add_argument("--vit", type=Path, help="the ViT-S/14; left out: only eurosat-rgb")
+    parser.add_argument("--pretrained", type=Path, nargs="*", default=[], help="checkpoints of `edgeslim train`")
     parser.add_argument("--cache", type=Path, default=Path("runs/slimming"), help="features that are made already")
     parser.add_argument("--at", nargs="*", help="only these widths: floor, 10%%, 25%%, 50%%, 75%%")
     parser.add_argument("--only", nargs="*", help="cases to make; others are written as they were")
@@ -302,7 +319,7 @@ def main() -> None:
         json.loads(RESULT.with_suffix(".json").read_text())["cases"] if RESULT.with_suffix(".json").exists() else []
     )
     results = {case["case"]: case for case in before}
-    for case in cases(arguments.vit):
+    for case in cases(arguments.vit, arguments.pretrained):
         if not arguments.only or case.name in arguments.only:
             results[case.name] = measure(case, data, arguments.cache, arguments.at)
     setting = (
