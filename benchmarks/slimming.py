@@ -1,17 +1,18 @@
 """What do the slimming methods keep of an encoder's features, at the same shape and cost?
 
-    python benchmarks/slimming.py EUROSAT.zip --vit VIT_S14.safetensors --galileo ENCODER.pt [--cache FOLDER]
-        [--only CASE ...] [--at WIDTH ...]
+    python benchmarks/slimming.py EUROSAT.zip --vit VIT_S14.safetensors --galileo ENCODER.pt
+        [--pretrained CHECKPOINT ...] [--cache FOLDER] [--only CASE ...] [--at WIDTH ...]
 
-Four encoders, never averaged: a ViT-S/14 of DINOv2's architecture that was fine-tuned for saliency, on EuroSAT tiles
+Encoders that are never averaged: a ViT-S/14 of DINOv2's architecture that was fine-tuned for saliency, on EuroSAT tiles
 enlarged to 224 px, whole and cut after block 6 with the last LayerNorm behind; Galileo nano, on red, green and blue;
-and, apart, edgeslim's own eurosat-rgb, which was trained on the training part of this very set and to be slimmed by
-`first`. Each is slimmed by `first` and by `calibrated` to the narrowest width step of a plan (one dimension a head) and
-to the widest width within 10, 25, 50 and 75 % of its FLOP, and by `healed` to the first two of these. Head refitted at
-each width: k-NN (k = 5) and a linear probe (standardised, multinomial logistic, its penalty chosen by cross-validation
-on the training tiles). Beside them a pixel baseline without any network: mean, deviation and five quantiles of each
-band. Calibration tiles are of the validation part, tiles to heal with of the training part, all without labels.
-Intervals are paired bootstraps over the test tiles: every score of a row is resampled with the same tiles.
+two small ViTs pretrained on the training part of this very set without labels, by a contrast (MoCo) and by masked
+patches (MAE); and, apart, edgeslim's own eurosat-rgb, which was trained on that part and to be slimmed by `first`. Each
+is slimmed by `first` and by `calibrated` to the narrowest width step of a plan (one dimension a head) and to the widest
+width within 10, 25, 50 and 75 % of its FLOP, and by `healed` to the first two of these. Head refitted at each width:
+k-NN (k = 5) and a linear probe (standardised, multinomial logistic, its penalty chosen by cross-validation on the
+training tiles). Beside them a pixel baseline without any network: mean, deviation and five quantiles of each band.
+Calibration tiles are of the validation part, tiles to heal with of the training part, all without labels. Intervals are
+paired bootstraps over the test tiles: every score of a row is resampled with the same tiles.
 
 Features are kept in FOLDER, so that a stopped run goes on.
 """
@@ -87,8 +88,21 @@ def enlarged(images: Tensor) -> Tensor:
     return (large.clamp(0, 1) - mean) / std
 
 
-def cases(vit: Path | None, galileo: Path | None = None) -> list[Case]:
-    made = []
+def pretrained(path: Path) -> Case:
+    """An encoder that `edgeslim train` pretrained (benchmarks/pretraining.py), on tiles as its own card takes them."""
+    profile, _ = profile_of(path, *read_header(path))
+    radiometry = profile.radiometry
+    assert radiometry is not None
+
+    def own(images: Tensor) -> Tensor:
+        return normalised((images.float() * radiometry.image_scale).round(), radiometry)
+
+    what = f"{path.stem}, pretrained here on this set's training part without labels, 64 px"
+    return Case(path.stem, what, read_checkpoint(path, profile.architecture).build(), own)
+
+
+def cases(vit: Path | None, galileo: Path | None, others: list[Path]) -> list[Case]:
+    made = [pretrained(path) for path in others]
     if galileo is not None:
         profile = take_profile("galileo-nano")
         encoder = read_checkpoint(galileo, profile.architecture, made_for=profile.made_for).build()
@@ -270,7 +284,8 @@ def row(hits: dict[str, Any], probe: str, method: str, label: str, draws: np.nda
 def page(found: dict[str, Any]) -> str:
     """The result as Markdown."""
     text = "# Slimming: what the methods keep at the same shape\n\n"
-    text += "`python benchmarks/slimming.py EUROSAT.zip --vit VIT_S14.safetensors --galileo ENCODER.pt`\n\n"
+    text += "`python benchmarks/slimming.py EUROSAT.zip --vit VIT_S14.safetensors --galileo ENCODER.pt --pretrained "
+    text += "MOCO.safetensors MAE.safetensors`, the last two by `benchmarks/pretraining.py`\n\n"
     text += __doc__.split("\n\n")[2].replace("\n", " ") + f"\n\n{found['setting']}\n"
     for case in found["cases"]:
         for probe, scores in case["scores"].items():
@@ -363,6 +378,7 @@ def main() -> None:
     parser.add_argument("tiles", type=Path, help="EuroSAT RGB: a zip or folder, one folder a class")
     parser.add_argument("--vit", type=Path, help="the ViT-S/14; left out: only eurosat-rgb")
     parser.add_argument("--galileo", type=Path, help="encoder.pt of Galileo nano; left out: not that")
+    parser.add_argument("--pretrained", type=Path, nargs="*", default=[], help="checkpoints of `edgeslim train`")
     parser.add_argument("--cache", type=Path, default=Path("runs/slimming"), help="features that are made already")
     parser.add_argument(
         "--at", nargs="*", help="only these widths (floor, 10%%, 25%%, 50%%, 75%%); others are written as they were"
@@ -377,7 +393,7 @@ def main() -> None:
     )
     results = {case["case"]: case for case in before}
     unlabelled = some_of(parts["train"], HEALED_WITH)[0]
-    for case in cases(arguments.vit, arguments.galileo):
+    for case in cases(arguments.vit, arguments.galileo, arguments.pretrained):
         if not arguments.only or case.name in arguments.only:
             made = measure(case, data, unlabelled, arguments.cache, arguments.at)
             if arguments.at and case.name in results:

@@ -41,9 +41,9 @@ def train(
         typer.Option(
             "--slimmable/--regular",
             help="Train every width, or the full one alone. The evidence (arXiv 2601.22841): contrastive pretraining "
-            "gains from slimmable training, MAE does not (the paper's first version said that both do). In a short trial "
-            "of ours both gained at the narrowest widths, lost at the full one, and kept less than a regular encoder "
-            "slimmed by `slim --method calibrated` (benchmarks/results/pretraining.md).",
+            "gains from slimmable training, MAE does not (the paper's first version said that both do). In a short "
+            "trial of ours both gained at the narrowest widths, lost at the full one, and kept less than a regular "
+            "encoder slimmed by `slim --method calibrated` (benchmarks/results/pretraining.md).",
         ),
     ] = True,
     random_widths: Annotated[
