@@ -141,7 +141,7 @@ def test_a_part_that_only_the_embedding_needs_is_missed(change: str) -> None:
             recognise(shapes, all_families(), "a.pth", "s2l2a")
 
 
-@settings(max_examples=150, deadline=None)
+@settings(max_examples=100, deadline=None)
 @given(st.data())
 def test_any_shapes_are_read_or_refused_in_a_line(data: st.DataObject) -> None:
     case = data.draw(st.sampled_from(["dofa", "copernicus_fm", "terramind_base", "galileo", "clay_v1", "panopticon"]))
