@@ -147,7 +147,7 @@ PLAIN = ("satmae", "spectralgpt")
 """Of which nothing is asked."""
 
 
-@settings(max_examples=150, deadline=None)
+@settings(max_examples=100, deadline=None)
 @given(st.data())
 def test_any_shapes_are_read_or_refused_in_a_line(data: st.DataObject) -> None:
     cases = ["dofa", "copernicus_fm", "terramind_base", "galileo", "clay_v1", "panopticon", *PLAIN]
