@@ -31,6 +31,7 @@ from onboard_process import keep_to_cores, machine, markdown, versions
 from torch import Tensor, nn
 
 from edgeslim import cost
+from edgeslim.ground.classifier import NormalisedTeacher
 from edgeslim.ground.embedded import calm
 from edgeslim.ground.flight import flight_model, profile_checkpoint, slimmed_checkpoint
 from edgeslim.ground.labelled import LabelledTiles, load_labelled
@@ -58,24 +59,6 @@ class Network:
     calm_epochs: int
 
 
-class Normalised(nn.Module):
-    """A network behind the normalisation of 0 ... 255 tiles."""
-
-    mean: Tensor
-    std: Tensor
-
-    def __init__(self, network: nn.Module, mean: Tensor, std: Tensor) -> None:
-        super().__init__()
-        self.network = network
-        self.register_buffer("mean", mean.view(1, -1, 1, 1))
-        self.register_buffer("std", std.view(1, -1, 1, 1))
-
-    def forward(self, tiles: Tensor) -> Tensor:
-        """(B, 3, H, W) of 0 ... 255 -> (B, classes)."""
-        logits: Tensor = self.network((tiles - self.mean) / self.std)
-        return logits.float()
-
-
 def networks(folder: Path, classes: int) -> list[Network]:
     """From torchvision in `folder`, whose compiled operators are named but not there."""
     sys.path.append(str(folder))
@@ -101,10 +84,10 @@ def networks(folder: Path, classes: int) -> list[Network]:
     ]
 
 
-def trained(network: Network, parts: dict[str, LabelledTiles], folder: Path) -> Normalised:
+def trained(network: Network, parts: dict[str, LabelledTiles], folder: Path) -> NormalisedTeacher:
     """By the embedded encoder's recipe, without teacher and widths; resumed where it was stopped."""
     torch.manual_seed(0)
-    model = Normalised(network.make(), *band_statistics(parts["train"].images))
+    model = NormalisedTeacher(network.make(), *band_statistics(parts["train"].images))
     model = model.to(memory_format=torch.channels_last)  # convolutions run faster so
     recipe = Recipe(epochs=network.epochs, slimmable=False, learning_rate=2e-3)
     stages = [("first", recipe)] + ([("calm", calm(recipe, network.calm_epochs))] if network.calm_epochs else [])

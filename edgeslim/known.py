@@ -18,7 +18,7 @@ class Known:
     """How far a tile may be from those that the head was fitted on; edgeslim.onboard.known measures it."""
 
     file: str
-    """Beside the manifest: whitening matrices and class means, as wide as the limits make them."""
+    """Beside the manifest: class means, axes and limits (edgeslim.onboard.known.array_shapes)."""
     fitted_tiles: int
     """Tiles that they come from."""
     unknown_share: float

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from dataclasses import replace
-from itertools import pairwise
 
 import pytest
 from hypothesis import given, settings
@@ -22,7 +21,6 @@ from edgeslim.profile import Profile, take_profile
 from edgeslim.score import Score
 from edgeslim.units import gflop
 from tests.test_laws import (
-    COSTS,
     SCENE,
     TARGETS,
     budgets,
@@ -30,6 +28,7 @@ from tests.test_laws import (
     figure,
     laws,
     least_scores,
+    less_and_more,
     looser,
     planned,
     profiles,
@@ -183,17 +182,6 @@ def test_fewer_blocks_and_narrower_ones_never_need_more(
         less_and_more(*(of(width, depth) for depth in range(1, arch.depth + 1)))
     for depth in {1, arch.depth}:
         less_and_more(*(of(width, depth) for width in widths))
-
-
-def less_and_more(*steps: Estimate) -> None:
-    for less, more in pairwise(steps):
-        assert less.memory.total_mib <= more.memory.total_mib
-        assert less.latency_ms < more.latency_ms
-        for name in COSTS:
-            few, many = less.found(name), more.found(name)
-            assert few is not None
-            assert many is not None
-            assert few <= many * (1 + 1e-12), name
 
 
 @laws

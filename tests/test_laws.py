@@ -198,14 +198,18 @@ def test_narrower_is_never_estimated_to_need_more(
     conditions = Conditions(uplink_kb_day=10.0, scene=SCENE, power_w=5.0, batch=batch)
     widths = profile.architecture.width_steps()
     steps = [estimate(profile, w, device, runtime, precision, TARGETS[0], conditions) for w in widths]
-    for narrow, wide in pairwise(steps):
-        assert narrow.memory.total_mib <= wide.memory.total_mib
-        assert narrow.latency_ms < wide.latency_ms
+    less_and_more(*steps)
+
+
+def less_and_more(*steps: Estimate) -> None:
+    for less, more in pairwise(steps):
+        assert less.memory.total_mib <= more.memory.total_mib
+        assert less.latency_ms < more.latency_ms
         for name in COSTS:
-            less, more = narrow.found(name), wide.found(name)
-            assert less is not None
-            assert more is not None
-            assert less <= more * (1 + 1e-12), name
+            few, many = less.found(name), more.found(name)
+            assert few is not None
+            assert many is not None
+            assert few <= many * (1 + 1e-12), name
 
 
 @laws

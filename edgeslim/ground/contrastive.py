@@ -13,7 +13,7 @@ and a narrow one is drawn to the pooled features of the full one, which are deta
 
 from __future__ import annotations
 
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from itertools import pairwise
 
 import torch
@@ -22,9 +22,8 @@ from torch.nn import functional as F
 
 from edgeslim.ground import together
 from edgeslim.ground.augment import Chance
-from edgeslim.ground.recipe import Recipe
 from edgeslim.ground.sandwich import distance, widths_of_step
-from edgeslim.ground.unlabelled import UnlabelledTiles
+from edgeslim.ground.unlabelled import OfUnlabelled
 from edgeslim.ground.views import view
 from edgeslim.ground.vit import Vit
 
@@ -74,24 +73,8 @@ def info_nce(queries: Tensor, keys: Tensor, first: int, temperature: float) -> T
 
 
 @dataclass(frozen=True)
-class Contrastive:
+class Contrastive(OfUnlabelled):
     """Unlabelled tiles and what is learnt of them by a `Contrast`."""
-
-    recipe: Recipe
-    """Slimmable or not, its temperature and the weight of the distance."""
-    train: UnlabelledTiles
-    """To learn from."""
-    validation: UnlabelledTiles
-    """Looked at after an epoch."""
-
-    @property
-    def tiles(self) -> int:
-        """Number of them to learn from."""
-        return len(self.train)
-
-    def to(self, place: torch.device) -> Contrastive:
-        """The same on a device."""
-        return replace(self, train=self.train.to(place), validation=self.validation.to(place))
 
     def loss(self, model: nn.Module, average: nn.Module, chosen: Tensor, chance: Chance) -> Tensor:
         """Of one step on the tiles whose numbers are `chosen`, (B,)."""

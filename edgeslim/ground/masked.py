@@ -10,7 +10,7 @@ the tokens that a narrow one encodes are drawn to those of the full one, which a
 
 from __future__ import annotations
 
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 
 import torch
 from torch import Tensor, nn
@@ -21,9 +21,8 @@ from edgeslim.errors import InputError
 from edgeslim.ground import together
 from edgeslim.ground.augment import Chance, dihedral
 from edgeslim.ground.fold import sine_cosine
-from edgeslim.ground.recipe import Recipe
 from edgeslim.ground.sandwich import distance, widths_of_step
-from edgeslim.ground.unlabelled import UnlabelledTiles
+from edgeslim.ground.unlabelled import OfUnlabelled
 from edgeslim.ground.views import crop
 from edgeslim.ground.vit import Block, Vit
 
@@ -118,24 +117,8 @@ class Masked(nn.Module):
 
 
 @dataclass(frozen=True)
-class MaskedAutoencoding:
+class MaskedAutoencoding(OfUnlabelled):
     """Unlabelled tiles and what is learnt of them by a `Masked`."""
-
-    recipe: Recipe
-    """Slimmable or not, the hidden share and the weight of the distance."""
-    train: UnlabelledTiles
-    """To learn from."""
-    validation: UnlabelledTiles
-    """Looked at after an epoch."""
-
-    @property
-    def tiles(self) -> int:
-        """Number of them to learn from."""
-        return len(self.train)
-
-    def to(self, place: torch.device) -> MaskedAutoencoding:
-        """The same on a device."""
-        return replace(self, train=self.train.to(place), validation=self.validation.to(place))
 
     def loss(self, model: nn.Module, _: nn.Module, chosen: Tensor, chance: Chance) -> Tensor:
         """Of one step on the tiles whose numbers are `chosen`, (B,)."""

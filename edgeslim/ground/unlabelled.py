@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass, replace
+from typing import TYPE_CHECKING
 
 import numpy as np
 import torch
@@ -12,10 +13,14 @@ from torch import Tensor
 from edgeslim.errors import InputError
 from edgeslim.ground.flight import normalised
 from edgeslim.ground.labelled import part_of
+from edgeslim.ground.recipe import Recipe
 from edgeslim.onboard.labels import Labelled
 from edgeslim.onboard.reading.gdal import gdal_environment
 from edgeslim.onboard.reading.tile import TileReader, Wanted
 from edgeslim.profile import Radiometry
+
+if TYPE_CHECKING:
+    from typing_extensions import Self  # of typing from Python 3.11 on
 
 PARTS = ("train", "validation")
 """Parts that are read. Tiles of the third, "test", are never seen, so that scores on them mean something."""
@@ -40,6 +45,27 @@ class UnlabelledTiles:
     def normalised(self, chosen: Tensor | slice) -> Tensor:
         """(B, bands, H, W) float32 of the chosen tiles, clipped, each band to mean 0 and deviation 1."""
         return normalised(self.images[chosen].float(), self.radiometry)
+
+
+@dataclass(frozen=True)
+class OfUnlabelled:
+    """What objectives without labels have in common (edgeslim.ground.train.Objective)."""
+
+    recipe: Recipe
+    """Slimmable or not, and what the objective reads of it."""
+    train: UnlabelledTiles
+    """To learn from."""
+    validation: UnlabelledTiles
+    """Looked at after an epoch."""
+
+    @property
+    def tiles(self) -> int:
+        """Number of them to learn from."""
+        return len(self.train)
+
+    def to(self, place: torch.device) -> Self:
+        """The same on a device."""
+        return replace(self, train=self.train.to(place), validation=self.validation.to(place))
 
 
 def read_unlabelled(
