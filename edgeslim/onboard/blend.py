@@ -164,8 +164,9 @@ class Blender:
                 rows = (np.broadcast_to(best, shape), np.broadcast_to(percent, shape))
                 planes = None if every is None else np.broadcast_to(every[:, None], (self._classes, *shape))
             else:
-                rows = (np.where(valid, best, np.uint8(NODATA)), np.where(valid, percent, np.uint8(NODATA)))
-                planes = None if every is None else np.where(valid, every[:, None], np.uint8(NODATA))
+                struck = valid.view(np.uint8) - np.uint8(1)  # 0, or 255 where invalid: less work than np.where
+                planes = None if every is None else every[:, None] | struck
+                rows = (best | struck, np.bitwise_or(percent, struck, out=struck))
             self._on_pixels(MapRows(first, *rows, planes))
         if self._cells and self._on_cells:
             count = np.full(shape[1], shape[0]) if valid is None else valid.sum(axis=0)

@@ -89,7 +89,7 @@ def fit(
         memory = run_memory(
             starting=starting_bytes,
             process=process_bytes,
-            reading=scene.read_bytes(min(height_px, rows.size), min(width_px, columns.size)),
+            reading=scene.read_bytes(min(height_px, rows.size), min(width_px, columns.size)) - scene.held_bytes,
             writing=writing_bytes,
             finishing=finishing_bytes,
             bands=len(scene.bands),

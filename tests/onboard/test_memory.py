@@ -32,6 +32,7 @@ class Sizes:
     def __init__(self, height: int, width: int, block: tuple[int, int], bands: int, dtype: str) -> None:
         self.path, self.height, self.width, self.block_px = Path("scene.tif"), height, width, block
         self.bands, self.dtype, self.always_valid, self.fills = tuple(range(bands)), dtype, True, True
+        self.held_bytes = MIB // 2
 
     def read_bytes(self, rows: int, columns: int) -> int:
         return MIB + rows * columns

@@ -22,16 +22,19 @@ from edgeslim.target import take_target
 from tests.onboard.artifacts import RGB, make_scene, smooth
 from tests.onboard.test_memory import LINUX, RUN
 
+PAGE_CACHE_MIB = {"onnx": 22, "openvino": 0, "tflite": 0}
+"""By how much the same run of ONNX Runtime differed on one machine. Where its libraries had just been installed it took
+163 to 171 MiB, hours later, when the page cache held them in smaller pieces, 141: a page that a process touches comes
+with the piece that holds it. A plan foretells the larger."""
 pytest.importorskip("torch", reason="the artifact is exported here; the formula itself needs no torch")
 
 
 @LINUX
 @pytest.mark.parametrize("name", ["onnx", "openvino", "tflite"])
 def test_classify_takes_what_plan_foretells(name: str, tmp_path: Path) -> None:
-    """Never more; at most 15 % less. Six runs took 163 to 171 MiB in ONNX Runtime.
+    """Never more; at most 15 % less, but for what the page cache alone decides, see PAGE_CACHE_MIB.
 
-    OpenVINO took 199 to 205 MiB in one environment and 235 in another of the same versions, where the page cache held
-    its libraries in larger pieces: at most 25 % less.
+    OpenVINO took 199 to 205 MiB in one environment and 235 in another: at most 25 % less.
     """
     target, profile = take_target(name), take_profile("eurosat-rgb")
     if importlib.util.find_spec(target.module) is None:
@@ -55,6 +58,6 @@ def test_classify_takes_what_plan_foretells(name: str, tmp_path: Path) -> None:
     foretold = memory_of(profile, 1.0, device, runtime, "fp32", target, conditions).total_mib
     assert peak_mib <= foretold, f"an underestimate: {foretold:.1f} MiB foretold, {peak_mib:.1f} taken"
     most = 1.25 if name == "openvino" else 1.15
-    assert foretold <= most * peak_mib, (
+    assert foretold <= most * (peak_mib + PAGE_CACHE_MIB[name]), (
         f"more than {most - 1:.0%} over: {foretold:.1f} MiB foretold, {peak_mib:.1f} taken"
     )

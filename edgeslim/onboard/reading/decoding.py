@@ -39,6 +39,8 @@ class Decoding:
     """Whether a read of whole blocks decodes just these: masks and the sources of a VRT have blocks of their own."""
     working_bytes: int
     """While a block is decoded, beside the cache."""
+    held_bytes: int
+    """Of them, what stays allocated from the first block on."""
     block_bytes: int
     """Decoded for one block of the bands in use."""
     kept_bytes: int
@@ -95,6 +97,7 @@ def decoding_of(
         handles=handles,
         aligned=not virtual and not masks,
         working_bytes=working * handles,
+        held_bytes=whole if interleaved and not virtual else 0,
         block_bytes=max(1, whole if interleaved else whole * len(bands)),
         kept_bytes=max(whole, band_block * len(bands)) + masks * min(high, dataset.height) * min(wide, dataset.width),
         band_block_bytes=band_block,

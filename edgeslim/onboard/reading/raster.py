@@ -67,6 +67,7 @@ class Raster:
         self.width: int = self.dataset.width
         self.height: int = self.dataset.height
         self._handles: list[Any] = []
+        self._decoded = False
         self._palette: NDArray[np.uint8] | None = None
         if not self.dataset.count:
             self.close()
@@ -223,6 +224,11 @@ class Raster:
         return self.decoding.working_bytes + cache + ours
 
     @property
+    def held_bytes(self) -> int:
+        """Of `read_bytes`, what GDAL holds already since an earlier read."""
+        return self.decoding.held_bytes if self._decoded else 0
+
+    @property
     def fills(self) -> bool:
         """Whether `read` needs no array of its own beside the one that it is given."""
         return self._palette is None and self._planes is None and not self._alpha
@@ -288,6 +294,7 @@ class Raster:
             raise self._damaged(window, error.__cause__ or error) from None
         if log.found is not None:
             raise self._damaged(window, log.found)
+        self._decoded = self._decoded or not (size and self.has_overviews)
         stored = values[: len(self._marks)]
         valid = None if self.always_valid else strike(stored, self._marks, values[len(self._marks) :], masks)
         if self._palette is not None:

@@ -169,6 +169,11 @@ class Scene:
         return total
 
     @property
+    def held_bytes(self) -> int:
+        """Of `read_bytes`, what is allocated already since the scene was sampled."""
+        return sum(layer.raster.held_bytes for layer, _ in self._layers)
+
+    @property
     def fills(self) -> bool:
         """Whether `read` needs no array of its own beside the one that it is given."""
         return len(self._layers) == 1 and self._layers[0][0].fills

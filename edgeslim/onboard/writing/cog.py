@@ -22,6 +22,7 @@ from numpy.typing import NDArray
 
 from edgeslim.errors import InputError
 from edgeslim.onboard.writing.maps import NODATA
+from edgeslim.onboard.writing.overview import halve_by_runs, only_value
 from edgeslim.onboard.writing.spool import close_quietly, open_spool
 from edgeslim.onboard.writing.tiff import (
     CLASSIC_LIMIT,
@@ -87,6 +88,8 @@ class CogWriter:
         self._path, self._encoding = path, encoding
         self._levels = [_Level(bands, *size) for size in level_sizes(height, width)]
         self._tile = np.empty((RESULT_BLOCK, RESULT_BLOCK), np.uint8)
+        self._even: dict[int, bytes] = {}
+        """Value -> the compressed block that holds nothing else: empty ground and wide classes are full of them."""
         self._row = self._spooled = 0
         try:
             self._spool = open_spool(path.parent)
@@ -115,9 +118,12 @@ class CogWriter:
         """Compress the rows that wait, and hand them on halved."""
         level = self._levels[number]
         ready = level.waiting[:, : level.count]
+        only = np.empty((len(ready), level.across), np.int16)
         for band, plane in enumerate(ready):
             for column in range(level.across):
-                packed = self._compress(plane[:, column * RESULT_BLOCK : (column + 1) * RESULT_BLOCK])
+                part = plane[:, column * RESULT_BLOCK : (column + 1) * RESULT_BLOCK]
+                only[band, column] = value = only_value(part)
+                packed = self._compress(part, value)
                 level.places[band, level.done, column] = self._spooled
                 level.sizes[band, level.done, column] = len(packed)
                 self._spool.write(packed)
@@ -126,9 +132,17 @@ class CogWriter:
         if number + 1 < len(self._levels):
             step = halved_rows(len(ready))
             for first in range(0, ready.shape[1], step):
-                self._add(number + 1, self._encoding.halve(ready[:, first : first + step]))
+                self._add(number + 1, halve_by_runs(ready[:, first : first + step], only, self._encoding.halve))
 
-    def _compress(self, part: U8) -> bytes:
+    def _compress(self, part: U8, only: int) -> bytes:
+        """`only` is the block's one value, or negative."""
+        if only < 0 or part.shape != self._tile.shape:
+            return self._deflate(part)
+        if only not in self._even:
+            self._even[only] = self._deflate(part)
+        return self._even[only]
+
+    def _deflate(self, part: U8) -> bytes:
         tile: Any = self._tile  # numpy's stubs do not say that an array is a buffer
         height, width = part.shape
         if part.shape != tile.shape:

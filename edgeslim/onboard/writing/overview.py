@@ -2,10 +2,14 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
+from itertools import pairwise
+
 import numpy as np
 from numpy.typing import NDArray
 
 from edgeslim.onboard.writing.maps import NODATA
+from edgeslim.scene_buffers import RESULT_BLOCK
 
 U8 = NDArray[np.uint8]
 
@@ -29,6 +33,32 @@ def _quarters(rows: U8) -> list[U8]:
     if height % 2 or width % 2:
         rows = np.pad(rows, ((0, 0), (0, height % 2), (0, width % 2)), constant_values=NODATA)
     return [np.ascontiguousarray(rows[:, i::2, j::2]) for i in (0, 1) for j in (0, 1)]
+
+
+def only_value(part: U8) -> int:
+    """The one value that a block holds, -1 where it holds more."""
+    value = part[0, 0]
+    # The first row tells most blocks of several values apart before all of it is looked at.
+    return int(value) if (part[0] == value).all() and (part == value).all() else -1
+
+
+def halve_by_runs(rows: U8, only: NDArray[np.int16], halve: Callable[[U8], U8]) -> U8:
+    """`halve` of rows (bands, h, w), for which blocks side by side that hold one value need not be looked at again.
+
+    `only` (bands, blocks): the one value of each block of a block row, negative where it holds more.
+    """
+    even = (only[0] >= 0) & (only == only[0]).all(axis=0)
+    kinds = np.where(even, only[0], -1)
+    starts = [0, *(np.flatnonzero(np.diff(kinds)) + 1).tolist()]
+    if len(starts) == 1 and not even[0]:
+        return halve(rows)
+    height = -(-rows.shape[1] // 2)
+    parts = []
+    for start, stop in pairwise([*starts, len(kinds)]):
+        run = rows[:, :, start * RESULT_BLOCK : stop * RESULT_BLOCK]
+        shape = (len(rows), height, -(-run.shape[2] // 2))
+        parts.append(np.full(shape, kinds[start], np.uint8) if even[start] else halve(run))
+    return np.concatenate(parts, axis=2)
 
 
 def most_frequent(rows: U8) -> U8:

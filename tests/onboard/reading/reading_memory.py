@@ -1,4 +1,7 @@
-"""In a process of its own: what reading a scene costs beside the arrays that it returns, said and needed, in bytes."""
+"""In a process of its own: what reading a scene costs beside the arrays that it returns, in bytes.
+
+Prints four figures: said and needed of all of it, then said and seen of what an open scene holds already.
+"""
 
 from __future__ import annotations
 
@@ -10,6 +13,7 @@ import rasterio
 
 from edgeslim.errors import InputError
 from edgeslim.onboard.reading.scene import Scene, SceneOptions, gdal_environment
+from edgeslim.onboard.resident import LOADING_BLOCK_BYTES, give_back, map_blocks_from
 from edgeslim.profile import Band, Radiometry
 
 
@@ -26,6 +30,7 @@ def resident(key: str) -> int:
 
 
 def main(warm: str, path: str, count: int, rows: int, columns: int, gsd_m: float, *stack: str) -> None:
+    map_blocks_from(LOADING_BLOCK_BYTES)
     with gdal_environment():
         with rasterio.open(warm) as dataset:  # what GDAL allocates once
             dataset.read()
@@ -38,6 +43,8 @@ def main(warm: str, path: str, count: int, rows: int, columns: int, gsd_m: float
         )
         try:
             with Scene(Path(path), Wanted(count, gsd_m or None), options) as scene:
+                give_back()
+                seen = resident("VmRSS") - before
                 rows, columns = (
                     min(rows or scene.block_px[0], scene.height),
                     min(columns or scene.block_px[1], scene.width),
@@ -46,9 +53,10 @@ def main(warm: str, path: str, count: int, rows: int, columns: int, gsd_m: float
                     for column in range(0, scene.width, columns):
                         scene.read(row, column, min(rows, scene.height - row), min(columns, scene.width - column))
                 returned = rows * columns * (count * np.dtype(scene.dtype).itemsize + (not scene.always_valid))
-                print(scene.read_bytes(rows, columns), resident("VmHWM") - before - returned)
+                needed = resident("VmHWM") - before - returned
+                print(scene.read_bytes(rows, columns), needed, scene.held_bytes, seen)
         except InputError:
-            print(0, resident("VmHWM") - before)
+            print(0, resident("VmHWM") - before, 0, 0)
 
 
 if __name__ == "__main__":
