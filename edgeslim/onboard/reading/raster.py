@@ -224,9 +224,9 @@ class Raster:
         return self.decoding.working_bytes + cache + ours
 
     @property
-    def held_bytes(self) -> int:
-        """Of `read_bytes`, what GDAL holds already since an earlier read."""
-        return self.decoding.held_bytes if self._decoded else 0
+    def held_bytes(self) -> int | None:
+        """Of `read_bytes`, what GDAL holds for it since an earlier read; None: it has decoded nothing yet."""
+        return self.decoding.held_bytes if self._decoded else None
 
     @property
     def fills(self) -> bool:

@@ -23,6 +23,7 @@ from edgeslim.onboard.reading.regrid import Regrid
 from edgeslim.onboard.reading.sample import sample
 from edgeslim.onboard.runtime import one_line
 from edgeslim.profile import Band, Radiometry
+from edgeslim.scene_buffers import GDAL_OPENED_BYTES
 
 __all__ = ["GDAL_ERRORS", "MIB", "Expected", "Scene", "SceneOptions", "gdal_environment"]
 
@@ -171,7 +172,8 @@ class Scene:
     @property
     def held_bytes(self) -> int:
         """Of `read_bytes`, what is allocated already since the scene was sampled."""
-        return sum(layer.raster.held_bytes for layer, _ in self._layers)
+        held = [found for layer, _ in self._layers if (found := layer.raster.held_bytes) is not None]
+        return sum(held) + (GDAL_OPENED_BYTES if held else 0)
 
     @property
     def fills(self) -> bool:
