@@ -97,8 +97,9 @@ def run_memory(
     # Two buffers and the strips carried over; where it must be, the chunk before it is put in place.
     chunks = (2 * tall * wide + carried) * pixel + (3 * new if masked else 0)
     chunks += 0 if in_place else new * bands * value_bytes
-    # What each worker cuts at once, and two tiles on their way there.
-    tiles = workers * (cost.tiles_at_once(batch, bands, tile_px) + 2) * bands * tile_px**2 * 4
+    # What each worker cuts at once; beside it a plane of float64 of wide values, or a tile's valid pixels.
+    beside = 2 if value_bytes > 2 else int(masked)
+    tiles = workers * (cost.tiles_at_once(batch, bands, tile_px) + beside) * bands * tile_px**2 * 4
     lines = -(-tile_px // stride_px) + 1
     rows = min(stride_px, height)
     blending = lines * (classes + 1) * (width + tile_px) * 4 + 2 * rows * width

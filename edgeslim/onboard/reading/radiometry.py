@@ -65,7 +65,11 @@ class ToRaw:
                 np.multiply(values, gain, out=out, dtype=np.float32)
                 np.add(out, bias, out=out)
             else:
-                np.copyto(out, values.astype(np.float64) * gain + bias, casting="unsafe")
+                room = np.empty(values.shape[-2:])  # a plane at a time: all at once would take six times `out`
+                for index in np.ndindex(values.shape[:-2]):
+                    np.multiply(values[index], gain[index[-1]], out=room)
+                    np.add(room, bias[index[-1]], out=room)
+                    np.copyto(out[index], room, casting="unsafe")
             return out
 
 
