@@ -23,23 +23,36 @@ class Kind:
     """Whether an existing file is one of this kind, which may be replaced."""
 
 
+def require_makeable(path: Path, flag: str) -> None:
+    """Raise InputError unless a file could be made at `path`, with the folders above it: asked before long work."""
+    above = next(folder for folder in path.absolute().parents if folder.exists())
+    if not above.is_dir():
+        raise InputError(f"{flag} {path}: found a file at {above}, expected a folder; choose another name")
+    if not os.access(above, os.W_OK | os.X_OK):
+        raise InputError(f"{flag} {path}: cannot be written (no permission in {above}); choose another place")
+
+
 def require_free(path: Path, kind: Kind, *, overwrite: bool = False) -> None:
-    """Raise InputError if `path` is a folder, or a file of another kind that is not to be replaced."""
+    """Raise InputError if `path` is a folder, a file of another kind that is not to be replaced, or cannot be made."""
     if path.is_dir():
         raise InputError(f"{path}: found a folder, expected a file's name for the {kind.name}; give one by {kind.flag}")
     if path.exists() and not overwrite and not kind.is_one(path):
         raise InputError(
             f"{path}: found a file that is no {kind.name}, kept it; give another name by {kind.flag} or --overwrite"
         )
+    require_makeable(path, kind.flag)
 
 
 def write_whole(path: Path, text: str, kind: Kind, *, overwrite: bool = False) -> None:
-    """Write a text as UTF-8, whole or not at all. A file of another kind is replaced only with `overwrite`.
+    """Write a text as UTF-8, whole or not at all, making the folders above it.
+
+    A file of another kind is replaced only with `overwrite`.
 
     Raises InputError if `path` cannot be written or holds something else.
     """
     require_free(path, kind, overwrite=overwrite)
     try:
+        path.parent.mkdir(parents=True, exist_ok=True)
         handle, name = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}.")
     except OSError as error:
         raise _unwritable(path, kind, error) from None

@@ -337,8 +337,10 @@ def test_an_older_plan_is_replaced_and_any_other_file_kept(tmp_path: Path) -> No
     assert read_plan(path) == plan
     with pytest.raises(InputError, match="found a folder"):
         plan.write(tmp_path)
-    with pytest.raises(InputError, match="cannot be written"):
-        plan.write(tmp_path / "none" / "plan.json")
+    plan.write(tmp_path / "new" / "plan.json")
+    assert read_plan(tmp_path / "new" / "plan.json") == plan
+    with pytest.raises(InputError, match="found a file at"):
+        plan.write(path / "plan.json")
 
 
 @pytest.mark.parametrize(

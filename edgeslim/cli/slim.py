@@ -100,6 +100,7 @@ def slim(
     from edgeslim.ground.stream import Streamed, slim_file
     from edgeslim.plan import CUTTING
     from edgeslim.profile import card_facts
+    from edgeslim.whole import require_makeable
 
     chosen = chosen_cut(plan, encoder, width_multiplier, depth, cards)
     profile, cut = chosen.profile, chosen.cut
@@ -108,6 +109,7 @@ def slim(
         raise InputError(f"-o {out}: exists already; choose another name or add --overwrite")
     if out.suffix != ".safetensors":
         raise InputError(f"-o {out}: found suffix {out.suffix!r}, expected .safetensors")
+    require_makeable(out, "-o")
     progress = Console(stderr=True, highlight=False, soft_wrap=True)
     healing = healing_of(
         method,

@@ -226,6 +226,7 @@ def write_checkpoint(checkpoint: Checkpoint, path: Path, metadata: Mapping[str, 
     partial = path.with_name(path.name + ".part")
     text = {**metadata, "architecture": json.dumps(checkpoint.architecture.to_dict())}
     try:
+        path.parent.mkdir(parents=True, exist_ok=True)
         save_file(tensors, partial, metadata=text)
         partial.chmod(0o644)  # safetensors writes for its owner alone; weights go into wheels
         os.replace(partial, path)

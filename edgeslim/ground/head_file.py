@@ -24,6 +24,7 @@ from edgeslim.known import KNOWN_NAME, Known
 from edgeslim.onboard.known import array_shapes
 from edgeslim.profile import Profile
 from edgeslim.shelf import read_record
+from edgeslim.whole import require_makeable
 
 SCHEMA = 1
 KEY = "edgeslim_head"
@@ -94,6 +95,7 @@ def write_head(card: HeadCard, tensors: Mapping[str, Tensor], path: Path, *, ove
     record["radiometry"] = card.radiometry.to_dict()
     partial = path.with_name(path.name + ".part")
     try:
+        path.parent.mkdir(parents=True, exist_ok=True)
         save_file({k: v.contiguous() for k, v in tensors.items()}, partial, metadata={KEY: json.dumps(record)})
         partial.chmod(0o644)
         os.replace(partial, path)
@@ -106,8 +108,7 @@ def require_place(path: Path, *, overwrite: bool) -> None:
     """Raise InputError unless a head may be written to `path`: nothing stands there, or a head and `overwrite`."""
     if path.suffix != ".safetensors":
         raise InputError(f"-o {path}: found suffix {path.suffix!r}, expected .safetensors")
-    if not path.parent.is_dir():
-        raise InputError(f"-o {path}: found no folder {path.parent}; make it, or choose another -o")
+    require_makeable(path, "-o")
     if not path.exists():
         return
     if not path.is_file() or not _is_head(path):

@@ -85,6 +85,7 @@ def _write(
     text += b" " * (-len(text) % 8)
     partial = path.with_name(path.name + ".part")
     try:
+        path.parent.mkdir(parents=True, exist_ok=True)
         with partial.open("wb") as file:
             file.write(len(text).to_bytes(8, "little") + text)
             start = file.tell()

@@ -182,7 +182,8 @@ def test_a_head_flies_on_its_own_encoder_alone(
     assert "was fitted on weights with SHA-256" in fails(capsys, [*export, "--checkpoint", "other.safetensors"])
     assert "exists already" in fails(capsys, ["head", "tiny", "--tiles", str(images), *cards])
     assert "found suffix '.pt'" in fails(capsys, ["head", "tiny", "--tiles", str(images), "-o", "x.pt", *cards])
-    assert "found no folder gone" in fails(capsys, ["head", "tiny", "--tiles", "x", "-o", "gone/x.safetensors", *cards])
+    Path("file").write_text("mine")
+    assert "found a file at" in fails(capsys, ["head", "tiny", "--tiles", "x", "-o", "file/x.safetensors", *cards])
     (here / "mine.svg").write_text("<svg/>")
     taken = ["head", "tiny", "--tiles", "x", "-o", "mine.safetensors", "--overwrite", *cards]
     assert "is no confusion matrix, kept it" in fails(capsys, taken)

@@ -13,6 +13,7 @@ from typing import BinaryIO
 
 from edgeslim.errors import InputError
 from edgeslim.units import MEGA
+from edgeslim.whole import require_makeable
 
 FILTERS = [{"id": lzma.FILTER_LZMA2, "preset": 6, "dict_size": 8 << 20, "lc": 1, "lp": 2, "pb": 2}]
 """Spelled out, so that no default decides the bytes; positions modulo four, because weights are float32."""
@@ -156,3 +157,4 @@ def require_free(path: Path, overwrite: bool, flag: str = "-o") -> None:
     if path.exists() and not overwrite:
         mend = "add --overwrite" if flag == "-o" else "remove it"
         raise InputError(f"{flag} {path}: exists already; choose another name or {mend}")
+    require_makeable(path, flag)
