@@ -12,11 +12,12 @@ from pathlib import Path
 from typing import Any
 
 from edgeslim.architecture import Architecture
+from edgeslim.convnext_architecture import AnyArchitecture
 from edgeslim.errors import InputError
 from edgeslim.family import all_families
 from edgeslim.profile import FACTS, Profile, read_facts
 from edgeslim.reading import Shape, recognise
-from edgeslim.shelf import check_keys, shown
+from edgeslim.shelf import check_keys, read_value, shown
 
 _LONGEST = 100_000_000
 """Bytes of a header, as safetensors itself allows."""
@@ -65,11 +66,10 @@ def profile_of(
         architecture, said = _own(path, inside, metadata["architecture"]), "edgeslim's own, as it says itself"
     else:
         architecture = reading.architecture()
-        heads, size = architecture.attention_heads, architecture.head_dim
         said = (
             f"{reading.family.name} ({reading.family.id}), {len(inside)} tensors"
             + (f", made for {reading.made_for}" if reading.made_for else "")
-            + f"; {heads} heads of {size} are taken for granted, which shapes do not tell: a card of your own can say "
+            + f"; {_taken(architecture)} are taken for granted, which shapes do not tell: a card of your own can say "
             "otherwise"
         )
     profile = Profile(
@@ -89,7 +89,14 @@ def profile_of(
     return profile, f"{path}: {said}"
 
 
-def _facts(path: Path, metadata: Mapping[str, str], architecture: Architecture) -> dict[str, Any]:
+def _taken(architecture: AnyArchitecture) -> str:
+    """What shapes do not tell."""
+    if isinstance(architecture, Architecture):
+        return f"{architecture.attention_heads} heads of {architecture.head_dim}"
+    return f"tiles of {architecture.tile_px} px"
+
+
+def _facts(path: Path, metadata: Mapping[str, str], architecture: AnyArchitecture) -> dict[str, Any]:
     """What the card of the encoder that was slimmed said of bands, values, classes and licence.
 
     Of a file that is not edgeslim's own nothing is known.
@@ -109,18 +116,25 @@ def _facts(path: Path, metadata: Mapping[str, str], architecture: Architecture) 
     return facts
 
 
-def _own(path: Path, shapes: Mapping[str, Shape], text: str) -> Architecture:
+def _own(path: Path, shapes: Mapping[str, Shape], text: str) -> AnyArchitecture:
     """What a file of edgeslim's own says of itself, if its tensors do not say otherwise."""
     try:
         found = json.loads(text)
     except (ValueError, RecursionError):
         raise InputError(f"{path}: its own architecture is not JSON; write it again by `edgeslim slim`") from None
-    architecture = Architecture.from_dict(found, str(path))
-    last = architecture.depth - 1
-    expected = {
-        "encoder.blocks.0.attn.qkv.weight": (3 * architecture.attention_dim, architecture.dim),
-        f"encoder.blocks.{last}.mlp.fc1.weight": (architecture.ffn_hidden, architecture.dim),
-    }
+    architecture: AnyArchitecture = read_value(AnyArchitecture, found, str(path))
+    expected: dict[str, Shape]
+    if isinstance(architecture, Architecture):
+        expected = {
+            "encoder.blocks.0.attn.qkv.weight": (3 * architecture.attention_dim, architecture.dim),
+            f"encoder.blocks.{architecture.depth - 1}.mlp.fc1.weight": (architecture.ffn_hidden, architecture.dim),
+        }
+    else:
+        sizes = zip(architecture.depths, architecture.hidden, architecture.dims, strict=True)
+        expected = {
+            f"encoder.stages.{stage}.blocks.{depth - 1}.mlp.fc1.weight": (hidden, dim, 1, 1)
+            for stage, (depth, hidden, dim) in enumerate(sizes)
+        }
     for key, shape in expected.items():
         if shapes.get(key) != shape:
             raise InputError(f"{path}: {key}: found {shapes.get(key)}, expected {shape}, as it says itself")

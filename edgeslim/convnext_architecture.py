@@ -6,7 +6,7 @@ from dataclasses import dataclass, fields, replace
 from itertools import accumulate
 from typing import Any
 
-from edgeslim.architecture import check_cut, inner_size
+from edgeslim.architecture import USUAL_NORM_EPS, Architecture, check_cut, inner_size
 from edgeslim.errors import InputError
 from edgeslim.shelf import read_record
 
@@ -33,6 +33,8 @@ class ConvNextArchitecture:
     """Side of the square tile that the encoder takes, px; what no window of a convolution covers is not looked at."""
     bands: int
     """Input bands."""
+    norm_eps: float = USUAL_NORM_EPS
+    """Added to the variance in the last LayerNorm, that of the feature; in all others it is USUAL_NORM_EPS."""
 
     def __post_init__(self) -> None:
         for field, largest in _LARGEST.items():
@@ -50,6 +52,8 @@ class ConvNextArchitecture:
             )
         if list(self.dims) != sorted(self.dims):
             raise InputError(f"architecture.dims: found {self.dims}, expected no stage narrower than the one before")
+        if not 0 < self.norm_eps < 0.1:
+            raise InputError(f"architecture.norm_eps: found {self.norm_eps:g}, expected more than 0, less than 0.1")
         if self.tile_px < self.stride:
             raise InputError(
                 f"architecture.tile_px: found {self.tile_px}, expected at least the total stride {self.stride}"
@@ -75,6 +79,35 @@ class ConvNextArchitecture:
     def dim(self) -> int:
         """Width of the feature, channels: that of the last stage."""
         return self.dims[-1]
+
+    @property
+    def inner_text(self) -> str:
+        """As of Architecture."""
+        return f"hidden channels {_each(self.hidden)}"
+
+    @property
+    def shape_text(self) -> str:
+        """As of Architecture, stage by stage."""
+        return f"{_each(self.depths)} blocks, dims {_each(self.dims)}, hidden channels {_each(self.hidden)}"
+
+    @property
+    def units_of_width(self) -> int:
+        """As of Architecture: hidden channels of a block in the narrowest stage."""
+        return min(self.hidden)
+
+    @property
+    def inner_sizes(self) -> tuple[int, int]:
+        """As of Architecture: no head has a dimension, and the hidden channels of the narrowest stage."""
+        return 0, min(self.hidden)
+
+    @property
+    def fewest_blocks(self) -> int:
+        """As of Architecture: one of the last stage, whose channels the last LayerNorm is for."""
+        return self.depth - self.depths[-1] + 1
+
+    def is_aligned(self, head_multiple: float, hidden_multiple: float) -> bool:
+        """As of Architecture: every stage's hidden channels."""
+        return not any(hidden % hidden_multiple for hidden in self.hidden)
 
     def at(self, width_multiplier: float, depth: int | None = None) -> ConvNextArchitecture:
         """The same encoder with each block's hidden axis cut to `width_multiplier`, 0 < s <= 1, and its first blocks.
@@ -106,3 +139,11 @@ class ConvNextArchitecture:
     def from_dict(cls, data: dict[str, Any], where: str = "architecture") -> ConvNextArchitecture:
         """Read what `to_dict` wrote. Raises InputError naming `where`, the key and what was expected."""
         return read_record(cls, data, where)
+
+
+def _each(sizes: tuple[int, ...]) -> str:
+    return "/".join(map(str, sizes))
+
+
+AnyArchitecture = Architecture | ConvNextArchitecture
+"""What an encoder is: both are read by the names of their sizes (edgeslim.shelf.read_value)."""

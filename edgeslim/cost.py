@@ -22,11 +22,9 @@ from dataclasses import dataclass
 from functools import lru_cache, partial
 
 from edgeslim.architecture import Architecture
-from edgeslim.convnext_architecture import KERNEL, STEM_STRIDE, ConvNextArchitecture
+from edgeslim.convnext_architecture import KERNEL, STEM_STRIDE, AnyArchitecture, ConvNextArchitecture
 from edgeslim.units import FLOP_PER_MAC
 
-AnyArchitecture = Architecture | ConvNextArchitecture
-"""What this module counts."""
 _REMEMBERED = 256
 """Counts that are kept: a plan asks for those of a width in every way to run it and, over all boards, on each."""
 

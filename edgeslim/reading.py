@@ -10,6 +10,9 @@ from dataclasses import dataclass, field, replace
 
 from edgeslim.architecture import Architecture
 from edgeslim.asked import bands_asked, gsd_asked, modalities_asked, split_gsd
+from edgeslim.convnext_architecture import AnyArchitecture
+from edgeslim.convnext_reading import NEEDED as NEEDED_OF_CONVNEXT
+from edgeslim.convnext_reading import convnext_of
 from edgeslim.errors import InputError
 from edgeslim.family import BRANCH, STACKED, TERM, Family, Modality, SeenBand, ungrouped
 from edgeslim.shelf import shown
@@ -23,6 +26,8 @@ _AXES = {
     "first positions": (3,),
     "no bias of k": (1,),
     "frames as bands": (5,),
+    "one pixel": (2, 4),
+    "flat": (1, 4),
 }
 """Of the tensors that a rule makes something of."""
 _PATCHES = "patch_embed.proj.weight"
@@ -64,6 +69,10 @@ class Source:
             return (*self.shape[:2], *self.shape[3:])
         if self.make == "frames as bands":
             return (self.shape[0], *self.shape[2:])
+        if self.make == "one pixel":
+            return (*self.shape, *(1,) * (4 - len(self.shape)))
+        if self.make == "flat":
+            return self.shape[-1:]
         return self.shape
 
 
@@ -129,11 +138,13 @@ class Reading:
         zero = len(absent_parts(self.family, canonical, sources)) * first[0]
         return (sum(source.made[0] for source in sources) + zero, *first[1:])
 
-    def architecture(self, head_dim: int | None = None) -> Architecture:
+    def architecture(self, head_dim: int | None = None) -> AnyArchitecture:
         """What the shapes say, with `head_dim` dimensions a head (None: the family's).
 
         Raises InputError where they do not fit together.
         """
+        if self.family.kind != "vit":
+            return convnext_of(self.family, self.pieces, self._need)
         qkv, fc1 = self._need("blocks.0.attn.qkv.weight"), self._need("blocks.0.mlp.fc1.weight")
         dim, inner = self._need("blocks.0.norm1.weight")[0], qkv[0] // 3
         kept = head_dim or self.family.head_dim_of(dim)
@@ -273,12 +284,21 @@ def _problems(reading: Reading) -> Iterator[str]:
         for source in sources:
             if len(source.shape) not in (axes := _AXES.get(source.make, (len(source.shape),))):
                 yield f"{source.name}: found shape {source.shape}, expected {' or '.join(map(str, axes))} axes"
-    for needed in (*reading.kernels, *_NEEDED, *family.has):
+    usual = (*reading.kernels, *_NEEDED) if family.kind == "vit" else tuple(NEEDED_OF_CONVNEXT)
+    for needed in (*usual, *family.has):
         if needed == "pos_embed" and (family.positions != "absolute" or "pos_embed.0" in pieces):
             continue
         if needed not in pieces and ungrouped(needed) not in family.made and not family.filled(needed):
             yield f"{needed}: found none"
-    wanted = {**_NEEDED, "reg_token": 3, _GROUP_EMBED: 3, f"{_GROUP_EMBED}_class": 3, _GENERATOR: 2, _EACH_BAND: 5}
+    wanted = {
+        **_NEEDED,
+        **NEEDED_OF_CONVNEXT,
+        "reg_token": 3,
+        _GROUP_EMBED: 3,
+        f"{_GROUP_EMBED}_class": 3,
+        _GENERATOR: 2,
+        _EACH_BAND: 5,
+    }
     for name, sources in pieces.items():
         if ungrouped(name) == _PATCHES and name not in reading.kernels:
             yield f"{sources[0].name}: found one more group of bands, expected {len(reading.kernels)}"

@@ -17,10 +17,11 @@ from torch import Tensor
 
 from edgeslim.architecture import Architecture
 from edgeslim.checkpoint_file import read_header
+from edgeslim.convnext_architecture import AnyArchitecture
 from edgeslim.errors import InputError
 from edgeslim.family import all_families
 from edgeslim.ground.convert import OWN, canonical_tensors, own_names
-from edgeslim.ground.vit import Vit
+from edgeslim.ground.encoder import AnyEncoder, new_encoder
 from edgeslim.reading import Shape, recognise
 
 _DEEPEST = 2
@@ -31,18 +32,18 @@ _DEEPEST = 2
 class Checkpoint:
     """An encoder's weights and the heads that were fitted on its features."""
 
-    architecture: Architecture
+    architecture: AnyArchitecture
     """Of the encoder in this file: full, or slimmed."""
     encoder: dict[str, Tensor]
     """Canonical state dict, float32."""
     heads: dict[int, tuple[Tensor, Tensor]]
-    """Kept head_dim -> weight (classes, d) and bias (classes,) of the linear head at that width, float32."""
+    """Units of a width (Architecture.units_of_width) -> weight (classes, d), bias (classes,) of its head, float32."""
     heads_depth: int | None = None
     """Blocks that gave the features which the heads were fitted to; None: all."""
 
-    def build(self) -> Vit:
+    def build(self) -> AnyEncoder:
         """The encoder as a module, in evaluation mode."""
-        encoder = Vit(self.architecture)
+        encoder = new_encoder(self.architecture)
         encoder.load_state_dict(self.encoder)
         return encoder.eval()
 
@@ -51,8 +52,8 @@ class Checkpoint:
         full = self.architecture.depth
         return self.heads if (self.heads_depth or full) == (depth or full) else {}
 
-    def head(self, head_dim: int, depth: int | None = None) -> tuple[Tensor, Tensor]:
-        """The head of the width that keeps `head_dim` dimensions a head, behind so many blocks (None: all).
+    def head(self, units: int, depth: int | None = None) -> tuple[Tensor, Tensor]:
+        """The head of the width of so many units (Architecture.units_of_width), behind so many blocks (None: all).
 
         Raises InputError if none was fitted.
         """
@@ -62,12 +63,11 @@ class Checkpoint:
                 f"checkpoint: no head behind {depth or full} of {full} blocks, found some behind "
                 f"{self.heads_depth or full}; fit one by `edgeslim head`, and give it by --head"
             )
-        if head_dim not in self.heads:
+        if units not in self.heads:
             have = ", ".join(str(j) for j in sorted(self.heads)) or "none"
-            raise InputError(
-                f"checkpoint: no head for {head_dim} dimensions a head (has: {have}); plan a width that has one"
-            )
-        return self.heads[head_dim]
+            kind = "dimensions a head" if isinstance(self.architecture, Architecture) else "hidden channels"
+            raise InputError(f"checkpoint: no head for {units} {kind} (has: {have}); plan a width that has one")
+        return self.heads[units]
 
 
 class _Stored(Mapping[str, Tensor]):
@@ -142,7 +142,7 @@ def _named(loaded: Mapping[Any, Any], before: str, path: Path, depth: int = 0) -
 class OpenCheckpoint:
     """A checkpoint that is understood, and not read yet but for its heads."""
 
-    architecture: Architecture
+    architecture: AnyArchitecture
     """Of the encoder in this file."""
     heads: dict[int, tuple[Tensor, Tensor]]
     """As of Checkpoint."""
@@ -153,7 +153,7 @@ class OpenCheckpoint:
 
 def open_checkpoint(
     path: Path,
-    arch: Architecture,
+    arch: AnyArchitecture,
     cards: Path | None = None,
     made_for: str | None = None,
     gsd_m: float | None = None,
@@ -170,7 +170,7 @@ def open_checkpoint(
     shapes = _shapes(tensors)
     names = {name: name for name in shapes if name.startswith("heads.")}
     if {"head.weight", "head.bias"} <= shapes.keys() and len(shapes["head.weight"]) == 2:
-        names |= {f"heads.{arch.head_dim}.{kind}": f"head.{kind}" for kind in ("weight", "bias")}
+        names |= {f"heads.{arch.units_of_width}.{kind}": f"head.{kind}" for kind in ("weight", "bias")}
     heads = _heads({name: tensors[stored].float() for name, stored in names.items()}, arch, path)
     inside = {name: shape for name, shape in shapes.items() if name not in names.values()}
     if (own := own_names(inside, arch)) is not None:
@@ -181,7 +181,7 @@ def open_checkpoint(
 
 def read_checkpoint(
     path: Path,
-    arch: Architecture,
+    arch: AnyArchitecture,
     cards: Path | None = None,
     made_for: str | None = None,
     gsd_m: float | None = None,
@@ -198,7 +198,7 @@ def shapes_of(path: Path) -> dict[str, tuple[int, ...]]:
     return _shapes(_tensors(path))
 
 
-def _heads(tensors: Mapping[str, Tensor], arch: Architecture, path: Path) -> dict[int, tuple[Tensor, Tensor]]:
+def _heads(tensors: Mapping[str, Tensor], arch: AnyArchitecture, path: Path) -> dict[int, tuple[Tensor, Tensor]]:
     heads: dict[int, tuple[Tensor, Tensor]] = {}
     for key in tensors:
         _, size, name = (*key.split("."), "", "")[:3]
@@ -212,9 +212,9 @@ def _heads(tensors: Mapping[str, Tensor], arch: Architecture, path: Path) -> dic
     return heads
 
 
-def head_names(head_dim: int) -> tuple[str, str]:
+def head_names(units: int) -> tuple[str, str]:
     """Of weight and bias of the head of a width, in a file of edgeslim's own."""
-    return f"heads.{head_dim:02d}.weight", f"heads.{head_dim:02d}.bias"
+    return f"heads.{units:02d}.weight", f"heads.{units:02d}.bias"
 
 
 def write_checkpoint(checkpoint: Checkpoint, path: Path, metadata: Mapping[str, str], dtype: torch.dtype) -> None:

@@ -102,7 +102,7 @@ class ConvNext(nn.Module):
         self.stem.append(LayerNorm2d(arch.dims[0]))
         before = (None, *arch.dims[:-1])
         self.stages = nn.ModuleList(map(Stage, arch.depths, before, arch.dims, arch.hidden))
-        self.head = nn.ModuleDict({"norm": nn.LayerNorm(arch.dim, eps=1e-6)})
+        self.head = nn.ModuleDict({"norm": nn.LayerNorm(arch.dim, eps=arch.norm_eps)})
 
     def forward(self, tiles: Tensor, width_multiplier: float = 1.0) -> Tensor:
         """(B, C, H, W) normalised tiles -> (B, d) features, blocks cut to the first hidden channels."""
