@@ -23,6 +23,32 @@ _LONGEST = 100_000_000
 """Bytes of a header, as safetensors itself allows."""
 
 
+_POINTER = b"version https://git-lfs"
+
+
+def is_safetensors(path: Path) -> bool:
+    """Whether a file is one of safetensors, by its suffix, or where another suffix hides it, by how it begins."""
+    if path.suffix == ".safetensors":
+        return True
+    try:
+        with path.open("rb") as file:
+            start = file.read(9)
+    except OSError:
+        return False
+    return start[8:] == b"{" and 0 < int.from_bytes(start[:8], "little") <= _LONGEST
+
+
+def _mistaken(path: Path) -> str:
+    """What a file that is not one of safetensors may be instead."""
+    with path.open("rb") as file:
+        start = file.read(len(_POINTER))
+    if start == _POINTER:
+        return "a pointer of Git LFS, not the file itself; `git lfs pull` fetches it"
+    if start[:2] in (b"PK", b"\x80\x02"):
+        return "not a safetensors file, but one of torch.save; call it .pth"
+    return "not a whole safetensors file; copy it again"
+
+
 def read_header(path: Path) -> tuple[dict[str, Shape], dict[str, str]]:
     """(shapes by name, metadata) of a safetensors file. Raises InputError where it is none."""
     try:
@@ -38,7 +64,7 @@ def read_header(path: Path) -> tuple[dict[str, Shape], dict[str, str]]:
     except OSError as error:
         raise InputError(f"{path}: cannot be read ({error.strerror}); expected a checkpoint") from None
     except (ValueError, KeyError, IndexError, TypeError, AttributeError, RecursionError):
-        raise InputError(f"{path}: not a whole safetensors file; copy it again") from None
+        raise InputError(f"{path}: {_mistaken(path)}") from None
     return shapes, {str(key): str(value) for key, value in metadata.items()} if isinstance(metadata, dict) else {}
 
 

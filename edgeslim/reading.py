@@ -18,6 +18,7 @@ from edgeslim.family import BRANCH, STACKED, TERM, Family, Modality, SeenBand, u
 from edgeslim.shelf import shown
 
 Shape = tuple[int, ...]
+_WRAPPED = re.compile(r"(?<![^.])(?:_orig_mod|_fsdp_wrapped_module|_checkpoint_wrapped_module|_forward_module)\.")
 _AXES = {
     "batched": (1, 2),
     "convolution": (2,),
@@ -235,16 +236,22 @@ class Reading:
         return found
 
 
+def _unwrapped(name: str) -> str:
+    """A name without what torch.compile, fully sharded training and checkpointing of activations put into it."""
+    return _WRAPPED.sub("", name)
+
+
 def _readings(family: Family, shapes: Mapping[str, Shape]) -> Iterator[Reading]:
     """What a family's map makes of a checkpoint, once for each modality that it has."""
-    taken_off = _prefix(family.prefixes, shapes)
+    taken_off = _prefix(family.prefixes, map(_unwrapped, shapes))
     for modality in family.modality or (None,):
         pieces: dict[str, list[Source]] = {}
         left: list[str] = []
         for original, shape in shapes.items():
             # Where only some names have the prefix, the others are not of the encoder.
-            inside = original.startswith(taken_off)
-            name = original.removeprefix(taken_off)
+            unwrapped = _unwrapped(original)
+            inside = unwrapped.startswith(taken_off)
+            name = unwrapped.removeprefix(taken_off)
             key = "" if modality is None else modality.key
             groups = len(family.band_groups)
             made = next(((rule, to) for rule in family.key if (to := rule.names(name, key, groups))), None)
@@ -388,7 +395,11 @@ def _together(readings: list[Reading], where: str) -> Reading:
 
 
 def _of_no_family(readings: Iterable[Reading], tensors: int, where: str) -> str:
-    nearest = min(readings, key=lambda reading: len(reading.problems) + len(reading.left))
+    # To tell a ConvNeXt V2 less is needed: it is not the nearest to what none of its names are in.
+    nearest = min(
+        readings,
+        key=lambda one: (not one.pieces and one.family.kind != "vit", len(one.problems) + len(one.left)),
+    )
     odd = [*nearest.problems, *(f"{name}: not known" for name in nearest.left)]
     return (
         f"{where}: found {tensors} tensors of no family; the nearest is {nearest.family.id}: {odd[0]}"

@@ -4,11 +4,9 @@ from __future__ import annotations
 
 import json
 import os
-from argparse import Namespace
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
 import torch
 from safetensors import SafetensorError, safe_open
@@ -16,16 +14,14 @@ from safetensors.torch import save_file
 from torch import Tensor
 
 from edgeslim.architecture import Architecture
-from edgeslim.checkpoint_file import read_header
+from edgeslim.checkpoint_file import is_safetensors, read_header
 from edgeslim.convnext_architecture import AnyArchitecture
 from edgeslim.errors import InputError
 from edgeslim.family import all_families
-from edgeslim.ground.convert import OWN, canonical_tensors, own_names
+from edgeslim.ground.convert import OWN, as_weights, canonical_tensors, own_names
 from edgeslim.ground.encoder import AnyEncoder, new_encoder
+from edgeslim.ground.pickled import pickled_tensors
 from edgeslim.reading import Shape, recognise
-
-_DEEPEST = 2
-"""State dicts in a state dict."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -104,38 +100,13 @@ def _torn(path: Path, error: Exception) -> InputError:
 
 
 def _tensors(path: Path) -> Mapping[str, Tensor]:
-    if path.suffix == ".safetensors":
-        return _Stored(path)
-    try:
-        # What trained it stands beside the weights in many a checkpoint: attributes of a class that does nothing.
-        with torch.serialization.safe_globals([Namespace]):
-            loaded = torch.load(path, map_location="cpu", weights_only=True, mmap=True)
-    except Exception as error:  # torch raises many kinds for a file that is not a plain state dict
-        reason = str(error).strip().splitlines()[0][:120]
-        raise InputError(f"{path}: not a plain state dict ({reason}); save its state_dict() as safetensors") from None
-    for wrapper in ("model", "state_dict"):
-        if isinstance(loaded, Mapping) and isinstance(loaded.get(wrapper), Mapping):
-            loaded = loaded[wrapper]
-    if not isinstance(loaded, Mapping):
-        raise InputError(f"{path}: found no state dict, expected names and tensors")
-    return dict(_named(loaded, "", path))
+    return _Stored(path) if is_safetensors(path) else pickled_tensors(path)
 
 
 def _shapes(tensors: Mapping[str, Tensor]) -> dict[str, Shape]:
     if isinstance(tensors, _Stored):
         return dict(tensors.shapes)
     return {name: tuple(value.shape) for name, value in tensors.items()}
-
-
-def _named(loaded: Mapping[Any, Any], before: str, path: Path, depth: int = 0) -> Iterator[tuple[str, Tensor]]:
-    """Names and tensors of a state dict; of one for each part (CROMA's), under the parts' names."""
-    for key, value in loaded.items():
-        if isinstance(value, Tensor):
-            yield f"{before}{key}", value
-        elif isinstance(value, Mapping) and depth < _DEEPEST:
-            yield from _named(value, f"{before}{key}.", path, depth + 1)
-        else:
-            raise InputError(f"{path}: found no state dict, expected names and tensors")
 
 
 @dataclass(frozen=True, slots=True)
@@ -171,10 +142,14 @@ def open_checkpoint(
     names = {name: name for name in shapes if name.startswith("heads.")}
     if {"head.weight", "head.bias"} <= shapes.keys() and len(shapes["head.weight"]) == 2:
         names |= {f"heads.{arch.units_of_width}.{kind}": f"head.{kind}" for kind in ("weight", "bias")}
-    heads = _heads({name: tensors[stored].float() for name, stored in names.items()}, arch, path)
+    heads = _heads(
+        {name: as_weights(tensors[stored], f"{path}: {stored}") for name, stored in names.items()}, arch, path
+    )
     inside = {name: shape for name, shape in shapes.items() if name not in names.values()}
     if (own := own_names(inside, arch)) is not None:
-        return OpenCheckpoint(arch, heads, lambda: ((name, tensors[f"{OWN}{name}"].float()) for name in own))
+        return OpenCheckpoint(
+            arch, heads, lambda: ((name, as_weights(tensors[f"{OWN}{name}"], f"{path}: {OWN}{name}")) for name in own)
+        )
     reading = recognise(inside, all_families(cards), str(path), made_for, arch.bands, gsd_m)
     return OpenCheckpoint(arch, heads, lambda: canonical_tensors(reading, tensors, arch, str(path)))
 
@@ -193,7 +168,7 @@ def read_checkpoint(
 
 def shapes_of(path: Path) -> dict[str, tuple[int, ...]]:
     """Names and shapes of a checkpoint's tensors, none of which is read. Raises InputError as `read_checkpoint`."""
-    if path.suffix == ".safetensors":
+    if is_safetensors(path):
         return read_header(path)[0]
     return _shapes(_tensors(path))
 

@@ -17,7 +17,7 @@ from edgeslim.family import BRANCH, STACKED, TERM, ungrouped
 from edgeslim.ground.encoder import new_encoder
 from edgeslim.ground.fold import folded
 from edgeslim.ground.vit import side_by_side
-from edgeslim.reading import Reading, Shape, absent_parts
+from edgeslim.reading import Reading, Shape, Source, absent_parts
 
 _BLOCKS = ("blocks.", "stages.")
 """What the names of tensors inside blocks begin with."""
@@ -119,8 +119,8 @@ def _joined(reading: Reading, name: str, tensors: Mapping[str, Tensor], arch: An
     """One tensor of those that make it: itself, q, k and v stacked, the sum of its terms, or branches side by side."""
     sources = reading.pieces[name]
     if sources[0].part == BRANCH:
-        return _of_branches(reading, name, tensors)
-    made = [_made(tensors[source.name].float(), source.make, arch, f"{where}: {source.name}") for source in sources]
+        return _of_branches(reading, name, tensors, where)
+    made = [_made(_taken(tensors, source, where), source.make, arch, f"{where}: {source.name}") for source in sources]
     if sources[0].part is None:
         return made[0]
     if sources[0].part == TERM:
@@ -133,7 +133,23 @@ def _joined(reading: Reading, name: str, tensors: Mapping[str, Tensor], arch: An
     return torch.cat([parts[part] for part in STACKED])
 
 
-def _of_branches(reading: Reading, name: str, tensors: Mapping[str, Tensor]) -> Tensor:
+def _taken(tensors: Mapping[str, Tensor], source: Source, where: str) -> Tensor:
+    return as_weights(tensors[source.name], f"{where}: {source.name}")
+
+
+def as_weights(tensor: Tensor, where: str) -> Tensor:
+    """A tensor of a file in float32. Raises InputError naming `where` for other than finite numbers in plain order."""
+    if tensor.layout != torch.strided or tensor.is_quantized or tensor.is_meta or not tensor.is_floating_point():
+        kind = "no values" if tensor.is_meta else str(tensor.dtype).removeprefix("torch.")
+        layout = "" if tensor.layout == torch.strided else f", {str(tensor.layout).removeprefix('torch.')}"
+        raise InputError(f"{where}: found {kind}{layout}, expected weights in floating point; save them so")
+    values = tensor.float()
+    if not bool(torch.isfinite(values).all()):
+        raise InputError(f"{where}: found NaN or infinite weights, expected finite ones; was the training well?")
+    return values
+
+
+def _of_branches(reading: Reading, name: str, tensors: Mapping[str, Tensor], where: str) -> Tensor:
     """One tensor of a fused block. Where each branch has a LayerNorm its scale and shift go into the layer behind it.
 
     W (g * n + b) + c = (W diag(g)) n + (W b + c), of the normalised n that all branches share.
@@ -143,7 +159,7 @@ def _of_branches(reading: Reading, name: str, tensors: Mapping[str, Tensor]) -> 
         sources = reading.pieces.get(canonical, [])
         if any(source.part != BRANCH for source in sources):
             return []
-        return [tensors[source.name].float() for source in sorted(sources, key=lambda source: source.name)]
+        return [_taken(tensors, source, where) for source in sorted(sources, key=lambda source: source.name)]
 
     block, layer, kind = name.rsplit(".", 2)[0], *name.split(".")[-2:]
     if layer in ("norm1", "norm2"):
