@@ -12,7 +12,8 @@ torchvision 0.28.0; torchgeo 0.8.1 and what it imports; terratorch 1.1.1, unpack
 that their families' cards name, single_file_galileo.py of nasaharvest/galileo, models_vit_group_channels.py and
 util/pos_embed.py of sustainlab-group/SatMAE, models_mae_group_channels.py of techmn/satmae_pp, models_vit_tensor.py and
 util/video_vit.py of danfenghong/IEEE_TPAMI_SpectralGPT, which imports einops; and as packages
-convnextv2_authors, models/convnextv2.py and models/utils.py of facebookresearch/ConvNeXt-V2.
+convnextv2_authors, models/convnextv2.py and models/utils.py of facebookresearch/ConvNeXt-V2, and mmearth_models,
+models/convnextv2.py, convnextv2_unet.py and norm_layers.py of vishalned/MMEarth-train.
 """
 
 from __future__ import annotations

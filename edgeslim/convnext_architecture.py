@@ -11,10 +11,13 @@ from edgeslim.errors import InputError
 from edgeslim.shelf import read_record
 
 STEM_STRIDE = 4
-"""Side and stride of the first convolution, px."""
+"""Side and stride of the usual first convolution, px."""
+BEFORE_STEM = 3
+"""Side of the convolution before the stem, where there is one."""
 KERNEL = 7
 """Side of the depthwise convolutions."""
 _LARGEST = {"tile_px": 1 << 14, "bands": 4096}
+_LARGEST_STEM = 64
 _STAGES = 8
 """Far beyond any encoder, as in Architecture."""
 
@@ -35,6 +38,13 @@ class ConvNextArchitecture:
     """Input bands."""
     norm_eps: float = USUAL_NORM_EPS
     """Added to the variance in the last LayerNorm, that of the feature; in all others it is USUAL_NORM_EPS."""
+    stem_stride: int = STEM_STRIDE
+    """Side and stride of the stem's convolution, px."""
+    conv_before_stem: bool = False
+    """Whether a 3 x 3 convolution without padding, LayerNorm and GELU come first; the stem's convolution is one of each
+    channel then, and begins stem_stride // 2 px before the map (MMEarth, arXiv 2405.02771)."""
+    grn_eps: float = USUAL_NORM_EPS
+    """Added to the channels' mean response in every GRN."""
 
     def __post_init__(self) -> None:
         for field, largest in _LARGEST.items():
@@ -52,9 +62,14 @@ class ConvNextArchitecture:
             )
         if list(self.dims) != sorted(self.dims):
             raise InputError(f"architecture.dims: found {self.dims}, expected no stage narrower than the one before")
-        if not 0 < self.norm_eps < 0.1:
-            raise InputError(f"architecture.norm_eps: found {self.norm_eps:g}, expected more than 0, less than 0.1")
-        if self.tile_px < self.stride:
+        for field in ("norm_eps", "grn_eps"):
+            if not 0 < (eps := getattr(self, field)) < 0.1:
+                raise InputError(f"architecture.{field}: found {eps:g}, expected more than 0, less than 0.1")
+        if not 1 <= self.stem_stride <= _LARGEST_STEM:
+            raise InputError(
+                f"architecture.stem_stride: found {self.stem_stride}, expected a whole number of 1 to {_LARGEST_STEM}"
+            )
+        if self.sides[-1] < 1:
             raise InputError(
                 f"architecture.tile_px: found {self.tile_px}, expected at least the total stride {self.stride}"
             )
@@ -62,12 +77,19 @@ class ConvNextArchitecture:
     @property
     def stride(self) -> int:
         """Pixels of the tile a value of the last feature map stands for."""
-        return int(STEM_STRIDE * 2 ** (len(self.depths) - 1))
+        return int(self.stem_stride * 2 ** (len(self.depths) - 1))
+
+    @property
+    def side_before_stem(self) -> int:
+        """Side of the map that the stem is given: the tile, or what the convolution before it leaves of that."""
+        return self.tile_px - (BEFORE_STEM - 1 if self.conv_before_stem else 0)
 
     @property
     def sides(self) -> tuple[int, ...]:
         """Side of each stage's feature map."""
-        first = self.tile_px // STEM_STRIDE
+        first = self.tile_px // self.stem_stride
+        if self.conv_before_stem:
+            first = (self.side_before_stem + self.stem_stride // 2 * 2) // self.stem_stride
         return tuple(first >> stage for stage in range(len(self.depths)))
 
     @property

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Collection
 
 from edgeslim.convnext_architecture import ConvNextArchitecture
 from edgeslim.errors import InputError
@@ -11,6 +11,7 @@ from edgeslim.family import Family
 
 Shape = tuple[int, ...]
 _STEM = "stem.0.weight"
+_BEFORE = "initial_conv.0.weight"
 _FIRST = "stages.0.blocks.0"
 NEEDED = {
     _STEM: 4,
@@ -21,7 +22,7 @@ NEEDED = {
 """Canonical tensors that every ConvNeXt V2 has, and how many axes."""
 
 
-def convnext_of(family: Family, names: Iterable[str], need: Callable[[str], Shape]) -> ConvNextArchitecture:
+def convnext_of(family: Family, names: Collection[str], need: Callable[[str], Shape]) -> ConvNextArchitecture:
     """The architecture of an encoder with these canonical `names`; `need` gives the shape of one that must be there.
 
     Raises InputError where they do not fit together.
@@ -31,7 +32,9 @@ def convnext_of(family: Family, names: Iterable[str], need: Callable[[str], Shap
     depths = tuple(counts[stage] for stage in sorted(counts))
     if sorted(counts) != list(range(len(counts))):
         raise InputError(f"stages: found {', '.join(map(str, sorted(counts)))}, expected them from 0 on without a gap")
-    stem = need(_STEM)
+    stem, before = need(_STEM), need(_BEFORE) if _BEFORE in names else None
+    if before is not None and len(before) != 4:
+        raise InputError(f"{_BEFORE}: found shape {before}, expected that of a convolution")
     rows = [need(f"stages.{stage}.blocks.0.mlp.fc1.weight") for stage in range(len(depths))]
     assert family.tile_px is not None
     return ConvNextArchitecture(
@@ -39,6 +42,9 @@ def convnext_of(family: Family, names: Iterable[str], need: Callable[[str], Shap
         dims=tuple(row[1] for row in rows),
         hidden=tuple(row[0] for row in rows),
         tile_px=family.tile_px,
-        bands=stem[1],
+        bands=stem[1] if before is None else before[1],
         norm_eps=family.norm_eps,
+        stem_stride=stem[3],
+        conv_before_stem=before is not None,
+        grn_eps=family.grn_eps,
     )

@@ -193,7 +193,9 @@ class Family:
     size: tuple[Size, ...] = ()
     """Encoders of the family whose heads are others."""
     norm_eps: float = USUAL_NORM_EPS
-    """Of its LayerNorms."""
+    """Of its LayerNorms; of a ConvNeXt V2, of the last one."""
+    grn_eps: float = USUAL_NORM_EPS
+    """Of ConvNextArchitecture."""
     patch_size: int | None = None
     """Side of a patch, px, where patches are embedded by a linear layer, whose shape does not tell it."""
     patch_padding: int = 0

@@ -94,7 +94,9 @@ def _check_facts(reading: Reading, arch: AnyArchitecture, where: str) -> None:
     if arch.norm_eps == USUAL_NORM_EPS != family.norm_eps:
         found = f"whose LayerNorms add {family.norm_eps:g}, and architecture.norm_eps {arch.norm_eps:g}"
     elif not isinstance(arch, Architecture):
-        return
+        if family.grn_eps == arch.grn_eps:
+            return
+        found = f"whose GRN adds {family.grn_eps:g}, and architecture.grn_eps {arch.grn_eps:g}"
     elif arch.patch_padding == 0 != family.patch_padding:
         found = f"whose patches begin {family.patch_padding} px before the tile, and no architecture.patch_padding"
     elif family.pool in NORM_OF_MEAN and family.pool != arch.pool:

@@ -608,6 +608,21 @@ def transformers_convnext() -> Any:
     return made, lambda tiles: made(tiles).pooler_output
 
 
+@convnext_case("mmearth")
+def mmearth_with_patches_of_8() -> Any:
+    return mmearth(patch_size=8, num_classes=7)
+
+
+@convnext_case("mmearth", prefix="encoder.", rename=beside_a_decoder)
+def mmearth_as_it_is_pretrained() -> Any:
+    return mmearth(patch_size=16, num_classes=7)
+
+
+def mmearth(**options: Any) -> tuple[nn.Module, Features]:
+    made: Any = randomised(repository("mmearth_models.convnextv2").ConvNeXtV2(in_chans=5, **CONVNEXT, **options))
+    return made, made.forward_features
+
+
 @convnext_case("convnextv2")
 def convnext_of_its_authors() -> Any:
     # Sparse training alone needs that library, which has to be built for a GPU.
