@@ -258,7 +258,7 @@ class Architecture:
         """Blocks and their sizes, for people."""
         return (
             f"{self.depth} blocks, dim {self.dim}, {self.attention_heads} heads of {self.head_dim}, "
-            f"{'FFN' if self.ffn == 'mlp' else 'gated FFN'} {self.ffn_hidden}"
+            f"FFN {self.ffn_hidden}"
         )
 
     @property

@@ -125,7 +125,7 @@ def print_encoder(one: KnownEncoder, console: Console) -> None:
     facts.add_row("takes", f"{arch.bands} bands of {arch.tile_px} px{f' at {one.gsd_m:g} m' if one.gsd_m else ''}")
     facts.add_row(
         "shape",
-        f"{arch.shape_text}, {_around(arch)}",
+        f"{_blocks(arch)}, {_around(arch)}",
     )
     facts.add_row("costs", f"{number(one.parameters / 1e6)} M parameters, {number(one.gflop)} GFLOP a tile")
     console.print(facts)
@@ -145,6 +145,14 @@ def print_encoder(one: KnownEncoder, console: Console) -> None:
     console.print(table)
     for source in dict.fromkeys(score.source for score in one.scores):
         console.print(Text(source), soft_wrap=True)
+
+
+def _blocks(arch: AnyArchitecture) -> str:
+    """What the blocks are."""
+    if not isinstance(arch, Architecture):
+        return f"ConvNeXt V2, {arch.shape_text}"
+    heads = f"{arch.attention_heads} heads of {arch.head_dim}"
+    return f"{arch.depth} blocks, dim {arch.dim}, {heads}, {arch.ffn.upper()} {arch.ffn_hidden}"
 
 
 def _around(arch: AnyArchitecture) -> str:
