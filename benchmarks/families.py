@@ -11,7 +11,9 @@ torchvision 0.28.0; torchgeo 0.8.1 and what it imports; terratorch 1.1.1, unpack
 (`pip install --no-deps --target FOLDER NAME==VERSION ...`); and of repositories that are no package, at the commits
 that their families' cards name, single_file_galileo.py of nasaharvest/galileo, models_vit_group_channels.py and
 util/pos_embed.py of sustainlab-group/SatMAE, models_mae_group_channels.py of techmn/satmae_pp, models_vit_tensor.py and
-util/video_vit.py of danfenghong/IEEE_TPAMI_SpectralGPT, which imports einops.
+util/video_vit.py of danfenghong/IEEE_TPAMI_SpectralGPT, which imports einops; and as packages
+convnextv2_authors, models/convnextv2.py and models/utils.py of facebookresearch/ConvNeXt-V2, and mmearth_models,
+models/convnextv2.py, convnextv2_unet.py and norm_layers.py of vishalned/MMEarth-train.
 """
 
 from __future__ import annotations
@@ -21,6 +23,7 @@ import json
 import sys
 import tempfile
 from contextlib import suppress
+from dataclasses import replace
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from typing import Any
@@ -102,7 +105,7 @@ def figure_of(case: Any, state: dict[str, Any], original: Any) -> dict[str, Any]
     """What a test without the library needs; None where not all tensors are those of their names."""
     import torch
 
-    from tests.ground.family_cases import random_value
+    from tests.ground.family_cases import TILE, random_value
 
     if not all(torch.equal(value, random_value(name, value.shape)) for name, value in state.items()):
         return None
@@ -115,6 +118,8 @@ def figure_of(case: Any, state: dict[str, Any], original: Any) -> dict[str, Any]
         "heads": case.heads,
         "state": shapes,
         "features": features,
+        # No shape tells it of a ConvNeXt.
+        **({"tile_px": case.tile_px} if case.tile_px != TILE else {}),
     }
 
 
@@ -135,7 +140,7 @@ def row(name: str, case: Any, state: dict[str, Any], original: Any) -> dict[str,
         path = Path(folder) / "a.safetensors"
         save_file({key: value.contiguous() for key, value in state.items()}, path)
         reading = recognise(shapes_of(path), all_families(), name, case.made_for)
-        arch = reading.architecture(DIM // case.heads)
+        arch = replace(reading.architecture(DIM // case.heads), tile_px=case.tile_px)
         encoder = read_checkpoint(path, arch, made_for=case.made_for).build()
     tiles, slimmed, onnx = case.tiles(8), [], []
     with torch.no_grad():

@@ -248,6 +248,38 @@ class Architecture:
         """Width of q, k, v and of the attention's output: attention_heads * head_dim."""
         return self.attention_heads * self.head_dim
 
+    @property
+    def inner_text(self) -> str:
+        """Sizes that a width cuts, for people."""
+        return f"head_dim {self.head_dim}, FFN {self.ffn_hidden}"
+
+    @property
+    def shape_text(self) -> str:
+        """Blocks and their sizes, for people."""
+        return (
+            f"{self.depth} blocks, dim {self.dim}, {self.attention_heads} heads of {self.head_dim}, "
+            f"FFN {self.ffn_hidden}"
+        )
+
+    @property
+    def units_of_width(self) -> int:
+        """By which one width is told from the others: the dimensions of a head."""
+        return self.head_dim
+
+    @property
+    def inner_sizes(self) -> tuple[int, int]:
+        """Dimensions of a head, and hidden units of the feed-forward network."""
+        return self.head_dim, self.ffn_hidden
+
+    @property
+    def fewest_blocks(self) -> int:
+        """That can be kept with the last LayerNorm behind them."""
+        return 1
+
+    def is_aligned(self, head_multiple: float, hidden_multiple: float) -> bool:
+        """Whether the inner sizes are multiples that the hardware likes."""
+        return not (self.head_dim % head_multiple or self.ffn_hidden % hidden_multiple)
+
     def at(self, width_multiplier: float, depth: int | None = None) -> Architecture:
         """The same encoder with each block's inner sizes cut to `width_multiplier`, 0 < s <= 1, and its first blocks.
 

@@ -12,14 +12,41 @@ from pathlib import Path
 from typing import Any
 
 from edgeslim.architecture import Architecture
+from edgeslim.convnext_architecture import AnyArchitecture
 from edgeslim.errors import InputError
 from edgeslim.family import all_families
 from edgeslim.profile import FACTS, Profile, read_facts
 from edgeslim.reading import Shape, recognise
-from edgeslim.shelf import check_keys, shown
+from edgeslim.shelf import check_keys, read_value, shown
 
 _LONGEST = 100_000_000
 """Bytes of a header, as safetensors itself allows."""
+
+
+_POINTER = b"version https://git-lfs"
+
+
+def is_safetensors(path: Path) -> bool:
+    """Whether a file is one of safetensors, by its suffix, or where another suffix hides it, by how it begins."""
+    if path.suffix == ".safetensors":
+        return True
+    try:
+        with path.open("rb") as file:
+            start = file.read(9)
+    except OSError:
+        return False
+    return start[8:] == b"{" and 0 < int.from_bytes(start[:8], "little") <= _LONGEST
+
+
+def _mistaken(path: Path) -> str:
+    """What a file that is not one of safetensors may be instead."""
+    with path.open("rb") as file:
+        start = file.read(len(_POINTER))
+    if start == _POINTER:
+        return "a pointer of Git LFS, not the file itself; `git lfs pull` fetches it"
+    if start[:2] in (b"PK", b"\x80\x02"):
+        return "not a safetensors file, but one of torch.save; call it .pth"
+    return "not a whole safetensors file; copy it again"
 
 
 def read_header(path: Path) -> tuple[dict[str, Shape], dict[str, str]]:
@@ -37,7 +64,7 @@ def read_header(path: Path) -> tuple[dict[str, Shape], dict[str, str]]:
     except OSError as error:
         raise InputError(f"{path}: cannot be read ({error.strerror}); expected a checkpoint") from None
     except (ValueError, KeyError, IndexError, TypeError, AttributeError, RecursionError):
-        raise InputError(f"{path}: not a whole safetensors file; copy it again") from None
+        raise InputError(f"{path}: {_mistaken(path)}") from None
     return shapes, {str(key): str(value) for key, value in metadata.items()} if isinstance(metadata, dict) else {}
 
 
@@ -65,11 +92,10 @@ def profile_of(
         architecture, said = _own(path, inside, metadata["architecture"]), "edgeslim's own, as it says itself"
     else:
         architecture = reading.architecture()
-        heads, size = architecture.attention_heads, architecture.head_dim
         said = (
             f"{reading.family.name} ({reading.family.id}), {len(inside)} tensors"
             + (f", made for {reading.made_for}" if reading.made_for else "")
-            + f"; {heads} heads of {size} are taken for granted, which shapes do not tell: a card of your own can say "
+            + f"; {_taken(architecture)} are taken for granted, which shapes do not tell: a card of your own can say "
             "otherwise"
         )
     profile = Profile(
@@ -89,7 +115,14 @@ def profile_of(
     return profile, f"{path}: {said}"
 
 
-def _facts(path: Path, metadata: Mapping[str, str], architecture: Architecture) -> dict[str, Any]:
+def _taken(architecture: AnyArchitecture) -> str:
+    """What shapes do not tell."""
+    if isinstance(architecture, Architecture):
+        return f"{architecture.attention_heads} heads of {architecture.head_dim}"
+    return f"tiles of {architecture.tile_px} px"
+
+
+def _facts(path: Path, metadata: Mapping[str, str], architecture: AnyArchitecture) -> dict[str, Any]:
     """What the card of the encoder that was slimmed said of bands, values, classes and licence.
 
     Of a file that is not edgeslim's own nothing is known.
@@ -109,18 +142,25 @@ def _facts(path: Path, metadata: Mapping[str, str], architecture: Architecture) 
     return facts
 
 
-def _own(path: Path, shapes: Mapping[str, Shape], text: str) -> Architecture:
+def _own(path: Path, shapes: Mapping[str, Shape], text: str) -> AnyArchitecture:
     """What a file of edgeslim's own says of itself, if its tensors do not say otherwise."""
     try:
         found = json.loads(text)
     except (ValueError, RecursionError):
         raise InputError(f"{path}: its own architecture is not JSON; write it again by `edgeslim slim`") from None
-    architecture = Architecture.from_dict(found, str(path))
-    last = architecture.depth - 1
-    expected = {
-        "encoder.blocks.0.attn.qkv.weight": (3 * architecture.attention_dim, architecture.dim),
-        f"encoder.blocks.{last}.mlp.fc1.weight": (architecture.ffn_hidden, architecture.dim),
-    }
+    architecture: AnyArchitecture = read_value(AnyArchitecture, found, str(path))
+    expected: dict[str, Shape]
+    if isinstance(architecture, Architecture):
+        expected = {
+            "encoder.blocks.0.attn.qkv.weight": (3 * architecture.attention_dim, architecture.dim),
+            f"encoder.blocks.{architecture.depth - 1}.mlp.fc1.weight": (architecture.ffn_hidden, architecture.dim),
+        }
+    else:
+        sizes = zip(architecture.depths, architecture.hidden, architecture.dims, strict=True)
+        expected = {
+            f"encoder.stages.{stage}.blocks.{depth - 1}.mlp.fc1.weight": (hidden, dim, 1, 1)
+            for stage, (depth, hidden, dim) in enumerate(sizes)
+        }
     for key, shape in expected.items():
         if shapes.get(key) != shape:
             raise InputError(f"{path}: {key}: found {shapes.get(key)}, expected {shape}, as it says itself")

@@ -224,9 +224,14 @@ def _nearest_miss(profile: Profile, device: Device, mode: PowerMode, tried: list
     what = "no width and depth" if deep else "no width multiplier"
     return (
         f"{what} of {profile.id} fits {device.id} ({mode.id}): the nearest, "
-        f"{_shortly(found)} (head_dim {found.head_dim}{where}), misses "
+        f"{_shortly(found)} ({_inner(profile, found)}{where}), misses "
         f"{'; '.join(miss_text(miss) for miss in misses)}; {mended}, or take a smaller encoder or a stronger device"
     )
+
+
+def _inner(profile: Profile, found: Estimate) -> str:
+    """The size that tells its width."""
+    return profile.architecture.at(*found.cut).inner_text.partition(",")[0]
 
 
 def _shortly(found: Estimate) -> str:

@@ -11,7 +11,9 @@ over the bands, by P·m·(2·C·p² + p²·d + C·d). Where bands are grouped, P
 embedded once, and N counts those of all. Blocks of parallel branches count as the wide blocks that they are fused into.
 Of a ConvNeXt V2, with S² values in a stage's map and d' channels before,
 
-    MACs = S₁²·C·16·d₁ + Σ stages (S²·4·d'·d + depth·S²·d·(49 + 2·hidden)),   1 MAC = 2 FLOP.
+    MACs = S₁²·C·k²·d₁ + Σ stages (S²·4·d'·d + depth·S²·d·(49 + 2·hidden)),   1 MAC = 2 FLOP,
+
+with k = 4 px of the stem; of MMEarth's the first term is S₀²·C·9·d₁ + S₁²·k²·d₁, S₀ a tile's side less 2 px.
 """
 
 from __future__ import annotations
@@ -22,11 +24,9 @@ from dataclasses import dataclass
 from functools import lru_cache, partial
 
 from edgeslim.architecture import Architecture
-from edgeslim.convnext_architecture import KERNEL, STEM_STRIDE, ConvNextArchitecture
+from edgeslim.convnext_architecture import BEFORE_STEM, KERNEL, AnyArchitecture, ConvNextArchitecture
 from edgeslim.units import FLOP_PER_MAC
 
-AnyArchitecture = Architecture | ConvNextArchitecture
-"""What this module counts."""
 _REMEMBERED = 256
 """Counts that are kept: a plan asks for those of a width in every way to run it and, over all boards, on each."""
 
@@ -90,7 +90,12 @@ def _vit_parameters(arch: Architecture) -> int:
 
 def _convnext_parameters(arch: ConvNextArchitecture) -> int:
     before = (0, *arch.dims)
-    count = arch.bands * STEM_STRIDE**2 * arch.dims[0] + 3 * arch.dims[0]
+    first, bands = arch.dims[0], arch.bands
+    count = 3 * first
+    if arch.conv_before_stem:
+        count += bands * BEFORE_STEM**2 * first + 3 * first
+        bands = 1
+    count += bands * arch.stem_stride**2 * first
     for stage, (depth, d, h) in enumerate(zip(arch.depths, arch.dims, arch.hidden, strict=True)):
         count += 2 * before[stage] + 4 * before[stage] * d + d if stage else 0
         count += depth * (KERNEL**2 * d + d + 2 * d + 2 * d * h + 3 * h + d)
@@ -179,6 +184,10 @@ def _vit_phases(arch: Architecture, scores_held: int) -> list[int]:
 def _convnext_phases(arch: ConvNextArchitecture) -> list[int]:
     """Values alive in each phase."""
     values_in, phases = arch.bands * arch.tile_px**2, []
+    if arch.conv_before_stem:
+        values = arch.dims[0] * arch.side_before_stem**2
+        phases += [values_in + values, 3 * values]
+        values_in = values
     for stage, (side, d, h) in enumerate(zip(arch.sides, arch.dims, arch.hidden, strict=True)):
         values, hidden = d * side**2, h * side**2
         # The stem's convolution and norm come one after the other; a downsampling's norm keeps its input beside it.
@@ -277,7 +286,15 @@ def _convnext_ops(arch: ConvNextArchitecture, classes: int, batch: int, value_by
     product = partial(_product, value_bytes=value_bytes)
     convolution = partial(_convolution, batch=batch, value_bytes=value_bytes)
     first, side = arch.dims[0], arch.sides[0]
-    yield convolution("stem", arch.bands, first, STEM_STRIDE, arch.tile_px, side, 2 * first * side**2)
+    kernel, before, normed = arch.stem_stride, arch.side_before_stem, 2 * first * side**2
+    if arch.conv_before_stem:
+        # Norm and GELU read and write the map.
+        beside = 4 * first * before**2
+        yield convolution("initial_conv", arch.bands, first, BEFORE_STEM, arch.tile_px, before, beside)
+        macs, moved = batch * first * side**2 * kernel**2, batch * (first * before**2 + first * side**2 + normed)
+        yield Op("stem", "conv", FLOP_PER_MAC * macs, (moved + first * kernel**2) * value_bytes)
+    else:
+        yield convolution("stem", arch.bands, first, kernel, arch.tile_px, side, normed)
     shapes = zip(arch.depths, arch.sides, arch.dims, arch.hidden, strict=True)
     for stage, (depth, side, d, h) in enumerate(shapes):
         if stage:

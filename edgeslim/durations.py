@@ -32,8 +32,8 @@ from dataclasses import dataclass
 from functools import partial
 
 from edgeslim import cost, size
-from edgeslim.architecture import Architecture
 from edgeslim.call_time import ESTIMATED, CallTime, Timed, call_time
+from edgeslim.convnext_architecture import AnyArchitecture
 from edgeslim.cost import Op
 from edgeslim.cuts import Cut
 from edgeslim.device import Device
@@ -151,7 +151,7 @@ def startup_lacks(device: Device, runtime: RuntimeFigures) -> tuple[str, ...]:
 
 def startup_of(
     profile: Profile,
-    arch: Architecture,
+    arch: AnyArchitecture,
     device: Device,
     runtime: RuntimeFigures,
     precision: str,
@@ -193,7 +193,7 @@ def scene_time(
     scene: Scene,
     startup: Startup | None,
     profile: Profile,
-    arch: Architecture,
+    arch: AnyArchitecture,
     device: Device,
     runtime: RuntimeFigures,
     precision: str,
@@ -230,7 +230,7 @@ def _beside_s(scene: Scene, tiles: int, bands: int, runtime: RuntimeFigures) -> 
 
 def timed_call(
     profile: Profile,
-    arch: Architecture,
+    arch: AnyArchitecture,
     batch: int,
     device: Device,
     runtime: RuntimeFigures,
@@ -260,7 +260,7 @@ def timed_call(
 
 def _timed(
     profile: Profile,
-    arch: Architecture,
+    arch: AnyArchitecture,
     batch: int,
     device: Device,
     runtime: RuntimeFigures,
@@ -300,7 +300,7 @@ def _timed(
 
 
 def modelled_tile_s(
-    row: Measurement, arch: Architecture, classes: int, device: Device, runtime: RuntimeFigures
+    row: Measurement, arch: AnyArchitecture, classes: int, device: Device, runtime: RuntimeFigures
 ) -> float:
     """What is computed of a tile, called as it was timed; `arch` is the row's cut."""
     share = 1 / row.workers
@@ -311,7 +311,7 @@ def modelled_tile_s(
 
 
 def call_seconds(
-    arch: Architecture,
+    arch: AnyArchitecture,
     classes: int,
     batch: int,
     device: Device,

@@ -70,9 +70,9 @@ class Estimate:
     width_multiplier: float
     """Kept fraction of each block's inner widths."""
     head_dim: int
-    """Kept dimensions of a head."""
+    """Kept dimensions of a head; 0: a ConvNeXt V2, which has none."""
     ffn_hidden: int
-    """Kept hidden units."""
+    """Kept hidden units; of a ConvNeXt V2, channels of a block in its narrowest stage."""
     aligned: bool
     """Whether both are multiples that the hardware likes."""
     gflop: float
@@ -171,9 +171,9 @@ def estimate(
     score = None if arithmetic == "int8" else profile.score_at(width_multiplier, conditions.score_on, depth)
     return Estimate(
         width_multiplier=width_multiplier,
-        head_dim=arch.head_dim,
-        ffn_hidden=arch.ffn_hidden,
-        aligned=not (arch.head_dim % multiples.head_dim.value or arch.ffn_hidden % multiples.ffn_hidden.value),
+        head_dim=arch.inner_sizes[0],
+        ffn_hidden=arch.inner_sizes[1],
+        aligned=arch.is_aligned(multiples.head_dim.value, multiples.ffn_hidden.value),
         gflop=gflop(cost.flop(arch, classes)),
         parameters=cost.parameters(arch, classes),
         memory=memory_of(profile, width_multiplier, device, runtime, precision, target, conditions, depth),

@@ -21,13 +21,17 @@ SHELF = "families"
 SCHEMA = 1
 MAKES = (
     *("as it is", "batched", "convolution", "convolution of bands", "first frame", "first positions"),
-    *("no bias of k", "frames as bands"),
+    *("no bias of k", "frames as bands", "one pixel", "flat"),
 )
 """What a rule makes of a tensor. "batched": a token (d,) or positions (N, d), as (1, N, d); "convolution": the weights
 of a linear layer over flattened patches (row, column, band), as a convolution's; "convolution of bands": the same of
 (band, row, column); "first frame": of a convolution over frames, as for one frame; "first positions": of positions of
 several frames, those of the class token and the first; "no bias of k": of q, k and v, with zeros for k's; "frames as
-bands": a convolution over bands that are taken for frames, (d, 1, bands, patch, patch), as one of bands."""
+bands": a convolution over bands that are taken for frames, (d, 1, bands, patch, patch), as one of bands; "one pixel":
+the weights of a linear layer over channels, as a 1 x 1 convolution's, which they may be already; "flat": values that
+stand behind axes of one, (1, 1, 1, C), as (C,)."""
+KINDS = ("vit", "convnext-v2")
+"""Canonical encoders: edgeslim/ground/vit.py, and edgeslim/ground/convnext.py."""
 STACKED = ("q", "k", "v")
 """Parts that are stacked into one tensor, in this order."""
 TERM = "term"
@@ -152,6 +156,8 @@ class Family:
     """For people."""
     original: str
     """The library or the repository whose modules these are, with its version."""
+    kind: str = KINDS[0]
+    """One of KINDS: which canonical encoder it is converted into."""
     confirmed: str | None = None
     """What holds the canonical encoder against the original; None: nothing does."""
     prefixes: tuple[str, ...] = ()
@@ -187,13 +193,16 @@ class Family:
     size: tuple[Size, ...] = ()
     """Encoders of the family whose heads are others."""
     norm_eps: float = USUAL_NORM_EPS
-    """Of its LayerNorms."""
+    """Of its LayerNorms; of a ConvNeXt V2, of the last one."""
+    grn_eps: float = USUAL_NORM_EPS
+    """Of ConvNextArchitecture."""
     patch_size: int | None = None
     """Side of a patch, px, where patches are embedded by a linear layer, whose shape does not tell it."""
     patch_padding: int = 0
     """Of Architecture."""
     tile_px: int | None = None
-    """Side of a tile, px, where the number of positions does not tell it."""
+    """Side of a tile, px, where the number of positions does not tell it. Of a ConvNeXt V2, which takes any, the usual
+    one."""
     band_attention_heads: int = 0
     """Of Architecture."""
     activation: str = "gelu"
@@ -212,6 +221,7 @@ class Family:
         for kind in ("dropped", "zeros", "ones"):
             for text in getattr(self, kind):
                 _compiled(text, kind)
+        must_be_known(self.kind, KINDS, "kind")
         must_be_known(self.pool, POOLS, "pool")
         must_be_known(self.positions, POSITIONS, "positions")
         must_be_known(self.activation, ACTIVATIONS, "activation")
@@ -225,6 +235,8 @@ class Family:
             raise InputError("canonical: found {group}, expected band_groups in a card that has it")
         if ("pos_embed" in self.made or self.positions != "absolute") and self.tile_px is None:
             raise InputError("tile_px: found none, expected the tile that positions are made for")
+        if self.kind != "vit" and self.tile_px is None:
+            raise InputError("tile_px: found none, expected the tile that a ConvNeXt V2 of the family is usually given")
 
     @property
     def made(self) -> tuple[str, ...]:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from edgeslim.architecture import Architecture
+from edgeslim.convnext_architecture import AnyArchitecture
 from edgeslim.cuts import Cut
 from edgeslim.errors import InputError
 from edgeslim.profile import Band, ClassLabel, Radiometry
@@ -23,7 +23,7 @@ class HeadCard:
     """Encoder card or path of the checkpoint that it was fitted on."""
     checkpoint_sha256: str
     """Of the encoder's weights."""
-    architecture: Architecture
+    architecture: AnyArchitecture
     """Of the encoder at full width, with the tile's side that the head takes."""
     width_multiplier: float
     """Of the encoder that gave the features."""

@@ -8,7 +8,7 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
-from edgeslim.architecture import Architecture
+from edgeslim.convnext_architecture import AnyArchitecture
 from edgeslim.cuts import Cut
 from edgeslim.errors import InputError, UntrustedResult
 from edgeslim.known import UNKNOWN, Known
@@ -85,7 +85,7 @@ class Manifest:
     """Slimming method: one of edgeslim.plan.METHODS."""
     width_multiplier: float
     """Kept fraction of each block's inner widths."""
-    architecture: Architecture
+    architecture: AnyArchitecture
     """After slimming."""
     total_parameters: int
     """Encoder and head."""

@@ -9,6 +9,7 @@ from typing import Any
 
 from edgeslim.architecture import Architecture
 from edgeslim.budget import Budget, Miss
+from edgeslim.convnext_architecture import AnyArchitecture
 from edgeslim.durations import Scene
 from edgeslim.errors import InputError
 from edgeslim.estimate import Estimate
@@ -66,7 +67,7 @@ class Plan:
 
     encoder: str
     """Profile card."""
-    architecture: Architecture
+    architecture: AnyArchitecture
     """At width multiplier 1.0."""
     classes: int
     """Of the head; 0 without one."""
@@ -74,7 +75,7 @@ class Plan:
     """Slimming method: one of METHODS. The scores of the card were measured with "first"."""
     chosen: Estimate
     """The chosen width and depth, and what they are computed to cost."""
-    slim_architecture: Architecture
+    slim_architecture: AnyArchitecture
     """After slimming to the chosen width and depth."""
     device: str
     """Device card."""
@@ -156,11 +157,10 @@ class Plan:
         if plan.method not in METHODS:
             raise InputError(f"{where}: method: found {shown(plan.method)}, expected one of {', '.join(METHODS)}")
         slim, expected = plan.slim_architecture, plan.architecture.at(*plan.chosen.cut)
-        if slim != expected or (plan.chosen.head_dim, plan.chosen.ffn_hidden) != (slim.head_dim, slim.ffn_hidden):
+        if slim != expected or (plan.chosen.head_dim, plan.chosen.ffn_hidden) != slim.inner_sizes:
             raise InputError(
-                f"{where}: slim_architecture: found head_dim {slim.head_dim}, ffn_hidden {slim.ffn_hidden} and "
-                f"{slim.depth} blocks, expected {expected.head_dim}, {expected.ffn_hidden} and {expected.depth} of "
-                f"width multiplier {plan.chosen.cut}; plan again"
+                f"{where}: slim_architecture: found {slim.inner_text} and {slim.depth} blocks, expected "
+                f"{expected.inner_text} and {expected.depth} of width multiplier {plan.chosen.cut}; plan again"
             )
         return plan
 
@@ -173,12 +173,20 @@ class Plan:
         write_whole(path, text, PLAN_FILE, overwrite=overwrite)
 
 
-def check_learned(method: str, profile: Profile) -> None:
-    """Raise InputError for "learned" with an encoder whose card does not say that it was trained to be slimmed."""
+def check_method(method: str, profile: Profile) -> None:
+    """Raise InputError for a method that is none of this encoder's.
+
+    "learned" is for one whose card says that it was trained to be slimmed; "calibrated" and "healed" know the products
+    of vision transformers alone.
+    """
     if method == "learned" and not profile.slimmable:
         raise InputError(
             f"method learned: the card of {profile.id} does not say slimmable = true, expected an encoder that was "
             "trained to be slimmed; use first, which cuts the same channels, or calibrated or healed, which mend them"
+        )
+    if method not in CUTTING and not isinstance(profile.architecture, Architecture):
+        raise InputError(
+            f"method {method}: found {profile.id}, a ConvNeXt V2, expected a vision transformer; use first"
         )
 
 

@@ -8,7 +8,7 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
-from edgeslim.architecture import Architecture
+from edgeslim.convnext_architecture import AnyArchitecture
 from edgeslim.errors import InputError
 from edgeslim.score import Score
 from edgeslim.shelf import check_keys, distinct_card_paths, read_toml, read_value, shown, take
@@ -179,7 +179,7 @@ class Profile:
     """SPDX id of the weights, or what is known."""
     source: str
     """Where architecture and weights come from."""
-    architecture: Architecture
+    architecture: AnyArchitecture
     """At width 1.0."""
     gsd_m: float | None
     """Ground sample distance, metres a pixel; None: not tied to one."""
@@ -274,7 +274,7 @@ def load_profile(path: Path) -> Profile:
     def optional(hint: Any, key: str) -> Any:
         return read_value(hint, data[key], f"{path}: {key}") if key in data else None
 
-    architecture = read_value(Architecture, data["architecture"], f"{path}: [architecture]")
+    architecture = read_value(AnyArchitecture, data["architecture"], f"{path}: [architecture]")
     scores = read_value(tuple[Score, ...], data.get("score", []), f"{path}: [[score]]")
     for score in scores:
         if score.depth is not None and score.depth > architecture.depth:

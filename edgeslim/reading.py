@@ -10,11 +10,15 @@ from dataclasses import dataclass, field, replace
 
 from edgeslim.architecture import Architecture
 from edgeslim.asked import bands_asked, gsd_asked, modalities_asked, split_gsd
+from edgeslim.convnext_architecture import AnyArchitecture
+from edgeslim.convnext_reading import NEEDED as NEEDED_OF_CONVNEXT
+from edgeslim.convnext_reading import convnext_of
 from edgeslim.errors import InputError
 from edgeslim.family import BRANCH, STACKED, TERM, Family, Modality, SeenBand, ungrouped
 from edgeslim.shelf import shown
 
 Shape = tuple[int, ...]
+_WRAPPED = re.compile(r"(?<![^.])(?:_orig_mod|_fsdp_wrapped_module|_checkpoint_wrapped_module|_forward_module)\.")
 _AXES = {
     "batched": (1, 2),
     "convolution": (2,),
@@ -23,6 +27,8 @@ _AXES = {
     "first positions": (3,),
     "no bias of k": (1,),
     "frames as bands": (5,),
+    "one pixel": (2, 4),
+    "flat": (1, 4),
 }
 """Of the tensors that a rule makes something of."""
 _PATCHES = "patch_embed.proj.weight"
@@ -64,6 +70,10 @@ class Source:
             return (*self.shape[:2], *self.shape[3:])
         if self.make == "frames as bands":
             return (self.shape[0], *self.shape[2:])
+        if self.make == "one pixel":
+            return (*self.shape, *(1,) * (4 - len(self.shape)))
+        if self.make == "flat":
+            return self.shape[-1:]
         return self.shape
 
 
@@ -129,11 +139,13 @@ class Reading:
         zero = len(absent_parts(self.family, canonical, sources)) * first[0]
         return (sum(source.made[0] for source in sources) + zero, *first[1:])
 
-    def architecture(self, head_dim: int | None = None) -> Architecture:
+    def architecture(self, head_dim: int | None = None) -> AnyArchitecture:
         """What the shapes say, with `head_dim` dimensions a head (None: the family's).
 
         Raises InputError where they do not fit together.
         """
+        if self.family.kind != "vit":
+            return convnext_of(self.family, self.pieces, self._need)
         qkv, fc1 = self._need("blocks.0.attn.qkv.weight"), self._need("blocks.0.mlp.fc1.weight")
         dim, inner = self._need("blocks.0.norm1.weight")[0], qkv[0] // 3
         kept = head_dim or self.family.head_dim_of(dim)
@@ -224,16 +236,22 @@ class Reading:
         return found
 
 
+def _unwrapped(name: str) -> str:
+    """A name without what torch.compile, fully sharded training and checkpointing of activations put into it."""
+    return _WRAPPED.sub("", name)
+
+
 def _readings(family: Family, shapes: Mapping[str, Shape]) -> Iterator[Reading]:
     """What a family's map makes of a checkpoint, once for each modality that it has."""
-    taken_off = _prefix(family.prefixes, shapes)
+    taken_off = _prefix(family.prefixes, map(_unwrapped, shapes))
     for modality in family.modality or (None,):
         pieces: dict[str, list[Source]] = {}
         left: list[str] = []
         for original, shape in shapes.items():
             # Where only some names have the prefix, the others are not of the encoder.
-            inside = original.startswith(taken_off)
-            name = original.removeprefix(taken_off)
+            unwrapped = _unwrapped(original)
+            inside = unwrapped.startswith(taken_off)
+            name = unwrapped.removeprefix(taken_off)
             key = "" if modality is None else modality.key
             groups = len(family.band_groups)
             made = next(((rule, to) for rule in family.key if (to := rule.names(name, key, groups))), None)
@@ -273,12 +291,21 @@ def _problems(reading: Reading) -> Iterator[str]:
         for source in sources:
             if len(source.shape) not in (axes := _AXES.get(source.make, (len(source.shape),))):
                 yield f"{source.name}: found shape {source.shape}, expected {' or '.join(map(str, axes))} axes"
-    for needed in (*reading.kernels, *_NEEDED, *family.has):
+    usual = (*reading.kernels, *_NEEDED) if family.kind == "vit" else tuple(NEEDED_OF_CONVNEXT)
+    for needed in (*usual, *family.has):
         if needed == "pos_embed" and (family.positions != "absolute" or "pos_embed.0" in pieces):
             continue
         if needed not in pieces and ungrouped(needed) not in family.made and not family.filled(needed):
             yield f"{needed}: found none"
-    wanted = {**_NEEDED, "reg_token": 3, _GROUP_EMBED: 3, f"{_GROUP_EMBED}_class": 3, _GENERATOR: 2, _EACH_BAND: 5}
+    wanted = {
+        **_NEEDED,
+        **NEEDED_OF_CONVNEXT,
+        "reg_token": 3,
+        _GROUP_EMBED: 3,
+        f"{_GROUP_EMBED}_class": 3,
+        _GENERATOR: 2,
+        _EACH_BAND: 5,
+    }
     for name, sources in pieces.items():
         if ungrouped(name) == _PATCHES and name not in reading.kernels:
             yield f"{sources[0].name}: found one more group of bands, expected {len(reading.kernels)}"
@@ -368,7 +395,11 @@ def _together(readings: list[Reading], where: str) -> Reading:
 
 
 def _of_no_family(readings: Iterable[Reading], tensors: int, where: str) -> str:
-    nearest = min(readings, key=lambda reading: len(reading.problems) + len(reading.left))
+    # To tell a ConvNeXt V2 less is needed: it is not the nearest to what none of its names are in.
+    nearest = min(
+        readings,
+        key=lambda one: (not one.pieces and one.family.kind != "vit", len(one.problems) + len(one.left)),
+    )
     odd = [*nearest.problems, *(f"{name}: not known" for name in nearest.left)]
     return (
         f"{where}: found {tensors} tensors of no family; the nearest is {nearest.family.id}: {odd[0]}"

@@ -13,7 +13,7 @@ from dataclasses import dataclass, replace
 from functools import lru_cache
 
 from edgeslim import cost, scene_buffers, size
-from edgeslim.architecture import Architecture
+from edgeslim.convnext_architecture import AnyArchitecture
 from edgeslim.runtime_figures import RuntimeFigures
 from edgeslim.scene_buffers import USUAL_FORM, SceneForm
 from edgeslim.units import MIB
@@ -136,7 +136,7 @@ class ProcessMemory:
 
 
 def process_memory(
-    full: Architecture,
+    full: AnyArchitecture,
     width_multiplier: float,
     classes: int,
     runtime: RuntimeFigures,
@@ -172,7 +172,7 @@ def process_memory(
     )
 
 
-def _weights(arch: Architecture, classes: int, runtime: RuntimeFigures, precision: str, copies: float) -> int:
+def _weights(arch: AnyArchitecture, classes: int, runtime: RuntimeFigures, precision: str, copies: float) -> int:
     """Weights held so many times. Processors multiply fp16 weights in fp32: what is not mapped is widened for that."""
     stored = size.weights_bytes(arch, classes, precision)
     if precision != "fp16" or runtime.unit != "cpu":
@@ -184,7 +184,7 @@ def _weights(arch: Architecture, classes: int, runtime: RuntimeFigures, precisio
 
 def planned_memory(
     process: ProcessMemory,
-    arch: Architecture,
+    arch: AnyArchitecture,
     classes: int,
     size_px: tuple[int, int],
     stride_px: int,
@@ -236,7 +236,7 @@ def _streamed(
 
 
 @lru_cache(_REMEMBERED)
-def _steps(full: Architecture) -> tuple[tuple[float, int, int], ...]:
+def _steps(full: AnyArchitecture) -> tuple[tuple[float, int, int], ...]:
     """Of each width: the multiplier, the batch that `classify` takes, and the activations of a call, bytes."""
     steps = []
     for width_multiplier in full.width_steps():
@@ -247,7 +247,7 @@ def _steps(full: Architecture) -> tuple[tuple[float, int, int], ...]:
 
 
 @lru_cache(_REMEMBERED)
-def usual_call(full: Architecture, width_multiplier: float) -> tuple[int, int]:
+def usual_call(full: AnyArchitecture, width_multiplier: float) -> tuple[int, int]:
     """Activations of a call, bytes, and the batch of which most tiles are cut at once, in the batches of `classify`.
 
     Each is the largest among a width and all narrower ones: these may take more tiles a call, and narrower is never to
@@ -260,7 +260,7 @@ def usual_call(full: Architecture, width_multiplier: float) -> tuple[int, int]:
     return max(active for _, active in steps), cut
 
 
-def active_bytes(arch: Architecture, batch: int) -> int:
+def active_bytes(arch: AnyArchitecture, batch: int) -> int:
     """Activations of one call, and its tiles normalised beside those that it is given."""
     live = cost.footprint(arch, 0, batch, scores_held=_SCORES_HELD).activations_bytes
     return live + batch * arch.bands * arch.tile_px**2 * 4

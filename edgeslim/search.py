@@ -20,8 +20,8 @@ from functools import lru_cache
 from itertools import groupby
 
 from edgeslim import cost
-from edgeslim.architecture import Architecture
 from edgeslim.budget import Ask, Budget, Miss, budget_of, short_text
+from edgeslim.convnext_architecture import AnyArchitecture
 from edgeslim.cuts import Cut
 from edgeslim.device import Device
 from edgeslim.device_card import PowerMode
@@ -40,8 +40,10 @@ def cuts_of(profile: Profile, ask: Ask) -> tuple[Cut, ...]:
     Where `ask` names a depth, every width step of that one alone. Raises UsageError for one that the encoder lacks.
     """
     full, asked = profile.architecture, ask.depth
-    if asked is not None and asked > full.depth:
-        raise UsageError(f"--depth: found {asked}, expected 1 to the {full.depth} blocks of {profile.id}, or all")
+    if asked is not None and not full.fewest_blocks <= asked <= full.depth:
+        raise UsageError(
+            f"--depth: found {asked}, expected {full.fewest_blocks} to the {full.depth} blocks of {profile.id}, or all"
+        )
     widths = sorted(full.width_steps(), reverse=True)
     if asked is not None:
         return tuple(Cut(width, None if asked == full.depth else asked) for width in widths)
@@ -53,7 +55,7 @@ def cuts_of(profile: Profile, ask: Ask) -> tuple[Cut, ...]:
 
 
 @lru_cache(16)
-def _ordered(full: Architecture, cuts: frozenset[Cut]) -> tuple[Cut, ...]:
+def _ordered(full: AnyArchitecture, cuts: frozenset[Cut]) -> tuple[Cut, ...]:
     return tuple(sorted(cuts, key=lambda cut: (-cost.flop(full.at(*cut)), -cut.width_multiplier)))
 
 
@@ -163,7 +165,7 @@ class _OneWay:
 
     def _aligned(self, cut: Cut) -> bool:
         multiples, arch = self.device.multiples, self.profile.architecture.at(*cut)
-        return not (arch.head_dim % multiples.head_dim.value or arch.ffn_hidden % multiples.ffn_hidden.value)
+        return arch.is_aligned(multiples.head_dim.value, multiples.ffn_hidden.value)
 
     def that_matter(self, enough: int, largest_asked: bool) -> list[Pair]:
         """The cuts among which the chosen one and the nearest miss are, largest first, up to place `enough`."""

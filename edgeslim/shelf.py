@@ -232,12 +232,21 @@ def _read_all(items: dict[Any, tuple[Any, Any, str]], problems: list[str]) -> di
     return values
 
 
+def _kind_of(options: Sequence[Any], value: Any) -> Any:
+    """Of several kinds of records the one that a table has every required key of; the first where it has of none."""
+    if len(options) > 1 and isinstance(value, dict):
+        return next((one for one in options if set(_fields(one)[1]) <= value.keys()), options[0])
+    return options[0]
+
+
 def read_value(hint: Any, value: Any, where: str) -> Any:
     """One value of the type `hint`, as a field of `read_record` is read. Raises InputError naming `where`."""
     origin, arguments = get_origin(hint), get_args(hint)
     if origin in (Union, UnionType):
         options = [a for a in arguments if a is not NoneType]
-        return None if value is None and len(options) < len(arguments) else read_value(options[0], value, where)
+        if value is None and len(options) < len(arguments):
+            return None
+        return read_value(_kind_of(options, value), value, where)
     if origin is tuple:
         if not isinstance(value, list):
             raise InputError(f"{where}: found {shown(value)}, expected an array")

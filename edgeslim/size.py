@@ -15,6 +15,7 @@ from __future__ import annotations
 
 from edgeslim import cost
 from edgeslim.architecture import Architecture
+from edgeslim.convnext_architecture import AnyArchitecture
 from edgeslim.target import Target
 from edgeslim.units import ARITHMETIC, KILO, MEGA, VALUE_BYTES
 
@@ -28,17 +29,20 @@ _COLUMN_BYTES = 5
 """Scale and zero point of a column of an int8 matrix."""
 
 
-def golden_bytes(arch: Architecture) -> int:
+def golden_bytes(arch: AnyArchitecture) -> int:
     """Golden tiles in memory, float32."""
     return GOLDEN_TILES * arch.bands * arch.tile_px**2 * 4
 
 
-def weights_bytes(arch: Architecture, classes: int, precision: str) -> int:
+def weights_bytes(arch: AnyArchitecture, classes: int, precision: str) -> int:
     """Every parameter and constant as an artifact of this precision stores it."""
     count = cost.parameters(arch, classes) + cost.constants(arch)
     arithmetic = ARITHMETIC[precision]
     if arithmetic != "int8":
         return count * VALUE_BYTES[arithmetic]
+    if not isinstance(arch, Architecture):
+        # What its products become differs between formats, and some leave convolutions as they are: the most of them.
+        return count * VALUE_BYTES["fp32"]
     d, a, h = arch.dim, arch.attention_dim, arch.ffn_hidden
     into_hidden = 1 if arch.ffn == "mlp" else 2
     values = arch.depth * (4 * d * a + (into_hidden + 1) * d * h)
@@ -49,7 +53,7 @@ def weights_bytes(arch: Architecture, classes: int, precision: str) -> int:
     return values + columns * _COLUMN_BYTES + (count - values) * VALUE_BYTES["fp32"]
 
 
-def artifact_mb(arch: Architecture, classes: int, target: Target, precision: str, batch: int = 1) -> float | None:
+def artifact_mb(arch: AnyArchitecture, classes: int, target: Target, precision: str, batch: int = 1) -> float | None:
     """All files of an artifact, MB; None where the export card does not say what the graph takes."""
     graph_kb = (target.graph_kb or {}).get(precision)
     if graph_kb is None:

@@ -64,8 +64,9 @@ def convnexts(draw: st.DrawFn) -> ConvNextArchitecture:
     def of_each(largest: int) -> tuple[int, ...]:
         return tuple(draw(st.integers(1, largest)) for _ in range(stages))
 
-    tile_px = draw(st.integers(2 ** (stages + 1), 100))
-    return ConvNextArchitecture(of_each(3), tuple(sorted(of_each(50))), of_each(60), tile_px, draw(st.integers(1, 12)))
+    tile_px, stem, before = draw(st.integers(2 ** (stages + 1) + 2, 100)), draw(st.integers(1, 4)), draw(st.booleans())
+    sizes = of_each(3), tuple(sorted(of_each(50))), of_each(60)
+    return ConvNextArchitecture(*sizes, tile_px, draw(st.integers(1, 12)), stem_stride=stem, conv_before_stem=before)
 
 
 ATTO = ConvNextArchitecture((2, 2, 6, 2), (40, 80, 160, 320), (160, 320, 640, 1280), tile_px=224, bands=3)
@@ -161,10 +162,10 @@ def test_swiglu_has_a_third_matrix() -> None:
 
 @given(convnexts())
 def test_flop_of_a_convnext_equal_the_written_formula(arch: ConvNextArchitecture) -> None:
-    before = (arch.bands, *arch.dims)
-    macs = 0
+    before = (1 if arch.conv_before_stem else arch.bands, *arch.dims)
+    macs = (arch.tile_px - 2) ** 2 * arch.bands * 9 * arch.dims[0] if arch.conv_before_stem else 0
     for stage, (depth, side, d, h) in enumerate(zip(arch.depths, arch.sides, arch.dims, arch.hidden, strict=True)):
-        macs += side**2 * d * before[stage] * (4 if stage else 16) + depth * side**2 * d * (49 + 2 * h)
+        macs += side**2 * d * before[stage] * (4 if stage else arch.stem_stride**2) + depth * side**2 * d * (49 + 2 * h)
     assert cost.flop(arch) == 2 * macs
 
 

@@ -11,8 +11,9 @@ from rich.markup import escape
 from edgeslim.errors import InputError, shown
 from edgeslim.profile import Profile, take_profile
 
-SUFFIXES = (".safetensors", ".pth", ".pt", ".ckpt", ".bin")
+SUFFIXES = (".safetensors", ".pth", ".pt", ".ckpt", ".bin", ".pth.tar", ".pt.tar", ".pyth")
 """What makes the name of an encoder that of a file."""
+_IN_FOLDER = ("model.safetensors", "pytorch_model.bin")
 _FILE = re.compile(rf"(?P<path>.*(?:{'|'.join(map(re.escape, SUFFIXES))}))(?::(?P<made_for>.*))?", re.DOTALL)
 """A file, and behind a colon what it is asked for (edgeslim/asked.py)."""
 
@@ -26,17 +27,20 @@ def encoder_of(name: str, cards: Path | None = None) -> Profile:
     file that no family's key map understands or that never saw what is asked, MissingExtra where the ground would be
     needed to read one that is no safetensors.
     """
+    folder, colon, asked = name.partition(":")
+    if Path(folder).is_dir():
+        name = f"{_weights_in(Path(folder))}{colon}{asked}"
     file = _FILE.fullmatch(name)
     if file is None and ":" in name:
         return _of_hub(name, cards)
     if file is None:
         return take_profile(name, cards)
-    from edgeslim.checkpoint_file import profile_of, read_header
+    from edgeslim.checkpoint_file import is_safetensors, profile_of, read_header
 
     path, made_for = Path(file["path"]), file["made_for"]
     if not path.is_file():
         raise InputError(f"--encoder {name}: found no such file, expected a checkpoint, or the name of a card")
-    if path.suffix == ".safetensors":
+    if is_safetensors(path):
         shapes, metadata = read_header(path)
     else:
         from edgeslim.cli.ground import need_ground
@@ -48,6 +52,20 @@ def encoder_of(name: str, cards: Path | None = None) -> Profile:
     profile, said = profile_of(path, shapes, metadata, cards, made_for)
     Console(stderr=True, highlight=False, soft_wrap=True).print(escape(shown(said)))
     return profile
+
+
+def _weights_in(folder: Path) -> Path:
+    """The checkpoint of a folder as Hugging Face's hub keeps one: config.json and the weights."""
+    for name in _IN_FOLDER:
+        if (path := folder / name).is_file():
+            return path
+    index = next(iter(sorted(folder.glob("*.index.json"))), None)
+    if index is not None:
+        raise InputError(
+            f"--encoder {folder}: found weights in several files ({index.name}), expected one; load it where it was "
+            "made and save it whole: model.save_pretrained(FOLDER, max_shard_size='99GB')"
+        )
+    raise InputError(f"--encoder {folder}: found a folder without {' or '.join(_IN_FOLDER)}, expected a checkpoint")
 
 
 def _of_hub(name: str, cards: Path | None) -> Profile:

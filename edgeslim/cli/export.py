@@ -88,7 +88,7 @@ def export(
     from edgeslim.ground.head_file import read_head
     from edgeslim.onboard.uplink.bundle import write_bundle
     from edgeslim.onboard.uplink.packed import require_free
-    from edgeslim.plan import CUTTING, METHODS, check_learned
+    from edgeslim.plan import CUTTING, METHODS, check_method
     from edgeslim.report.certificate import print_certificate
 
     if not 0 < max_drop < 1:
@@ -109,7 +109,7 @@ def export(
             f"{plan or 'plan.json'}: found method {method!r}, whose heads are yet to be fitted, expected "
             f"{METHODS[0]!r}; `edgeslim slim` writes the encoder, or plan again without --method"
         )
-    check_learned(method, profile)
+    check_method(method, profile)
     requests = requests_of(target, precision, made, cards)
     if bundle is not None and len(requests) > 1:
         raise UsageError(f"--bundle {bundle}: found {len(requests)} artifacts, expected one target and one precision")

@@ -78,7 +78,9 @@ def cut_of(profile: Profile, width_multiplier: float, depth: int | None) -> Cut:
     """A cut of an encoder; all of its blocks are no cut in depth. Raises InputError for what it does not have."""
     from edgeslim.cuts import Cut
 
-    blocks = profile.architecture.at(width_multiplier, depth).depth
+    blocks, fewest = profile.architecture.at(width_multiplier, depth).depth, profile.architecture.fewest_blocks
+    if blocks < fewest:
+        raise InputError(f"--depth: found {depth}, expected at least {fewest}: what {profile.id} ends in fits no fewer")
     return Cut(width_multiplier, None if blocks == profile.architecture.depth else blocks)
 
 
@@ -128,11 +130,11 @@ def calibration_of(
     for "learned" with an encoder that did not learn it.
     """
     from edgeslim.ground.calibration_tiles import read_calibration
-    from edgeslim.plan import CUTTING, METHODS, check_learned
+    from edgeslim.plan import CUTTING, METHODS, check_method
 
     if method not in METHODS:
         raise UsageError(f"--method: found {method!r}, expected one of {', '.join(METHODS)}")
-    check_learned(method, profile)
+    check_method(method, profile)
     if method in CUTTING:
         if tiles is not None or tiles_max is not None:
             raise UsageError(

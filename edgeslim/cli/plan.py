@@ -21,7 +21,7 @@ from edgeslim.device import Device, take_device
 from edgeslim.device_card import all_cards
 from edgeslim.durations import Scene
 from edgeslim.errors import UsageError
-from edgeslim.plan import METHODS, Plan, check_learned
+from edgeslim.plan import METHODS, Plan, check_method
 from edgeslim.profile import DEFAULT_ENCODER, Profile
 from edgeslim.report.plan import print_plan
 from edgeslim.runtime_figures import RuntimeFigures
@@ -182,7 +182,7 @@ def plan(
         require_free(html, PAGE_FILE, overwrite=overwrite)
     try:
         profile = encoder_of(encoder, cards)
-        check_learned(method, profile)
+        check_method(method, profile)
         found = make_plan(
             profile, board, _targets(target, board.runtime, cards)(board), _of_depth(ask, blocks, profile)
         )

@@ -3,11 +3,14 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
 from edgeslim.cli.ground import need_ground
+
+if TYPE_CHECKING:
+    from edgeslim.convnext_architecture import AnyArchitecture
 
 _HEALING = "Healing"
 """Panel of the flags of that method in the help."""
@@ -150,13 +153,21 @@ def slim(
         write_checkpoint(slimmed, out, metadata, torch.float32)
         counts = [sum(t.numel() for t in one.encoder.values()) for one in (slimmed, full)]
         done = Streamed(slimmed.architecture, bool(slimmed.heads), counts[0], counts[1])
-    before, arch = profile.architecture, done.architecture
     typer.echo(
-        f"{profile.id} at width {cut}: head_dim {before.head_dim} -> {arch.head_dim}, "
-        f"ffn_hidden {before.ffn_hidden} -> {arch.ffn_hidden}, parameters {done.before:,} -> {done.parameters:,}"
+        f"{profile.id} at width {cut}: {_cut_text(profile.architecture, done.architecture)}, "
+        f"parameters {done.before:,} -> {done.parameters:,}"
     )
     if not done.has_head:
         unfitted = "no head was fitted at this width" if cut.depth is None else "heads are fitted behind all blocks"
         why = unfitted if method in CUTTING else "heads were fitted to the features of first"
         typer.echo(f"{why}: the file holds the encoder alone")
     typer.echo(str(out))
+
+
+def _cut_text(before: AnyArchitecture, arch: AnyArchitecture) -> str:
+    """What became of the inner sizes."""
+    from edgeslim.architecture import Architecture
+
+    if isinstance(before, Architecture) and isinstance(arch, Architecture):
+        return f"head_dim {before.head_dim} -> {arch.head_dim}, ffn_hidden {before.ffn_hidden} -> {arch.ffn_hidden}"
+    return f"{before.inner_text} -> {arch.inner_text.split()[-1]}"

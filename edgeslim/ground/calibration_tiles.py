@@ -11,6 +11,7 @@ from numpy.typing import NDArray
 
 from edgeslim.errors import InputError
 from edgeslim.ground.calibration import Calibration, tiles_needed
+from edgeslim.ground.encoder import need_vit_shape
 from edgeslim.ground.flight import normalised, radiometry_of
 from edgeslim.ground.golden import channels_of, golden_tiles
 from edgeslim.ground.labelled import UnreadableImage, image_files, read_image
@@ -36,7 +37,7 @@ def read_calibration(
     InputError where the source is missing, has tiles of another size or number of bands, or too few; tiles are never
     resized.
     """
-    arch, radiometry = profile.architecture, radiometry_of(profile)
+    arch, radiometry = need_vit_shape(profile.architecture, f"method {method!r}"), radiometry_of(profile)
     needed = tiles_needed(arch)
     if count is not None and count < needed:
         raise InputError(f"--tiles-max: found {count}, expected at least the {needed} that {profile.id} needs")

@@ -125,7 +125,7 @@ def capture(source: Source, proving: Proving, say: Callable[[str], None]) -> Cap
     profile, width, depth = source.profile, source.width_multiplier, source.depth
     say(f"1/4 capture: {profile.id} at width {source.cut}")
     # It says which widths have a head, before any work.
-    source.checkpoint.head(profile.architecture.at(width).head_dim, depth)
+    source.checkpoint.head(profile.architecture.at(width).units_of_width, depth)
     try:
         slimmed = slimmed_checkpoint(source.checkpoint, width, depth=depth)
         model = flight_model(profile, slimmed)

@@ -56,7 +56,7 @@ def score_widths(profile: Profile, checkpoint: Checkpoint, data: LabelledTiles) 
     scale, rows = radiometry_of(profile).image_scale, []
     for step in profile.architecture.width_steps():
         arch = profile.architecture.at(step)
-        if arch.head_dim not in checkpoint.heads:
+        if arch.units_of_width not in checkpoint.heads:
             continue
         model = flight_model(profile, slimmed_checkpoint(checkpoint, step))
         rows.append(

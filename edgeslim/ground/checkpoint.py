@@ -4,11 +4,9 @@ from __future__ import annotations
 
 import json
 import os
-from argparse import Namespace
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
 import torch
 from safetensors import SafetensorError, safe_open
@@ -16,33 +14,32 @@ from safetensors.torch import save_file
 from torch import Tensor
 
 from edgeslim.architecture import Architecture
-from edgeslim.checkpoint_file import read_header
+from edgeslim.checkpoint_file import is_safetensors, read_header
+from edgeslim.convnext_architecture import AnyArchitecture
 from edgeslim.errors import InputError
 from edgeslim.family import all_families
-from edgeslim.ground.convert import OWN, canonical_tensors, own_names
-from edgeslim.ground.vit import Vit
+from edgeslim.ground.convert import OWN, as_weights, canonical_tensors, own_names
+from edgeslim.ground.encoder import AnyEncoder, new_encoder
+from edgeslim.ground.pickled import pickled_tensors
 from edgeslim.reading import Shape, recognise
-
-_DEEPEST = 2
-"""State dicts in a state dict."""
 
 
 @dataclass(frozen=True, slots=True)
 class Checkpoint:
     """An encoder's weights and the heads that were fitted on its features."""
 
-    architecture: Architecture
+    architecture: AnyArchitecture
     """Of the encoder in this file: full, or slimmed."""
     encoder: dict[str, Tensor]
     """Canonical state dict, float32."""
     heads: dict[int, tuple[Tensor, Tensor]]
-    """Kept head_dim -> weight (classes, d) and bias (classes,) of the linear head at that width, float32."""
+    """Units of a width (Architecture.units_of_width) -> weight (classes, d), bias (classes,) of its head, float32."""
     heads_depth: int | None = None
     """Blocks that gave the features which the heads were fitted to; None: all."""
 
-    def build(self) -> Vit:
+    def build(self) -> AnyEncoder:
         """The encoder as a module, in evaluation mode."""
-        encoder = Vit(self.architecture)
+        encoder = new_encoder(self.architecture)
         encoder.load_state_dict(self.encoder)
         return encoder.eval()
 
@@ -51,8 +48,8 @@ class Checkpoint:
         full = self.architecture.depth
         return self.heads if (self.heads_depth or full) == (depth or full) else {}
 
-    def head(self, head_dim: int, depth: int | None = None) -> tuple[Tensor, Tensor]:
-        """The head of the width that keeps `head_dim` dimensions a head, behind so many blocks (None: all).
+    def head(self, units: int, depth: int | None = None) -> tuple[Tensor, Tensor]:
+        """The head of the width of so many units (Architecture.units_of_width), behind so many blocks (None: all).
 
         Raises InputError if none was fitted.
         """
@@ -62,12 +59,11 @@ class Checkpoint:
                 f"checkpoint: no head behind {depth or full} of {full} blocks, found some behind "
                 f"{self.heads_depth or full}; fit one by `edgeslim head`, and give it by --head"
             )
-        if head_dim not in self.heads:
+        if units not in self.heads:
             have = ", ".join(str(j) for j in sorted(self.heads)) or "none"
-            raise InputError(
-                f"checkpoint: no head for {head_dim} dimensions a head (has: {have}); plan a width that has one"
-            )
-        return self.heads[head_dim]
+            kind = "dimensions a head" if isinstance(self.architecture, Architecture) else "hidden channels"
+            raise InputError(f"checkpoint: no head for {units} {kind} (has: {have}); plan a width that has one")
+        return self.heads[units]
 
 
 class _Stored(Mapping[str, Tensor]):
@@ -104,21 +100,7 @@ def _torn(path: Path, error: Exception) -> InputError:
 
 
 def _tensors(path: Path) -> Mapping[str, Tensor]:
-    if path.suffix == ".safetensors":
-        return _Stored(path)
-    try:
-        # What trained it stands beside the weights in many a checkpoint: attributes of a class that does nothing.
-        with torch.serialization.safe_globals([Namespace]):
-            loaded = torch.load(path, map_location="cpu", weights_only=True, mmap=True)
-    except Exception as error:  # torch raises many kinds for a file that is not a plain state dict
-        reason = str(error).strip().splitlines()[0][:120]
-        raise InputError(f"{path}: not a plain state dict ({reason}); save its state_dict() as safetensors") from None
-    for wrapper in ("model", "state_dict"):
-        if isinstance(loaded, Mapping) and isinstance(loaded.get(wrapper), Mapping):
-            loaded = loaded[wrapper]
-    if not isinstance(loaded, Mapping):
-        raise InputError(f"{path}: found no state dict, expected names and tensors")
-    return dict(_named(loaded, "", path))
+    return _Stored(path) if is_safetensors(path) else pickled_tensors(path)
 
 
 def _shapes(tensors: Mapping[str, Tensor]) -> dict[str, Shape]:
@@ -127,22 +109,11 @@ def _shapes(tensors: Mapping[str, Tensor]) -> dict[str, Shape]:
     return {name: tuple(value.shape) for name, value in tensors.items()}
 
 
-def _named(loaded: Mapping[Any, Any], before: str, path: Path, depth: int = 0) -> Iterator[tuple[str, Tensor]]:
-    """Names and tensors of a state dict; of one for each part (CROMA's), under the parts' names."""
-    for key, value in loaded.items():
-        if isinstance(value, Tensor):
-            yield f"{before}{key}", value
-        elif isinstance(value, Mapping) and depth < _DEEPEST:
-            yield from _named(value, f"{before}{key}.", path, depth + 1)
-        else:
-            raise InputError(f"{path}: found no state dict, expected names and tensors")
-
-
 @dataclass(frozen=True, slots=True)
 class OpenCheckpoint:
     """A checkpoint that is understood, and not read yet but for its heads."""
 
-    architecture: Architecture
+    architecture: AnyArchitecture
     """Of the encoder in this file."""
     heads: dict[int, tuple[Tensor, Tensor]]
     """As of Checkpoint."""
@@ -153,7 +124,7 @@ class OpenCheckpoint:
 
 def open_checkpoint(
     path: Path,
-    arch: Architecture,
+    arch: AnyArchitecture,
     cards: Path | None = None,
     made_for: str | None = None,
     gsd_m: float | None = None,
@@ -170,18 +141,22 @@ def open_checkpoint(
     shapes = _shapes(tensors)
     names = {name: name for name in shapes if name.startswith("heads.")}
     if {"head.weight", "head.bias"} <= shapes.keys() and len(shapes["head.weight"]) == 2:
-        names |= {f"heads.{arch.head_dim}.{kind}": f"head.{kind}" for kind in ("weight", "bias")}
-    heads = _heads({name: tensors[stored].float() for name, stored in names.items()}, arch, path)
+        names |= {f"heads.{arch.units_of_width}.{kind}": f"head.{kind}" for kind in ("weight", "bias")}
+    heads = _heads(
+        {name: as_weights(tensors[stored], f"{path}: {stored}") for name, stored in names.items()}, arch, path
+    )
     inside = {name: shape for name, shape in shapes.items() if name not in names.values()}
     if (own := own_names(inside, arch)) is not None:
-        return OpenCheckpoint(arch, heads, lambda: ((name, tensors[f"{OWN}{name}"].float()) for name in own))
+        return OpenCheckpoint(
+            arch, heads, lambda: ((name, as_weights(tensors[f"{OWN}{name}"], f"{path}: {OWN}{name}")) for name in own)
+        )
     reading = recognise(inside, all_families(cards), str(path), made_for, arch.bands, gsd_m)
     return OpenCheckpoint(arch, heads, lambda: canonical_tensors(reading, tensors, arch, str(path)))
 
 
 def read_checkpoint(
     path: Path,
-    arch: Architecture,
+    arch: AnyArchitecture,
     cards: Path | None = None,
     made_for: str | None = None,
     gsd_m: float | None = None,
@@ -193,12 +168,12 @@ def read_checkpoint(
 
 def shapes_of(path: Path) -> dict[str, tuple[int, ...]]:
     """Names and shapes of a checkpoint's tensors, none of which is read. Raises InputError as `read_checkpoint`."""
-    if path.suffix == ".safetensors":
+    if is_safetensors(path):
         return read_header(path)[0]
     return _shapes(_tensors(path))
 
 
-def _heads(tensors: Mapping[str, Tensor], arch: Architecture, path: Path) -> dict[int, tuple[Tensor, Tensor]]:
+def _heads(tensors: Mapping[str, Tensor], arch: AnyArchitecture, path: Path) -> dict[int, tuple[Tensor, Tensor]]:
     heads: dict[int, tuple[Tensor, Tensor]] = {}
     for key in tensors:
         _, size, name = (*key.split("."), "", "")[:3]
@@ -212,9 +187,9 @@ def _heads(tensors: Mapping[str, Tensor], arch: Architecture, path: Path) -> dic
     return heads
 
 
-def head_names(head_dim: int) -> tuple[str, str]:
+def head_names(units: int) -> tuple[str, str]:
     """Of weight and bias of the head of a width, in a file of edgeslim's own."""
-    return f"heads.{head_dim:02d}.weight", f"heads.{head_dim:02d}.bias"
+    return f"heads.{units:02d}.weight", f"heads.{units:02d}.bias"
 
 
 def write_checkpoint(checkpoint: Checkpoint, path: Path, metadata: Mapping[str, str], dtype: torch.dtype) -> None:

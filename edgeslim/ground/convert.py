@@ -11,22 +11,25 @@ from torch import Tensor
 from torch.nn import functional as F
 
 from edgeslim.architecture import NORM_OF_MEAN, USUAL_NORM_EPS, Architecture
+from edgeslim.convnext_architecture import AnyArchitecture
 from edgeslim.errors import InputError
 from edgeslim.family import BRANCH, STACKED, TERM, ungrouped
+from edgeslim.ground.encoder import new_encoder
 from edgeslim.ground.fold import folded
-from edgeslim.ground.vit import Vit, side_by_side
-from edgeslim.reading import Reading, Shape, absent_parts
+from edgeslim.ground.vit import side_by_side
+from edgeslim.reading import Reading, Shape, Source, absent_parts
 
-_BLOCKS = "blocks."
+_BLOCKS = ("blocks.", "stages.")
+"""What the names of tensors inside blocks begin with."""
 _QKV = ".attn.qkv."
 OWN = "encoder."
 """What the names of an encoder's tensors begin with in a file of edgeslim's own."""
 
 
 def canonical_tensors(
-    reading: Reading, tensors: Mapping[str, Tensor], arch: Architecture, where: str
+    reading: Reading, tensors: Mapping[str, Tensor], arch: AnyArchitecture, where: str
 ) -> Iterator[tuple[str, Tensor]]:
-    """Names and tensors of the state dict of `Vit(arch)`, float32, made of those that `reading` read.
+    """Names and tensors of the state dict of `new_encoder(arch)`, float32, made of those that `reading` read.
 
     What lies around the blocks comes first, as folds and positions need it together; then the blocks, tensor by tensor,
     so that an encoder need never be in memory whole. Positions are resampled (bicubic, as timm does) where `arch` takes
@@ -38,15 +41,16 @@ def canonical_tensors(
     expected = expected_shapes(arch)
     names = [name for name in reading.pieces if not name.startswith(_BLOCKS)]
     around = {name: _joined(reading, name, tensors, arch, where) for name in names}
-    around = folded(around, reading, arch, where)
-    if any(ungrouped(name) == "pos_embed" for name in around):
-        around = _positions(around, arch, where)
+    if isinstance(arch, Architecture):
+        around = folded(around, reading, arch, where)
+        if any(ungrouped(name) == "pos_embed" for name in around):
+            around = _positions(around, arch, where)
     found = {*around, *(name for name in reading.pieces if name.startswith(_BLOCKS))}
     for key, shape in expected.items():
         tensor = around.pop(key, None)
         if tensor is None and key in reading.pieces and key.startswith(_BLOCKS):
             tensor = _joined(reading, key, tensors, arch, where)
-            if reading.family.positions == "rope" and _QKV in key:
+            if isinstance(arch, Architecture) and reading.family.positions == "rope" and _QKV in key:
                 tensor = _paired(tensor, arch, f"{where}: {key}")
         for texts, filled in ((reading.family.zeros, torch.zeros), (reading.family.ones, torch.ones)):
             if tensor is None and any(re.fullmatch(text, ungrouped(key)) for text in texts):
@@ -61,8 +65,8 @@ def canonical_tensors(
         raise InputError(f"{where}: {left[0]} and {len(left) - 1} more are not of this encoder; wrong encoder card?")
 
 
-def own_names(shapes: Mapping[str, Shape], arch: Architecture) -> list[str] | None:
-    """Names of the tensors of `Vit(arch)` in a file of edgeslim's own; None where it is another's.
+def own_names(shapes: Mapping[str, Shape], arch: AnyArchitecture) -> list[str] | None:
+    """Names of the tensors of `new_encoder(arch)` in a file of edgeslim's own; None where it is another's.
 
     It needs no key map: its names are the canonical ones under `encoder.`, whatever family the encoder came from.
     """
@@ -72,20 +76,27 @@ def own_names(shapes: Mapping[str, Shape], arch: Architecture) -> list[str] | No
     return list(expected)
 
 
-def expected_shapes(arch: Architecture) -> dict[str, Shape]:
-    """Names and shapes of the state dict of `Vit(arch)`."""
+def expected_shapes(arch: AnyArchitecture) -> dict[str, Shape]:
+    """Names and shapes of the state dict of `new_encoder(arch)`."""
     with torch.device("meta"):
-        return {key: tuple(value.shape) for key, value in Vit(arch).state_dict().items()}
+        return {key: tuple(value.shape) for key, value in new_encoder(arch).state_dict().items()}
 
 
-def _check_facts(reading: Reading, arch: Architecture, where: str) -> None:
+def _check_facts(reading: Reading, arch: AnyArchitecture, where: str) -> None:
     """What no shape tells must stand in the encoder's card as in the family's, or the features are others.
 
     A card that says nothing of it has the usual; one that does, or a file of edgeslim's own, is believed.
     """
     family = reading.family
+    if (family.kind == "vit") != isinstance(arch, Architecture):
+        kinds = ("a ViT", "a ConvNeXt V2") if family.kind == "vit" else ("a ConvNeXt V2", "a ViT")
+        raise InputError(f"{where}: found {family.id}, {kinds[0]}, expected the card's {kinds[1]}; wrong encoder card?")
     if arch.norm_eps == USUAL_NORM_EPS != family.norm_eps:
         found = f"whose LayerNorms add {family.norm_eps:g}, and architecture.norm_eps {arch.norm_eps:g}"
+    elif not isinstance(arch, Architecture):
+        if family.grn_eps == arch.grn_eps:
+            return
+        found = f"whose GRN adds {family.grn_eps:g}, and architecture.grn_eps {arch.grn_eps:g}"
     elif arch.patch_padding == 0 != family.patch_padding:
         found = f"whose patches begin {family.patch_padding} px before the tile, and no architecture.patch_padding"
     elif family.pool in NORM_OF_MEAN and family.pool != arch.pool:
@@ -106,12 +117,12 @@ def _check_facts(reading: Reading, arch: Architecture, where: str) -> None:
     raise InputError(f"{where}: found {family.id}, {found} in the card; set them alike")
 
 
-def _joined(reading: Reading, name: str, tensors: Mapping[str, Tensor], arch: Architecture, where: str) -> Tensor:
+def _joined(reading: Reading, name: str, tensors: Mapping[str, Tensor], arch: AnyArchitecture, where: str) -> Tensor:
     """One tensor of those that make it: itself, q, k and v stacked, the sum of its terms, or branches side by side."""
     sources = reading.pieces[name]
     if sources[0].part == BRANCH:
-        return _of_branches(reading, name, tensors)
-    made = [_made(tensors[source.name].float(), source.make, arch, f"{where}: {source.name}") for source in sources]
+        return _of_branches(reading, name, tensors, where)
+    made = [_made(_taken(tensors, source, where), source.make, arch, f"{where}: {source.name}") for source in sources]
     if sources[0].part is None:
         return made[0]
     if sources[0].part == TERM:
@@ -124,7 +135,23 @@ def _joined(reading: Reading, name: str, tensors: Mapping[str, Tensor], arch: Ar
     return torch.cat([parts[part] for part in STACKED])
 
 
-def _of_branches(reading: Reading, name: str, tensors: Mapping[str, Tensor]) -> Tensor:
+def _taken(tensors: Mapping[str, Tensor], source: Source, where: str) -> Tensor:
+    return as_weights(tensors[source.name], f"{where}: {source.name}")
+
+
+def as_weights(tensor: Tensor, where: str) -> Tensor:
+    """A tensor of a file in float32. Raises InputError naming `where` for other than finite numbers in plain order."""
+    if tensor.layout != torch.strided or tensor.is_quantized or tensor.is_meta or not tensor.is_floating_point():
+        kind = "no values" if tensor.is_meta else str(tensor.dtype).removeprefix("torch.")
+        layout = "" if tensor.layout == torch.strided else f", {str(tensor.layout).removeprefix('torch.')}"
+        raise InputError(f"{where}: found {kind}{layout}, expected weights in floating point; save them so")
+    values = tensor.float()
+    if not bool(torch.isfinite(values).all()):
+        raise InputError(f"{where}: found NaN or infinite weights, expected finite ones; was the training well?")
+    return values
+
+
+def _of_branches(reading: Reading, name: str, tensors: Mapping[str, Tensor], where: str) -> Tensor:
     """One tensor of a fused block. Where each branch has a LayerNorm its scale and shift go into the layer behind it.
 
     W (g * n + b) + c = (W diag(g)) n + (W b + c), of the normalised n that all branches share.
@@ -134,7 +161,7 @@ def _of_branches(reading: Reading, name: str, tensors: Mapping[str, Tensor]) -> 
         sources = reading.pieces.get(canonical, [])
         if any(source.part != BRANCH for source in sources):
             return []
-        return [tensors[source.name].float() for source in sorted(sources, key=lambda source: source.name)]
+        return [_taken(tensors, source, where) for source in sorted(sources, key=lambda source: source.name)]
 
     block, layer, kind = name.rsplit(".", 2)[0], *name.split(".")[-2:]
     if layer in ("norm1", "norm2"):
@@ -166,7 +193,15 @@ def _paired(qkv: Tensor, arch: Architecture, where: str) -> Tensor:
     return torch.cat([rows[:2, :, order], rows[2:]]).flatten(0, 2)
 
 
-def _made(tensor: Tensor, make: str, arch: Architecture, where: str) -> Tensor:
+def _made(tensor: Tensor, make: str, arch: AnyArchitecture, where: str) -> Tensor:
+    if make == "one pixel":
+        return tensor[..., None, None] if tensor.ndim == 2 else tensor
+    if make == "flat":
+        return tensor.flatten()
+    return _made_of_vit(tensor, make, arch, where) if isinstance(arch, Architecture) else tensor
+
+
+def _made_of_vit(tensor: Tensor, make: str, arch: Architecture, where: str) -> Tensor:
     if make in ("convolution", "convolution of bands"):
         side, bands = arch.patch_size, arch.bands
         if arch.band_groups and tensor.ndim == 2:  # how many of them this group has, its shape is held against

@@ -6,11 +6,13 @@ the sizes Atto to Nano needs no map; of Tiny and above fc1 and fc2 are linear th
 
 from __future__ import annotations
 
+from itertools import repeat
+
 import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from edgeslim.convnext_architecture import KERNEL, STEM_STRIDE, ConvNextArchitecture
+from edgeslim.convnext_architecture import BEFORE_STEM, KERNEL, ConvNextArchitecture
 
 
 class LayerNorm2d(nn.LayerNorm):
@@ -28,8 +30,9 @@ class LayerNorm2d(nn.LayerNorm):
 class GlobalResponseNorm(nn.Module):
     """Each hidden channel scaled by its share of the response: its norm over the map against the channels' mean."""
 
-    def __init__(self, channels: int) -> None:
+    def __init__(self, channels: int, eps: float) -> None:
         super().__init__()
+        self.eps = eps
         self.weight = nn.Parameter(torch.zeros(channels))
         self.bias = nn.Parameter(torch.zeros(channels))
 
@@ -37,17 +40,17 @@ class GlobalResponseNorm(nn.Module):
         """(B, k, H, W) -> (B, k, H, W), by the first k channels' weights."""
         k = x.shape[1]
         response: Tensor = torch.linalg.vector_norm(x, dim=(2, 3), keepdim=True)
-        share = response / (response.mean(1, keepdim=True) + 1e-6)
+        share = response / (response.mean(1, keepdim=True) + self.eps)
         return x + self.bias[:k].view(1, k, 1, 1) + self.weight[:k].view(1, k, 1, 1) * (x * share)
 
 
 class Mlp(nn.Module):
     """The pointwise half of a block: wider by a 1x1 convolution, GELU, GRN, and back."""
 
-    def __init__(self, dim: int, hidden: int) -> None:
+    def __init__(self, dim: int, hidden: int, grn_eps: float) -> None:
         super().__init__()
         self.fc1 = nn.Conv2d(dim, hidden, 1)
-        self.grn = GlobalResponseNorm(hidden)
+        self.grn = GlobalResponseNorm(hidden, grn_eps)
         self.fc2 = nn.Conv2d(hidden, dim, 1)
 
     def forward(self, x: Tensor, hidden: int | None = None) -> Tensor:
@@ -61,11 +64,11 @@ class Mlp(nn.Module):
 class Block(nn.Module):
     """Depthwise convolution, LayerNorm, Mlp, beside the residual."""
 
-    def __init__(self, dim: int, hidden: int) -> None:
+    def __init__(self, dim: int, hidden: int, grn_eps: float) -> None:
         super().__init__()
         self.conv_dw = nn.Conv2d(dim, dim, KERNEL, padding=KERNEL // 2, groups=dim)
         self.norm = LayerNorm2d(dim)
-        self.mlp = Mlp(dim, hidden)
+        self.mlp = Mlp(dim, hidden, grn_eps)
 
     def forward(self, x: Tensor, hidden: int | None = None) -> Tensor:
         """(B, d, H, W) -> (B, d, H, W)."""
@@ -76,13 +79,13 @@ class Block(nn.Module):
 class Stage(nn.Module):
     """Blocks of one resolution, behind the downsampling from the one before."""
 
-    def __init__(self, depth: int, dim_before: int | None, dim: int, hidden: int) -> None:
+    def __init__(self, depth: int, dim_before: int | None, dim: int, hidden: int, grn_eps: float) -> None:
         super().__init__()
         self.downsample = nn.Sequential()
         if dim_before is not None:
             self.downsample.append(LayerNorm2d(dim_before))
             self.downsample.append(nn.Conv2d(dim_before, dim, 2, stride=2))
-        self.blocks = nn.ModuleList(Block(dim, hidden) for _ in range(depth))
+        self.blocks = nn.ModuleList(Block(dim, hidden, grn_eps) for _ in range(depth))
 
     def forward(self, x: Tensor, hidden: int | None = None) -> Tensor:
         """(B, d before, H, W) -> (B, d, H / 2, W / 2); the first stage keeps its sides."""
@@ -98,15 +101,21 @@ class ConvNext(nn.Module):
     def __init__(self, arch: ConvNextArchitecture) -> None:
         super().__init__()
         self.arch = arch
-        self.stem = nn.Sequential(nn.Conv2d(arch.bands, arch.dims[0], STEM_STRIDE, STEM_STRIDE))
-        self.stem.append(LayerNorm2d(arch.dims[0]))
+        first, side = arch.dims[0], arch.stem_stride
+        self.initial_conv = nn.Sequential()
+        if arch.conv_before_stem:
+            self.initial_conv.extend((nn.Conv2d(arch.bands, first, BEFORE_STEM), LayerNorm2d(first), nn.GELU()))
+            self.stem = nn.Sequential(nn.Conv2d(first, first, side, side, padding=side // 2, groups=first))
+        else:
+            self.stem = nn.Sequential(nn.Conv2d(arch.bands, first, side, side))
+        self.stem.append(LayerNorm2d(first))
         before = (None, *arch.dims[:-1])
-        self.stages = nn.ModuleList(map(Stage, arch.depths, before, arch.dims, arch.hidden))
-        self.head = nn.ModuleDict({"norm": nn.LayerNorm(arch.dim, eps=1e-6)})
+        self.stages = nn.ModuleList(map(Stage, arch.depths, before, arch.dims, arch.hidden, repeat(arch.grn_eps)))
+        self.head = nn.ModuleDict({"norm": nn.LayerNorm(arch.dim, eps=arch.norm_eps)})
 
     def forward(self, tiles: Tensor, width_multiplier: float = 1.0) -> Tensor:
         """(B, C, H, W) normalised tiles -> (B, d) features, blocks cut to the first hidden channels."""
-        x = self.stem(tiles)
+        x = self.stem(self.initial_conv(tiles))
         for stage, hidden in zip(self.stages, self.arch.at(width_multiplier).hidden, strict=True):
             x = stage(x, hidden)
         features: Tensor = self.head["norm"](x.mean((2, 3)))

@@ -17,6 +17,7 @@ from edgeslim.ground import together
 from edgeslim.ground.card import WidthScore, write_card
 from edgeslim.ground.checkpoint import Checkpoint
 from edgeslim.ground.classifier import Classifier, NormalisedTeacher
+from edgeslim.ground.encoder import need_vit_shape
 from edgeslim.ground.heads import fit_heads
 from edgeslim.ground.labelled import LabelledTiles, load_labelled
 from edgeslim.ground.modelcard import write_model_card
@@ -130,7 +131,7 @@ def train_embedded(
     Stages that `out` already holds are resumed or reused. The test part is read once, after everything is decided.
     None in all processes but the first (edgeslim.ground.together). Raises InputError where tiles and card disagree.
     """
-    arch, radiometry = profile.architecture, profile.radiometry
+    arch, radiometry = need_vit_shape(profile.architecture, "training"), profile.radiometry
     if radiometry is None or arch.bands != 3:
         raise InputError(f"encoder {profile.id!r}: expected a card with [radiometry] and 3 bands to train on RGB tiles")
     parts = load_labelled(tiles, arch.tile_px)

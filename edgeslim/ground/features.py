@@ -13,8 +13,9 @@ from numpy.typing import NDArray
 from torch import Tensor, nn
 
 from edgeslim import cost
-from edgeslim.architecture import Architecture
+from edgeslim.convnext_architecture import AnyArchitecture
 from edgeslim.ground.checkpoint import Checkpoint
+from edgeslim.ground.encoder import need_vit
 from edgeslim.ground.flight import FlightModel
 from edgeslim.ground.head import Asked, tiles_wanted
 from edgeslim.ground.redundancy import pixel_statistics
@@ -30,7 +31,7 @@ SHARES = (0.1, 0.25, 0.5, 0.75, 1.0)
 _AT_ONCE = 16
 
 
-def usual_widths(arch: Architecture) -> tuple[float, ...]:
+def usual_widths(arch: AnyArchitecture) -> tuple[float, ...]:
     """The narrowest step and those nearest to SHARES of the full FLOP, ascending."""
     steps = arch.width_steps()
     full = cost.flop(arch)
@@ -92,7 +93,7 @@ def look_at(
     radiometry = profile.radiometry or radiometry_of_tiles(tiles, wanted, say)
     reader = TileReader(replace(wanted, radiometry=profile.radiometry))
     model = FlightModel(checkpoint.build(), (torch.zeros(1, arch.dim), torch.zeros(1)), radiometry).eval()
-    encoder, caught = model.encoder, list[Tensor]()
+    encoder, caught = need_vit(model.encoder, "features block by block"), list[Tensor]()
 
     def before(_: nn.Module, values: tuple[Any, ...]) -> None:
         caught[:] = [values[0]]

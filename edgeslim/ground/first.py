@@ -3,7 +3,8 @@
 Each head keeps its first floor(s * dk) dimensions of q, k and v and those columns of the output projection; each FFN
 keeps its first floor(s * dh) hidden units. Residual width, number of heads, LayerNorm, patch and position embedding,
 depth and the bias of the output projections stay. Attention is scaled by 1 / sqrt(dk'). A depth keeps the first blocks
-besides, and the last LayerNorm behind them.
+besides, and the last LayerNorm behind them. Of a ConvNeXt V2 each block keeps its first floor(s * 4d) hidden channels,
+and the weights of its GRN for them; its depthwise convolutions, and all around the blocks, stay.
 """
 
 from __future__ import annotations
@@ -13,12 +14,14 @@ from collections.abc import Mapping
 from torch import Tensor
 
 from edgeslim.architecture import Architecture
+from edgeslim.convnext_architecture import AnyArchitecture, ConvNextArchitecture
+from edgeslim.errors import InputError
 
 
 def slim_state(
-    state: Mapping[str, Tensor], arch: Architecture, width_multiplier: float, depth: int | None = None
+    state: Mapping[str, Tensor], arch: AnyArchitecture, width_multiplier: float, depth: int | None = None
 ) -> dict[str, Tensor]:
-    """Slice the state dict of a `Vit(arch)` to `width_multiplier`, 0 < s <= 1, and to its first `depth` blocks.
+    """Slice the state dict of a `new_encoder(arch)` to `width_multiplier`, 0 < s <= 1, and to its first `depth` blocks.
 
     Tensors are contiguous copies where something is cut, and the very same tensors where nothing is. Raises InputError
     for a width or a depth outside the range.
@@ -26,8 +29,12 @@ def slim_state(
     return first_of(state, arch, arch.at(width_multiplier, depth))
 
 
-def first_of(state: Mapping[str, Tensor], arch: Architecture, slim: Architecture) -> dict[str, Tensor]:
-    """Slice the state dict of a `Vit(arch)` to the inner sizes and the depth of `slim`, as `slim_state`."""
+def first_of(state: Mapping[str, Tensor], arch: AnyArchitecture, slim: AnyArchitecture) -> dict[str, Tensor]:
+    """Slice the state dict of a `new_encoder(arch)` to the inner sizes and the depth of `slim`, as `slim_state`."""
+    if isinstance(arch, ConvNextArchitecture) and isinstance(slim, ConvNextArchitecture):
+        return _first_of_convnext(state, arch, slim)
+    assert isinstance(arch, Architecture)
+    assert isinstance(slim, Architecture)
     heads, dk, kept, hidden = arch.attention_heads, arch.head_dim, slim.head_dim, slim.ffn_hidden
     sliced = {}
     for key, tensor in state.items():
@@ -41,5 +48,30 @@ def first_of(state: Mapping[str, Tensor], arch: Architecture, slim: Architecture
             tensor = tensor[:, :hidden].contiguous()
         elif hidden < arch.ffn_hidden and (".mlp.fc1." in key or ".mlp.fc3." in key):
             tensor = tensor[:hidden].contiguous()
+        sliced[key] = tensor
+    return sliced
+
+
+def _first_of_convnext(
+    state: Mapping[str, Tensor], arch: ConvNextArchitecture, slim: ConvNextArchitecture
+) -> dict[str, Tensor]:
+    """The same of a ConvNeXt V2: of each block the first hidden channels, with their GRN."""
+    if slim.depth < arch.fewest_blocks:
+        raise InputError(
+            f"depth: found {slim.depth}, expected at least {arch.fewest_blocks}: the last LayerNorm is for "
+            "the channels of the last stage"
+        )
+    sliced = {}
+    for key, tensor in state.items():
+        parts = key.split(".")
+        if parts[0] == "stages":
+            stage = int(parts[1])
+            hidden = slim.hidden[stage]
+            if parts[2] == "blocks" and int(parts[3]) >= slim.depths[stage]:
+                continue
+            if hidden < arch.hidden[stage] and key.endswith("mlp.fc2.weight"):
+                tensor = tensor[:, :hidden].contiguous()
+            elif hidden < arch.hidden[stage] and (".mlp.fc1." in key or ".mlp.grn." in key):
+                tensor = tensor[:hidden].contiguous()
         sliced[key] = tensor
     return sliced

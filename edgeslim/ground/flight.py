@@ -10,6 +10,7 @@ from torch import Tensor, nn
 
 from edgeslim.errors import InputError
 from edgeslim.ground.checkpoint import Checkpoint, OpenCheckpoint, open_checkpoint
+from edgeslim.ground.encoder import AnyEncoder
 from edgeslim.ground.slim import Slimmed, slim_by
 from edgeslim.ground.vit import Vit, fold_layer_scale
 from edgeslim.manifest import sha256_of
@@ -24,7 +25,7 @@ class FlightModel(nn.Module):
     gain: Tensor
     shift: Tensor
 
-    def __init__(self, encoder: Vit, head: tuple[Tensor, Tensor], radiometry: Radiometry) -> None:
+    def __init__(self, encoder: AnyEncoder, head: tuple[Tensor, Tensor], radiometry: Radiometry) -> None:
         super().__init__()
         weight, bias = head
         if weight.shape != (len(bias), encoder.arch.dim):
@@ -85,7 +86,7 @@ def checkpoint_of(full: Checkpoint, slimmed: Slimmed) -> Checkpoint:
     or nothing is cut.
     """
     encoder = slimmed.encoder
-    size, fitted = encoder.arch.head_dim, full.heads_behind(encoder.arch.depth)
+    size, fitted = encoder.arch.units_of_width, full.heads_behind(encoder.arch.depth)
     heads = {size: fitted[size]} if slimmed.is_first and size in fitted else {}
     return Checkpoint(encoder.arch, {k: v.detach() for k, v in encoder.state_dict().items()}, heads)
 
@@ -95,15 +96,18 @@ def flight_model(profile: Profile, slimmed: Checkpoint) -> FlightModel:
 
     Raises InputError where the card lacks radiometry or the checkpoint a head.
     """
-    return FlightModel(slimmed.build(), slimmed.head(slimmed.architecture.head_dim), radiometry_of(profile)).eval()
+    return FlightModel(
+        slimmed.build(), slimmed.head(slimmed.architecture.units_of_width), radiometry_of(profile)
+    ).eval()
 
 
 def folded_model(model: FlightModel) -> FlightModel:
     """The same function in fewer operators, for a converter. What it becomes is held against the unfolded model."""
-    if not model.encoder.arch.layer_scale:
+    encoder = model.encoder
+    if not isinstance(encoder, Vit) or not encoder.arch.layer_scale:
         return model
     folded = copy.deepcopy(model)
-    folded.encoder = fold_layer_scale(model.encoder)
+    folded.encoder = fold_layer_scale(encoder)
     return folded
 
 

@@ -69,7 +69,7 @@ class HeadFile:
                 "the checkpoint that `edgeslim head` had"
             )
         file = profile.checkpoint
-        size = card.architecture.at(card.width_multiplier).head_dim
+        size = card.architecture.at(card.width_multiplier).units_of_width
         flying = replace(
             profile,
             # Of an encoder without a card the path is its id, which means nothing elsewhere.

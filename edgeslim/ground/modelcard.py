@@ -6,13 +6,14 @@ from pathlib import Path
 from typing import Any
 
 from edgeslim.ground.card import WidthScore
+from edgeslim.ground.encoder import need_vit_shape
 from edgeslim.ground.labelled import PARTS
 from edgeslim.profile import Profile
 
 
 def write_model_card(profile: Profile, facts: dict[str, Any], rows: list[WidthScore], folder: Path) -> Path:
     """Write ID.md into `folder` from the profile card, the run's facts and the scores; return its path."""
-    full, arch = rows[-1], profile.architecture
+    full, arch = rows[-1], need_vit_shape(profile.architecture, "a model card")
     parts, hours, recipe, course = facts["parts"], facts["hours"], facts["recipe"], facts["course"]
     low, high = PARTS["test"]
     taught = facts["teacher_accuracy"]

@@ -15,6 +15,7 @@ from edgeslim.errors import InputError
 from edgeslim.ground import together
 from edgeslim.ground.checkpoint import Checkpoint, write_checkpoint
 from edgeslim.ground.contrastive import Contrast, Contrastive
+from edgeslim.ground.encoder import need_vit_shape
 from edgeslim.ground.labelled import part_of
 from edgeslim.ground.masked import Masked, MaskedAutoencoding, check_maskable, sines_of_places
 from edgeslim.ground.recipe import Course, Recipe
@@ -62,7 +63,7 @@ def pretrain(
     but the first (edgeslim.ground.together). Raises InputError for tiles that do not fit the encoder, or an encoder
     that does not fit the objective.
     """
-    arch = profile.architecture
+    arch = need_vit_shape(profile.architecture, "pretraining")
     if objective == "mae":
         check_maskable(arch)
     train_files = tuple(file for file in tiles.files if part_of(file.name) == "train")

@@ -12,10 +12,10 @@ from dataclasses import dataclass
 from edgeslim.errors import InputError
 from edgeslim.ground.calibrated import FIRST, calibrate
 from edgeslim.ground.calibration import Calibration
+from edgeslim.ground.encoder import AnyEncoder, need_vit, need_vit_shape, new_encoder
 from edgeslim.ground.first import slim_state
 from edgeslim.ground.healed import heal
 from edgeslim.ground.healing import Healing
-from edgeslim.ground.vit import Vit
 from edgeslim.plan import CUTTING, METHODS
 
 
@@ -23,7 +23,7 @@ from edgeslim.plan import CUTTING, METHODS
 class Slimmed:
     """What a method made."""
 
-    encoder: Vit
+    encoder: AnyEncoder
     """Of the narrower shape, in evaluation mode."""
     method: str
     """Whose weights these are: the one that was asked for, or "calibrated" where healing made nothing better."""
@@ -46,14 +46,14 @@ def check_method(method: str, calibration: Calibration | None, healing: Healing 
 
 
 def slim(
-    encoder: Vit,
+    encoder: AnyEncoder,
     width_multiplier: float,
     depth: int | None = None,
     *,
     method: str = METHODS[0],
     calibration: Calibration | None = None,
     healing: Healing | None = None,
-) -> Vit:
+) -> AnyEncoder:
     """The encoder cut to `width_multiplier` and its first `depth` blocks by one of METHODS, in evaluation mode.
 
     Its shape, and so its parameters and FLOP, are those of `encoder.arch.at(width_multiplier, depth)` whatever the
@@ -65,7 +65,7 @@ def slim(
 
 def slim_by(
     method: str,
-    encoder: Vit,
+    encoder: AnyEncoder,
     width_multiplier: float,
     depth: int | None = None,
     calibration: Calibration | None = None,
@@ -76,13 +76,14 @@ def slim_by(
     narrow = encoder.arch.at(width_multiplier, depth)
     whole = narrow == encoder.arch
     if calibration is None:
-        slimmed = Vit(narrow)
+        slimmed = new_encoder(narrow)
         slimmed.load_state_dict(slim_state(encoder.state_dict(), encoder.arch, width_multiplier, depth))
         return Slimmed(slimmed.eval(), method, True)
+    vit, shape = need_vit(encoder, f"method {method!r}"), need_vit_shape(narrow, f"method {method!r}")
     if healing is None:
-        made = calibrate(encoder, narrow, calibration)
+        made = calibrate(vit, shape, calibration)
         return Slimmed(made.encoder, method, whole or made.way == FIRST)
-    healed = heal(encoder, narrow, calibration, healing)
+    healed = heal(vit, shape, calibration, healing)
     if healed.step:
         return Slimmed(healed.encoder, method, False, healed.step)
     return Slimmed(healed.encoder, "calibrated", whole or healed.start.way == FIRST, 0)

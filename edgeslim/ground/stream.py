@@ -14,7 +14,7 @@ from pathlib import Path
 import torch
 from torch import Tensor
 
-from edgeslim.architecture import Architecture
+from edgeslim.convnext_architecture import AnyArchitecture
 from edgeslim.errors import InputError
 from edgeslim.ground.checkpoint import OpenCheckpoint, head_names
 from edgeslim.ground.convert import OWN, expected_shapes
@@ -29,7 +29,7 @@ _FLOAT32 = 4
 class Streamed:
     """What was written."""
 
-    architecture: Architecture
+    architecture: AnyArchitecture
     """Of the slimmed encoder."""
     has_head: bool
     """Whether a head of this width was in the file."""
@@ -50,9 +50,9 @@ def slim_file(
     """
     arch = source.architecture
     slim = arch.at(width_multiplier, depth)
-    head = source.heads.get(slim.head_dim) if slim.depth == arch.depth else None
+    head = source.heads.get(slim.units_of_width) if slim.depth == arch.depth else None
     shapes = {f"{OWN}{name}": shape for name, shape in expected_shapes(slim).items()}
-    heads = {} if head is None else dict(zip(head_names(slim.head_dim), head, strict=True))
+    heads = {} if head is None else dict(zip(head_names(slim.units_of_width), head, strict=True))
     shapes |= {name: tuple(value.shape) for name, value in heads.items()}
 
     def tensors() -> Iterable[tuple[str, Tensor]]:

@@ -6,7 +6,7 @@ from collections.abc import Callable
 
 import numpy as np
 
-from edgeslim.architecture import Architecture
+from edgeslim.convnext_architecture import AnyArchitecture
 from edgeslim.errors import InputError
 from edgeslim.onboard.labels import Labelled
 from edgeslim.onboard.reading.gdal import gdal_environment
@@ -65,7 +65,7 @@ def radiometry_of_tiles(tiles: Labelled, wanted: Wanted, say: Callable[[str], No
     )
 
 
-def own_bands(arch: Architecture) -> tuple[Band, ...]:
+def own_bands(arch: AnyArchitecture) -> tuple[Band, ...]:
     """Of an encoder whose card names none: red, green and blue where there are three, else numbers."""
     if arch.bands == 3:
         return tuple(Band(name, name) for name in ("red", "green", "blue"))

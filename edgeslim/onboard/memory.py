@@ -8,7 +8,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from edgeslim import cost
-from edgeslim.architecture import Architecture
+from edgeslim.convnext_architecture import AnyArchitecture
 from edgeslim.errors import InputError
 from edgeslim.grid import Axis
 from edgeslim.onboard.chunks import ChunkPlan
@@ -33,7 +33,7 @@ class Fit:
     """Foretold."""
 
 
-def batch_within(architecture: Architecture, classes: int, asked: int | None, workers: int, limit_bytes: int) -> int:
+def batch_within(architecture: AnyArchitecture, classes: int, asked: int | None, workers: int, limit_bytes: int) -> int:
     """The batch asked for, or the default made smaller until its activations take at most half of `limit_bytes`."""
     if asked is not None:
         return asked
@@ -46,7 +46,7 @@ def batch_within(architecture: Architecture, classes: int, asked: int | None, wo
     return batch
 
 
-def late_bytes(runtime: str, architecture: Architecture, batch: int, workers: int) -> int:
+def late_bytes(runtime: str, architecture: AnyArchitecture, batch: int, workers: int) -> int:
     """What workers take beyond what is resident after their warm-up.
 
     ONNX Runtime lays a batch out anew once it has seen it, and gives back what a batch took that is smaller than the

@@ -22,7 +22,7 @@ def print_certificate(manifests: Sequence[Manifest], console: Console) -> None:
         "encoder",
         Text(
             f"{first.encoder} at width {first.cut} "
-            f"(head_dim {arch.head_dim}, FFN {arch.ffn_hidden}), "
+            f"({arch.inner_text}), "
             f"{number(first.total_parameters / 1e6)} M parameters, {number(first.gflop_per_tile)} GFLOP a tile"
         ),
     )

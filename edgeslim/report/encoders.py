@@ -12,6 +12,7 @@ from rich.text import Text
 from edgeslim import cost
 from edgeslim.architecture import Architecture
 from edgeslim.asked import other_bands
+from edgeslim.convnext_architecture import AnyArchitecture
 from edgeslim.family import Family
 from edgeslim.hub import Asked, Hub
 from edgeslim.profile import Profile
@@ -37,7 +38,7 @@ class KnownEncoder:
     """Where architecture and weights come from."""
     weights: str
     """Whether real weights were ever tried: they ship, how they were tried, or that they never were."""
-    architecture: Architecture
+    architecture: AnyArchitecture
     """At width 1."""
     gsd_m: float | None
     """Ground sample distance, metres a pixel; null: not tied to one."""
@@ -116,7 +117,6 @@ def _scored(scores: Iterable[Score]) -> str:
 def print_encoder(one: KnownEncoder, console: Console) -> None:
     """All of a card that matters to who plans with it."""
     arch, facts = one.architecture, grid()
-    groups = f" of {len(arch.band_groups)} groups of bands" if arch.band_groups else ""
     facts.add_row("encoder", Text(one.name, style="bold"))
     facts.add_row("called", Text(one.id))
     facts.add_row("licence", Text(one.licence))
@@ -125,10 +125,7 @@ def print_encoder(one: KnownEncoder, console: Console) -> None:
     facts.add_row("takes", f"{arch.bands} bands of {arch.tile_px} px{f' at {one.gsd_m:g} m' if one.gsd_m else ''}")
     facts.add_row(
         "shape",
-        f"{arch.depth} blocks, dim {arch.dim}, {arch.attention_heads} heads of {arch.head_dim}, "
-        f"{arch.ffn.upper()} {arch.ffn_hidden}, "
-        f"patches of {arch.patch_size} px{groups}, {arch.tokens} tokens, pool {arch.pool}"
-        + (f", {arch.band_attention_heads} heads over the bands" if arch.band_attention_heads else ""),
+        f"{_blocks(arch)}, {_around(arch)}",
     )
     facts.add_row("costs", f"{number(one.parameters / 1e6)} M parameters, {number(one.gflop)} GFLOP a tile")
     console.print(facts)
@@ -150,6 +147,23 @@ def print_encoder(one: KnownEncoder, console: Console) -> None:
         console.print(Text(source), soft_wrap=True)
 
 
+def _blocks(arch: AnyArchitecture) -> str:
+    """What the blocks are."""
+    if not isinstance(arch, Architecture):
+        return f"ConvNeXt V2, {arch.shape_text}"
+    heads = f"{arch.attention_heads} heads of {arch.head_dim}"
+    return f"{arch.depth} blocks, dim {arch.dim}, {heads}, {arch.ffn.upper()} {arch.ffn_hidden}"
+
+
+def _around(arch: AnyArchitecture) -> str:
+    """What comes before the blocks, and behind them."""
+    if not isinstance(arch, Architecture):
+        return f"a map of {arch.sides[-1]} x {arch.sides[-1]} at the end, its mean"
+    groups = f" of {len(arch.band_groups)} groups of bands" if arch.band_groups else ""
+    bands = f", {arch.band_attention_heads} heads over the bands" if arch.band_attention_heads else ""
+    return f"patches of {arch.patch_size} px{groups}, {arch.tokens} tokens, pool {arch.pool}{bands}"
+
+
 def print_families(families: Sequence[Family], console: Console) -> None:
     """What each is, and what holds it against the original."""
     for index, family in enumerate(families):
@@ -161,6 +175,8 @@ def print_families(families: Sequence[Family], console: Console) -> None:
         facts.add_row("confirmed", Text(family.confirmed or "no: nothing holds it against the original yet"))
         heads = "".join(f", {size.head_dim} in that of dimension {size.dim}" for size in family.size)
         said = f"heads of {family.head_dim}{heads}, unless a card says otherwise"
+        if family.kind != "vit":
+            said = f"tiles of {family.tile_px} px, unless a card says otherwise"
         facts.add_row("map", f"{len(family.key)} rules; {said}")
         if family.modality:
             facts.add_row("asked for", Text("; ".join(f"{m.id} ({','.join(m.bands)})" for m in family.modality)))

@@ -89,7 +89,7 @@ def _verdict(plan: Plan) -> tuple[str, str]:
     if misses := plan.budget.missed_by(chosen):
         return (
             f"No width{' and depth' if deep else ''} of {plan.encoder} fits {plan.device_name}",
-            f"The nearest, width multiplier {kept} (head_dim {chosen.head_dim}), misses "
+            f"The nearest, width multiplier {kept} ({plan.slim_architecture.inner_text.partition(',')[0]}), misses "
             f"{'; '.join(map(miss_text, misses))}.",
         )
     whole = chosen.cut == (1.0, None)
@@ -253,7 +253,7 @@ def _step(plan: Plan, step: Step, scored: bool) -> str:
     e, mark = step.estimate, mark_of(plan, step)
     cells = [
         *([str(e.depth or plan.architecture.depth)] if plan.cuts_depth else []),
-        f"{e.head_dim}{'' if e.aligned else '*'}",
+        f"{e.head_dim or '–'}{'' if e.aligned else '*'}",
         str(e.ffn_hidden),
         number(e.gflop),
         number(e.parameters / 1e6),

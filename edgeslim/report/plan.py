@@ -7,8 +7,10 @@ from rich.markup import escape
 from rich.text import Text
 
 from edgeslim import cost
+from edgeslim.architecture import Architecture
 from edgeslim.budget import KINDS, Kind, short_text
 from edgeslim.call_time import ESTIMATED, MEASURED, RESCALED
+from edgeslim.convnext_architecture import AnyArchitecture
 from edgeslim.durations import Scene, SceneTime
 from edgeslim.estimate import Estimate
 from edgeslim.plan import Plan, Step
@@ -47,9 +49,8 @@ def head_facts(plan: Plan) -> list[tuple[str, str]]:
     facts = [
         (
             "encoder",
-            f"{plan.encoder}: ViT, {full.depth} blocks, dim {full.dim}, "
-            f"{full.attention_heads} heads of {full.head_dim}, "
-            f"FFN {full.ffn_hidden}; {full.bands} bands, {full.tile_px} px tiles{classes}",
+            f"{plan.encoder}: {kind_text(full)}, {full.shape_text}; {full.bands} bands, {full.tile_px} px tiles"
+            f"{classes}",
         ),
         ("device", f"{plan.device}: {plan.device_name}"),
         ("power mode", f"{plan.power_mode} ({plan.power_mode_basis})"),
@@ -128,6 +129,19 @@ def kept_text(plan: Plan) -> str:
     return f"{plan.width_multiplier:.4g}{depth}"
 
 
+def _cut_text(plan: Plan) -> str:
+    """Kept inner sizes, of those of the whole encoder."""
+    full, slim = plan.architecture, plan.slim_architecture
+    if isinstance(full, Architecture) and isinstance(slim, Architecture):
+        return f"head_dim {slim.head_dim} of {full.head_dim}, FFN {slim.ffn_hidden} of {full.ffn_hidden}"
+    return f"{slim.inner_text} of {full.inner_text.split()[-1]}"
+
+
+def kind_text(arch: AnyArchitecture) -> str:
+    """What an encoder is, for people."""
+    return "ViT" if isinstance(arch, Architecture) else "ConvNeXt V2"
+
+
 def whole_of(plan: Plan) -> tuple[float, int]:
     """GFLOP and parameters of the whole encoder with its head."""
     full = plan.architecture
@@ -141,9 +155,7 @@ def chosen_facts(plan: Plan) -> dict[str, str]:
     full = plan.architecture
     full_gflop, full_parameters = whole_of(plan)
     facts: dict[str, str] = {}
-    facts["inner sizes"] = (
-        f"head_dim {chosen.head_dim} of {full.head_dim}, FFN {chosen.ffn_hidden} of {full.ffn_hidden}{_alignment(plan)}"
-    )
+    facts["inner sizes"] = f"{_cut_text(plan)}{_alignment(plan)}"
     if plan.depth is not None:
         facts["blocks"] = f"the first {plan.depth} of {full.depth}, and the last LayerNorm behind them"
     facts["FLOP"] = (
@@ -282,7 +294,7 @@ def _print_refused(plan: Plan, console: Console) -> None:
         table.add_row(
             f"{e.width_multiplier:.4g}",
             *([str(e.depth or plan.architecture.depth)] if deep else []),
-            f"{e.head_dim}{'' if e.aligned else '*'}",
+            f"{e.head_dim or '–'}{'' if e.aligned else '*'}",
             str(e.ffn_hidden),
             number(e.gflop),
             number(e.parameters / 1e6),

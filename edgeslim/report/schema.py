@@ -161,7 +161,7 @@ def _summarise(definitions: dict[str, Any]) -> None:
     kept = {key: value for key, value in plan["properties"].items() if key not in NOT_IN_SUMMARY}
     plan["properties"] = {KEY: _version(SCHEMA), **kept}
     plan["required"] = [KEY, *(key for key in plan["required"] if key in kept)]
-    for unused in ("Architecture", "Figure", "Miss", "Step", "Tried"):
+    for unused in ("Architecture", "ConvNextArchitecture", "Figure", "Miss", "Step", "Tried"):
         del definitions[unused]
 
 

@@ -574,3 +574,59 @@ def panopticon() -> Any:
 @case("panopticon", prefix="model.", made_for="VV ascending,HV descending,HH", bands=3, tile_px=224)
 def panopticon_of_radar() -> Any:
     return panopticon_vit([-5, -12, -3])
+
+
+CONVNEXT = {"depths": (1, 2, 1, 1), "dims": (8, 16, 24, DIM)}
+"""Of small ConvNeXt V2s, whose hidden channels are four times as many."""
+convnext_case = partial(case, tile_px=40)
+"""Of a tile whose last pixels two of the four convolutions that halve it do not look at."""
+
+
+def timm_convnext(**options: Any) -> tuple[nn.Module, Features]:
+    made: Any = library("timm").models.convnext.ConvNeXt(
+        in_chans=5, use_grn=True, ls_init_value=None, **CONVNEXT, **options
+    )
+    made = randomised(made)
+    return made, lambda tiles: made.forward_head(made.forward_features(tiles), pre_logits=True)
+
+
+@convnext_case("timm-convnextv2")
+def timm_convnext_of_convolutions() -> Any:
+    return timm_convnext(conv_mlp=True, num_classes=0)
+
+
+@convnext_case("timm-convnextv2")
+def timm_convnext_of_linear_layers_with_a_head() -> Any:
+    return timm_convnext(conv_mlp=False, num_classes=7)
+
+
+@convnext_case("hf-convnextv2")
+def transformers_convnext() -> Any:
+    hub = library("transformers")
+    config = hub.ConvNextV2Config(hidden_sizes=CONVNEXT["dims"], depths=CONVNEXT["depths"], num_channels=5)
+    made: Any = randomised(hub.ConvNextV2Model(config))
+    return made, lambda tiles: made(tiles).pooler_output
+
+
+@convnext_case("mmearth")
+def mmearth_with_patches_of_8() -> Any:
+    return mmearth(patch_size=8, num_classes=7)
+
+
+@convnext_case("mmearth", prefix="encoder.", rename=beside_a_decoder)
+def mmearth_as_it_is_pretrained() -> Any:
+    return mmearth(patch_size=16, num_classes=7)
+
+
+def mmearth(**options: Any) -> tuple[nn.Module, Features]:
+    made: Any = randomised(repository("mmearth_models.convnextv2").ConvNeXtV2(in_chans=5, **CONVNEXT, **options))
+    return made, made.forward_features
+
+
+@convnext_case("convnextv2")
+def convnext_of_its_authors() -> Any:
+    # Sparse training alone needs that library, which has to be built for a GPU.
+    with mock.patch.dict(sys.modules, {"MinkowskiEngine": mock.MagicMock()}):
+        original = repository("convnextv2_authors.convnextv2").ConvNeXtV2
+    made: Any = randomised(original(in_chans=5, num_classes=7, **CONVNEXT))
+    return made, made.forward_features

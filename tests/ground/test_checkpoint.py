@@ -91,7 +91,7 @@ def test_a_state_dict_for_each_part_is_read_under_the_parts_names(tmp_path: Path
     torch.save({"s1_encoder": state, "step": {"deep": {"x": torch.ones(1)}}}, tmp_path / "a.pth")
     assert shapes_of(tmp_path / "a.pth") == {"s1_encoder.a.weight": (2,), "s1_encoder.b": (3,), "step.deep.x": (1,)}
     torch.save({"a": {"b": {"c": {"d": torch.ones(1)}}}}, tmp_path / "deep.pth")
-    torch.save({"s1_encoder": {**state, "epoch": 3}}, tmp_path / "other.pth")
+    torch.save({"s1_encoder": [*state.values()], "epoch": 3}, tmp_path / "other.pth")
     for name in ("deep", "other"):
         with pytest.raises(InputError, match="found no state dict, expected names and tensors"):
             shapes_of(tmp_path / f"{name}.pth")

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import pytest
 import torch
 from torch import Tensor, nn
@@ -38,6 +40,20 @@ def test_published_sizes_on_the_meta_device(arch: ConvNextArchitecture, width: f
             x = torch.empty(3, cut.bands, cut.tile_px, cut.tile_px)
         assert cost.parameters(cut, 1000) == sum(p.numel() for p in module.parameters())
         assert cost.flop(cut, 1000, batch=3) == count_flop(module, x)
+
+
+@pytest.mark.parametrize("stem_stride", [1, 2, 3])
+@pytest.mark.parametrize("tile_px", [56, 61])
+def test_a_stem_behind_a_convolution_is_counted_exactly(stem_stride: int, tile_px: int) -> None:
+    arch = replace(SMALL, tile_px=tile_px, stem_stride=stem_stride, conv_before_stem=True, grn_eps=1e-4)
+    encoder = random(arch)
+    assert cost.parameters(arch) == sum(value.numel() for value in encoder.parameters())
+    assert cost.flop(arch, batch=2) == count_flop(encoder, tiles(arch))
+    with torch.no_grad():
+        x = encoder.stem(encoder.initial_conv(tiles(arch)))
+        for stage, side in zip(encoder.stages, arch.sides, strict=True):
+            x = stage(x)
+            assert x.shape[-2:] == (side, side)
 
 
 @pytest.mark.parametrize("tile_px", [16, 17, 31, 50, 64])

@@ -33,7 +33,7 @@ def test_features_are_those_that_the_original_made(name: str, tmp_path: Path) ->
     encoder = read_checkpoint(path, reading.architecture(DIM // figure["heads"]), made_for=made_for).build()
     expected = torch.tensor(figure["features"])
     with torch.no_grad():
-        found = encoder(seeded_tiles(len(expected), encoder.arch.bands, encoder.arch.tile_px))
+        found = encoder(seeded_tiles(len(expected), encoder.arch.bands, figure.get("tile_px", encoder.arch.tile_px)))
     # What is slimmed from it is read again, whatever its family.
     slimmed = slim(encoder, 0.5)
     state = {key: value.detach() for key, value in slimmed.state_dict().items()}

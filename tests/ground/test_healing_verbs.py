@@ -14,7 +14,7 @@ from edgeslim.cli.encoder import encoder_of
 from edgeslim.errors import InputError
 from edgeslim.ground import healed
 from edgeslim.manifest import read_manifest
-from edgeslim.plan import METHODS, check_learned, read_plan
+from edgeslim.plan import METHODS, check_method, read_plan
 from edgeslim.profile import Profile, take_profile
 from tests.ground.test_calibration_tiles import NEEDED, _refusal, folder
 
@@ -109,9 +109,9 @@ def test_learned_needs_a_card_that_says_so(
         assert "method learned: the card of tiny does not say slimmable = true" in line
     assert list(tmp_path.glob("*.json")) == list(tmp_path.glob("*.safetensors")) == []
     for method in METHODS:
-        check_learned(method, replace(tiny, slimmable=True))
+        check_method(method, replace(tiny, slimmable=True))
     with pytest.raises(InputError, match="use first"):
-        check_learned("learned", tiny)
+        check_method("learned", tiny)
     tiles = ["--tiles", str(folder), "-w", "0.5", "--method", "learned"]
     assert "expected them for calibrated or healed only" in _refusal(capsys, ["slim", *tiles], 2)
 

@@ -7,7 +7,7 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 
 from edgeslim import __version__, cost
-from edgeslim.architecture import Architecture
+from edgeslim.convnext_architecture import AnyArchitecture
 from edgeslim.device import Device
 from edgeslim.errors import InputError, UsageError
 from edgeslim.manifest import Manifest, read_standing
@@ -159,7 +159,7 @@ def _require_different(artifacts: Sequence[Path], standing: Sequence[Manifest]) 
 
 def _rows(bench: Bench, manifest: Manifest, runtime: str, power_mode: str) -> tuple[Measurement, ...]:
     """A row a timing."""
-    arch: Architecture = manifest.architecture
+    arch: AnyArchitecture = manifest.architecture
     source = f"edgeslim {__version__} measured by `edgeslim calibrate`: {bench.runtime}, Python {bench.machine.python}"
     return tuple(
         Measurement(

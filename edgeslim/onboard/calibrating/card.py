@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass, replace
 
 from edgeslim import __version__
-from edgeslim.architecture import Architecture
+from edgeslim.convnext_architecture import AnyArchitecture
 from edgeslim.device import Device
 from edgeslim.device_card import Unit
 from edgeslim.durations import modelled_tile_s
@@ -37,7 +37,7 @@ class Calibrated:
 
     runtime: str
     """Of device cards."""
-    architecture: Architecture
+    architecture: AnyArchitecture
     """At its width."""
     classes: int
     """Of its head."""

@@ -16,7 +16,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from edgeslim import cost
-from edgeslim.architecture import Architecture
+from edgeslim.convnext_architecture import AnyArchitecture
 from edgeslim.measurement import Measurement
 from edgeslim.units import GIGA
 
@@ -34,7 +34,7 @@ class Fitted:
 
 
 def fit(
-    timed: Sequence[tuple[Architecture, int, Measurement]],
+    timed: Sequence[tuple[AnyArchitecture, int, Measurement]],
     peak_gflop_s: float,
     relative: dict[str, float],
     fixed_ms: float,

@@ -1,0 +1,31 @@
+"""Encoder: the canonical module of an architecture, of whichever kind that is."""
+
+from __future__ import annotations
+
+from edgeslim.architecture import Architecture
+from edgeslim.convnext_architecture import AnyArchitecture
+from edgeslim.errors import InputError
+from edgeslim.ground.convnext import ConvNext
+from edgeslim.ground.vit import Vit
+
+AnyEncoder = Vit | ConvNext
+"""A canonical encoder: normalised tiles in, features out."""
+
+
+def new_encoder(arch: AnyArchitecture) -> AnyEncoder:
+    """A module of this shape, whose weights are not set yet."""
+    return Vit(arch) if isinstance(arch, Architecture) else ConvNext(arch)
+
+
+def need_vit_shape(arch: AnyArchitecture, what: str) -> Architecture:
+    """The same architecture. Raises InputError, naming `what` knows no other, where it is no vision transformer's."""
+    if not isinstance(arch, Architecture):
+        raise InputError(f"{what}: found a ConvNeXt V2, expected a vision transformer: it knows no other yet")
+    return arch
+
+
+def need_vit(encoder: AnyEncoder, what: str) -> Vit:
+    """The same of a module."""
+    need_vit_shape(encoder.arch, what)
+    assert isinstance(encoder, Vit)
+    return encoder
