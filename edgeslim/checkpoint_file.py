@@ -117,9 +117,10 @@ def _own(path: Path, shapes: Mapping[str, Shape], text: str) -> Architecture:
         raise InputError(f"{path}: its own architecture is not JSON; write it again by `edgeslim slim`") from None
     architecture = Architecture.from_dict(found, str(path))
     last = architecture.depth - 1
+    head_dim, ffn_hidden = architecture.inner_sizes[0][0], architecture.inner_sizes[last][1]
     expected = {
-        "encoder.blocks.0.attn.qkv.weight": (3 * architecture.attention_dim, architecture.dim),
-        f"encoder.blocks.{last}.mlp.fc1.weight": (architecture.ffn_hidden, architecture.dim),
+        "encoder.blocks.0.attn.qkv.weight": (3 * architecture.attention_heads * head_dim, architecture.dim),
+        f"encoder.blocks.{last}.mlp.fc1.weight": (ffn_hidden, architecture.dim),
     }
     for key, shape in expected.items():
         if shapes.get(key) != shape:

@@ -7,6 +7,8 @@ from __future__ import annotations
 
 from typing import NamedTuple
 
+from edgeslim.architecture import Architecture
+
 
 class Cut(NamedTuple):
     """One of them."""
@@ -24,3 +26,13 @@ class Cut(NamedTuple):
 def cut_text(width: str, depth: int | None) -> str:
     """A width as it is written, and the depth where it is cut: "0.5 with 6 blocks"."""
     return width if depth is None else f"{width} with {depth} block{'s' if depth > 1 else ''}"
+
+
+def inner_text(arch: Architecture) -> tuple[str, str]:
+    """Dimensions of a head and hidden units, for people: "8" and "128", or "4 to 12" where blocks differ."""
+    heads, hidden = zip(*arch.inner_sizes, strict=True)
+    return _span(heads), _span(hidden)
+
+
+def _span(sizes: tuple[int, ...]) -> str:
+    return str(sizes[0]) if len(set(sizes)) == 1 else f"{min(sizes)} to {max(sizes)}"

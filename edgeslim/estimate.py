@@ -70,11 +70,11 @@ class Estimate:
     width_multiplier: float
     """Kept fraction of each block's inner widths."""
     head_dim: int
-    """Kept dimensions of a head."""
+    """Kept dimensions of a head; of the widest block, where they differ."""
     ffn_hidden: int
-    """Kept hidden units."""
+    """Kept hidden units; of the widest block, where they differ."""
     aligned: bool
-    """Whether both are multiples that the hardware likes."""
+    """Whether both are multiples that the hardware likes, in every block."""
     gflop: float
     """A tile, encoder and head, 1 MAC = 2 FLOP; exact."""
     parameters: int
@@ -173,7 +173,7 @@ def estimate(
         width_multiplier=width_multiplier,
         head_dim=arch.head_dim,
         ffn_hidden=arch.ffn_hidden,
-        aligned=not (arch.head_dim % multiples.head_dim.value or arch.ffn_hidden % multiples.ffn_hidden.value),
+        aligned=arch.is_aligned(multiples.head_dim.value, multiples.ffn_hidden.value),
         gflop=gflop(cost.flop(arch, classes)),
         parameters=cost.parameters(arch, classes),
         memory=memory_of(profile, width_multiplier, device, runtime, precision, target, conditions, depth),

@@ -163,7 +163,7 @@ class _OneWay:
 
     def _aligned(self, cut: Cut) -> bool:
         multiples, arch = self.device.multiples, self.profile.architecture.at(*cut)
-        return not (arch.head_dim % multiples.head_dim.value or arch.ffn_hidden % multiples.ffn_hidden.value)
+        return arch.is_aligned(multiples.head_dim.value, multiples.ffn_hidden.value)
 
     def that_matter(self, enough: int, largest_asked: bool) -> list[Pair]:
         """The cuts among which the chosen one and the nearest miss are, largest first, up to place `enough`."""

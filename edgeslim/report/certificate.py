@@ -8,6 +8,7 @@ from rich.console import Console
 from rich.table import Table
 from rich.text import Text
 
+from edgeslim.cuts import inner_text
 from edgeslim.manifest import Manifest
 from edgeslim.parity import Certificate
 from edgeslim.report.tables import grid, number
@@ -17,12 +18,13 @@ def print_certificate(manifests: Sequence[Manifest], console: Console) -> None:
     """Print what an export proved, of artifacts of one width."""
     first = manifests[0]
     arch, golden = first.architecture, first.golden
+    heads, hidden = inner_text(arch)
     facts = grid()
     facts.add_row(
         "encoder",
         Text(
             f"{first.encoder} at width {first.cut} "
-            f"(head_dim {arch.head_dim}, FFN {arch.ffn_hidden}), "
+            f"(head_dim {heads}, FFN {hidden}), "
             f"{number(first.total_parameters / 1e6)} M parameters, {number(first.gflop_per_tile)} GFLOP a tile"
         ),
     )

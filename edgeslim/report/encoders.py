@@ -12,6 +12,7 @@ from rich.text import Text
 from edgeslim import cost
 from edgeslim.architecture import Architecture
 from edgeslim.asked import other_bands
+from edgeslim.cuts import inner_text
 from edgeslim.family import Family
 from edgeslim.hub import Asked, Hub
 from edgeslim.profile import Profile
@@ -116,6 +117,7 @@ def _scored(scores: Iterable[Score]) -> str:
 def print_encoder(one: KnownEncoder, console: Console) -> None:
     """All of a card that matters to who plans with it."""
     arch, facts = one.architecture, grid()
+    heads, hidden = inner_text(arch)
     groups = f" of {len(arch.band_groups)} groups of bands" if arch.band_groups else ""
     facts.add_row("encoder", Text(one.name, style="bold"))
     facts.add_row("called", Text(one.id))
@@ -125,8 +127,8 @@ def print_encoder(one: KnownEncoder, console: Console) -> None:
     facts.add_row("takes", f"{arch.bands} bands of {arch.tile_px} px{f' at {one.gsd_m:g} m' if one.gsd_m else ''}")
     facts.add_row(
         "shape",
-        f"{arch.depth} blocks, dim {arch.dim}, {arch.attention_heads} heads of {arch.head_dim}, "
-        f"{arch.ffn.upper()} {arch.ffn_hidden}, "
+        f"{arch.depth} blocks, dim {arch.dim}, {arch.attention_heads} heads of {heads}, "
+        f"{arch.ffn.upper()} {hidden}, "
         f"patches of {arch.patch_size} px{groups}, {arch.tokens} tokens, pool {arch.pool}"
         + (f", {arch.band_attention_heads} heads over the bands" if arch.band_attention_heads else ""),
     )

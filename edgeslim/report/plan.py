@@ -9,6 +9,7 @@ from rich.text import Text
 from edgeslim import cost
 from edgeslim.budget import KINDS, Kind, short_text
 from edgeslim.call_time import ESTIMATED, MEASURED, RESCALED
+from edgeslim.cuts import inner_text
 from edgeslim.durations import Scene, SceneTime
 from edgeslim.estimate import Estimate
 from edgeslim.plan import Plan, Step
@@ -43,13 +44,14 @@ def _print_head(plan: Plan, console: Console) -> None:
 def head_facts(plan: Plan) -> list[tuple[str, str]]:
     """What a plan is for: names and what they are."""
     full = plan.architecture
+    heads, hidden = inner_text(full)
     classes = f", {plan.classes} classes" if plan.classes else ", no head"
     facts = [
         (
             "encoder",
             f"{plan.encoder}: ViT, {full.depth} blocks, dim {full.dim}, "
-            f"{full.attention_heads} heads of {full.head_dim}, "
-            f"FFN {full.ffn_hidden}; {full.bands} bands, {full.tile_px} px tiles{classes}",
+            f"{full.attention_heads} heads of {heads}, "
+            f"FFN {hidden}; {full.bands} bands, {full.tile_px} px tiles{classes}",
         ),
         ("device", f"{plan.device}: {plan.device_name}"),
         ("power mode", f"{plan.power_mode} ({plan.power_mode_basis})"),
@@ -140,10 +142,9 @@ def chosen_facts(plan: Plan) -> dict[str, str]:
     on = "" if plan.scene is not None else f" on {USUAL_SCENE_PX[0]} x {USUAL_SCENE_PX[1]} px"
     full = plan.architecture
     full_gflop, full_parameters = whole_of(plan)
+    kept, whole = inner_text(plan.slim_architecture), inner_text(full)
     facts: dict[str, str] = {}
-    facts["inner sizes"] = (
-        f"head_dim {chosen.head_dim} of {full.head_dim}, FFN {chosen.ffn_hidden} of {full.ffn_hidden}{_alignment(plan)}"
-    )
+    facts["inner sizes"] = f"head_dim {kept[0]} of {whole[0]}, FFN {kept[1]} of {whole[1]}{_alignment(plan)}"
     if plan.depth is not None:
         facts["blocks"] = f"the first {plan.depth} of {full.depth}, and the last LayerNorm behind them"
     facts["FLOP"] = (
