@@ -1,7 +1,7 @@
 """Architecture: the shape of a vision transformer encoder, at full width or slimmed. No torch.
 
 A slimmed encoder is an ordinary Architecture with smaller inner sizes, so the counter, the slimmer and the canonical
-module need no notion of "slimmed": they read `head_dim` and `ffn_hidden` and nothing else.
+module need no notion of "slimmed": they read `inner_sizes`, a `head_dim` and an `ffn_hidden` a block, and nothing else.
 """
 
 from __future__ import annotations

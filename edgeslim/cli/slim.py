@@ -45,6 +45,14 @@ def slim(
         int | None,
         typer.Option(help="Most tiles; default 256 to calibrate, 1024 to heal, or what the encoder needs."),
     ] = None,
+    uneven: Annotated[
+        bool,
+        typer.Option(
+            "--uneven",
+            help="Of calibrated: widths of their own for the blocks, within the FLOP of that width, where held-out "
+            "tiles say that more is kept so.",
+        ),
+    ] = False,
     seed: Annotated[
         int, typer.Option(min=0, help="Of a calibration or healing: which tiles are held out, and their order.")
     ] = 0,
@@ -93,7 +101,8 @@ def slim(
     from rich.markup import escape
 
     from edgeslim.cli.ground import calibration_of, chosen_cut, healing_of, opened_checkpoint
-    from edgeslim.errors import InputError
+    from edgeslim.cuts import inner_text
+    from edgeslim.errors import InputError, UsageError
     from edgeslim.ground.checkpoint import Checkpoint, write_checkpoint
     from edgeslim.ground.flight import checkpoint_of
     from edgeslim.ground.slim import slim_by
@@ -104,6 +113,8 @@ def slim(
     chosen = chosen_cut(plan, encoder, width_multiplier, depth, cards)
     profile, cut = chosen.profile, chosen.cut
     method = method or str(chosen.plan.get("method", "first"))
+    if uneven and method != "calibrated":
+        raise UsageError(f"--method {method}: found --uneven, expected it for calibrated only")
     if out.exists() and not overwrite:
         raise InputError(f"-o {out}: exists already; choose another name or add --overwrite")
     if out.suffix != ".safetensors":
@@ -138,7 +149,7 @@ def slim(
         done = slim_file(opened, cut.width_multiplier, out, metadata, cut.depth)
     else:
         full = Checkpoint(opened.architecture, dict(opened.tensors()), opened.heads)
-        made = slim_by(method, full.build(), cut.width_multiplier, cut.depth, calibration, healing)
+        made = slim_by(method, full.build(), cut.width_multiplier, cut.depth, calibration, healing, uneven=uneven)
         metadata |= {"calibration_tiles": str(len(calibration.tiles)), "calibration_seed": str(seed)}
         # Widths of refitted weights are no longer nested.
         metadata |= {"method": made.method, "card": json.dumps(card_facts(replace(profile, slimmable=False)))}
@@ -148,11 +159,14 @@ def slim(
         write_checkpoint(slimmed, out, metadata, torch.float32)
         counts = [sum(t.numel() for t in one.encoder.values()) for one in (slimmed, full)]
         done = Streamed(slimmed.architecture, bool(slimmed.heads), counts[0], counts[1])
-    before, arch = profile.architecture, done.architecture
+    (heads, hidden), (kept_heads, kept_hidden) = map(inner_text, (profile.architecture, done.architecture))
     typer.echo(
-        f"{profile.id} at width {cut}: head_dim {before.head_dim} -> {arch.head_dim}, "
-        f"ffn_hidden {before.ffn_hidden} -> {arch.ffn_hidden}, parameters {done.before:,} -> {done.parameters:,}"
+        f"{profile.id} at width {cut}: head_dim {heads} -> {kept_heads}, "
+        f"ffn_hidden {hidden} -> {kept_hidden}, parameters {done.before:,} -> {done.parameters:,}"
     )
+    if done.architecture.is_uneven:
+        each = ", ".join(f"{dk}/{dh}" for dk, dh in done.architecture.inner_sizes)
+        typer.echo(f"head_dim/ffn_hidden of each block: {each}")
     if not done.has_head:
         unfitted = "no head was fitted at this width" if cut.depth is None else "heads are fitted behind all blocks"
         why = unfitted if method in CUTTING else "heads were fitted to the features of first"

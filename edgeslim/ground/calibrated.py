@@ -73,7 +73,9 @@ class Calibrated:
 
 
 def calibrate(encoder: Vit, narrow: Architecture, calibration: Calibration) -> Calibrated:
-    """The encoder in the shape `narrow` = encoder.arch.at(width multiplier, depth), with calibrated weights.
+    """The encoder in the shape `narrow`, with calibrated weights.
+
+    That is encoder.arch.at(width multiplier, depth), or has sizes of its own for each block (ground.uneven).
 
     Deterministic for the calibration's seed on one machine. Raises InputError for tiles that cannot calibrate it, and
     where numbers are no longer finite.
