@@ -1,18 +1,20 @@
 """What do the slimming methods keep of an encoder's features, at the same shape and cost?
 
     python benchmarks/slimming.py EUROSAT.zip --vit VIT_S14.safetensors --galileo ENCODER.pt
-        [--pretrained CHECKPOINT ...] [--cache FOLDER] [--only CASE ...] [--at WIDTH ...]
+        [--pretrained CHECKPOINT ...] [--cache FOLDER] [--only CASE ...] [--at WIDTH ...] [--methods METHOD ...]
 
 Encoders that are never averaged: a ViT-S/14 of DINOv2's architecture that was fine-tuned for saliency, on EuroSAT tiles
 enlarged to 224 px, whole and cut after block 6 with the last LayerNorm behind; Galileo nano, on red, green and blue;
 two small ViTs pretrained on the training part of this very set without labels, by a contrast (MoCo) and by masked
 patches (MAE); and, apart, edgeslim's own eurosat-rgb, which was trained on that part and to be slimmed by `first`. Each
 is slimmed by `first` and by `calibrated` to the narrowest width step of a plan (one dimension a head) and to the widest
-width within 10, 25, 50 and 75 % of its FLOP, and by `healed` to the first two of these. Head refitted at each width:
-k-NN (k = 5) and a linear probe (standardised, multinomial logistic, its penalty chosen by cross-validation on the
-training tiles). Beside them a pixel baseline without any network: mean, deviation and five quantiles of each band.
-Calibration tiles are of the validation part, tiles to heal with of the training part, all without labels. Intervals are
-paired bootstraps over the test tiles: every score of a row is resampled with the same tiles.
+width within 10, 25, 50 and 75 % of its FLOP, and by `healed` to the first two of these; some by `uneven`, too:
+`calibrated` with inner widths for each block, within the FLOP of that one width, whether or not edgeslim would take
+them. Head refitted at each width: k-NN (k = 5) and a linear probe (standardised, multinomial logistic, its penalty
+chosen by cross-validation on the training tiles). Beside them a pixel baseline without any network: mean, deviation and
+five quantiles of each band. Calibration tiles are of the validation part, tiles to heal with of the training part, all
+without labels. Intervals are paired bootstraps over the test tiles: every score of a row is resampled with the same
+tiles.
 
 Features are kept in FOLDER, so that a stopped run goes on.
 """
@@ -31,11 +33,12 @@ from typing import Any
 import numpy as np
 import torch
 from galileo import as_fed
-from onboard_process import markdown
+from slimming_page import page
 from torch import Tensor
 from torch.nn import functional as F
 
 from edgeslim import cost
+from edgeslim.architecture import Architecture
 from edgeslim.checkpoint_file import profile_of, read_header
 from edgeslim.ground.calibrated import calibrate
 from edgeslim.ground.calibration import Calibration
@@ -46,6 +49,7 @@ from edgeslim.ground.healing import Healing
 from edgeslim.ground.labelled import LabelledTiles, load_labelled
 from edgeslim.ground.redundancy import pixel_statistics
 from edgeslim.ground.slim import slim
+from edgeslim.ground.uneven import MARGIN, allotted
 from edgeslim.ground.vit import Vit
 from edgeslim.profile import take_profile
 
@@ -54,6 +58,9 @@ COUNTS = {"train": 500, "test": 300, "validation": 256}
 SHARES = (0.10, 0.25, 0.50, 0.75)
 PENALTIES = (1e-3, 1e-2, 1e-1, 1.0)
 HEALED_AT = ("floor", "10%")
+UNEVEN = ("galileo-nano", "vit-s14-block-6", "vit-s14")
+"""Cases that are slimmed to widths for each block."""
+METHODS = ("first", "calibrated", "uneven", "healed")
 HEALED_WITH = 2000
 """Unlabelled tiles, of which every eighth is held out."""
 HEALING: dict[str, dict[str, Any]] = {
@@ -197,13 +204,21 @@ def slimmed(
         neighbours = {str(step): round(share, 4) for step, share in healed.neighbours.items()}
         seconds = round(time.monotonic() - start)
         return healed.encoder, {"way": f"step {healed.step}", "neighbours": neighbours, "seconds": seconds}
-    made = calibrate(case.encoder, narrow, Calibration(tiles, SEED, say))
+    calibration = Calibration(tiles, SEED, say)
+    if method == "uneven":
+        narrow = allotted(case.encoder, narrow, calibration)
+    made = calibrate(case.encoder, narrow, calibration)
     known = {"way": made.way, "neighbours": made.neighbours, "seconds": round(time.monotonic() - start)}
-    return made.encoder, known
+    return made.encoder, known | ({"architecture": narrow.to_dict()} if method == "uneven" else {})
 
 
 def measure(
-    case: Case, data: dict[str, tuple[Tensor, np.ndarray]], unlabelled: Tensor, cache: Path, at: list[str] | None
+    case: Case,
+    data: dict[str, tuple[Tensor, np.ndarray]],
+    unlabelled: Tensor,
+    cache: Path,
+    at: list[str] | None,
+    methods: list[str],
 ) -> dict[str, Any]:
     """Every method at every width of one encoder."""
     (train, labels), (test, truth) = data["train"], data["test"]
@@ -215,8 +230,8 @@ def measure(
         (m, label, w)
         for label, w in widths(case.encoder).items()
         if not at or label in at
-        for m in ("first", "calibrated", "healed")
-        if m != "healed" or label in HEALED_AT
+        for m in METHODS
+        if m in {"first", *methods} and (m != "healed" or label in HEALED_AT) and (m != "uneven" or case.name in UNEVEN)
     ]
     known: dict[str, Any] = {}
     for method, label, width in plan:
@@ -235,13 +250,10 @@ def measure(
     draws = np.random.default_rng(SEED).integers(0, len(truth), (DRAWS, len(truth)))
     rows = [
         row(hits, probe, method, label, draws)
+        | {"width_multiplier": round(width, 5)}
+        | costs(arch, arch.at(width), known[f"{method}@{label}"])
         | {
-            "width_multiplier": round(width, 5),
-            "head_dim": arch.at(width).head_dim,
-            "ffn_hidden": arch.at(width).ffn_hidden,
-            "flop_share": round(cost.flop(arch.at(width)) / cost.flop(arch), 4),
-            "parameters": cost.parameters(arch.at(width)),
-            **known[f"{method}@{label}"],
+            **(compared(hits, probe, known, label, draws) if method == "uneven" else {}),
             **({"healing": HEALING.get(case.name, {})} if method == "healed" else {}),
         }
         for probe in ("k-NN", "linear")
@@ -255,6 +267,32 @@ def measure(
         for probe in ("k-NN", "linear")
     }
     return {"case": case.name, "what": case.what, "scores": whole, "rows": rows}
+
+
+def costs(full: Architecture, even: Architecture, known: dict[str, Any]) -> dict[str, Any]:
+    """Of a slimmed encoder; what is known of it besides."""
+    about = dict(known)
+    slim_ = Architecture.from_dict(about.pop("architecture")) if "architecture" in about else even
+    return {
+        "head_dim": even.head_dim,
+        "ffn_hidden": even.ffn_hidden,
+        "flop_share": round(cost.flop(slim_) / cost.flop(full), 4),
+        "parameters": cost.parameters(slim_),
+        **({"inner_sizes": slim_.inner_sizes} if slim_.is_uneven else {}),
+        **about,
+    }
+
+
+def compared(hits: dict[str, Any], probe: str, known: dict[str, Any], label: str, draws: np.ndarray) -> dict[str, Any]:
+    """Widths for each block against one width, and whether edgeslim would take them."""
+    own, one = (hits[f"{method}@{label}"][probe] for method in ("uneven", "calibrated"))
+    kept = [about["neighbours"][about["way"]] for about in (known[f"{m}@{label}"] for m in ("uneven", "calibrated"))]
+    return {
+        "above_calibrated": round(float(own.mean() - one.mean()), 4),
+        "above_calibrated_interval": interval(own[draws].mean(1) - one[draws].mean(1)),
+        "neighbours_above_calibrated": round(kept[0] - kept[1], 4),
+        "taken": kept[0] - kept[1] > MARGIN,
+    }
 
 
 def row(hits: dict[str, Any], probe: str, method: str, label: str, draws: np.ndarray) -> dict[str, Any]:
@@ -281,98 +319,6 @@ def row(hits: dict[str, Any], probe: str, method: str, label: str, draws: np.nda
     }
 
 
-def page(found: dict[str, Any]) -> str:
-    """The result as Markdown."""
-    text = "# Slimming: what the methods keep at the same shape\n\n"
-    text += "`python benchmarks/slimming.py EUROSAT.zip --vit VIT_S14.safetensors --galileo ENCODER.pt --pretrained "
-    text += "MOCO.safetensors MAE.safetensors`, the last two by `benchmarks/pretraining.py`\n\n"
-    text += __doc__.split("\n\n")[2].replace("\n", " ") + f"\n\n{found['setting']}\n"
-    for case in found["cases"]:
-        for probe, scores in case["scores"].items():
-            text += f"\n## {case['case']}, {probe}\n\n{case['what']}. "
-            text += f"Full encoder {scores['full']:.3f}, pixel baseline {scores['pixels']:.3f}.\n\n"
-            head = ["compute", "w", "dk, dh", "method", "score", "score ratio", "share above pixels", "above first"]
-            body = []
-            for r in (r for r in case["rows"] if r["probe"] == probe):
-                share = "–" if r["share"] is None else f"{r['share']:.0%} {_span(r['share_interval'])}"
-                method = r["method"] + (f" ({r['way']})" if "way" in r else "")
-                above = (
-                    ""
-                    if r["method"] == "first"
-                    else f"{100 * r['above_first']:+.1f} {_span(r['above_first_interval'])}"
-                )
-                shape = [f"{r['at']} ({r['flop_share']:.1%})", f"{r['width_multiplier']:.3f}"]
-                shape.append(f"{r['head_dim']}, {r['ffn_hidden']}")
-                ratio = f"{r['ratio']:.0%} {_span(r['ratio_interval'])}"
-                body.append([*shape, method, f"{r['score']:.3f}", ratio, share, above])
-            text += markdown(head, body) + "\n"
-    return text + TRIED
-
-
-def _span(ends: list[float]) -> str:
-    return f"[{100 * ends[0]:.0f}, {100 * ends[1]:.0f}]"
-
-
-TRIED = """
-## What falls short
-
-Aimed at was, by `calibrated`, 90 % of the share above pixels at 10 % of compute, and 70 % at the floor; by `healed` 95
-and 85 %. vit-s14-block-6 keeps 66 and 55
-% (k-NN, linear) at 10 %, 74 and 80 % at 25 %, 87 and 88 % at 50 %; at the floor nothing is left above the pixels by
-either method, and the linear probe is 5 points below `first`, just within the interval. vit-s14, the whole of it, was
-not run to the end: by 700 training tiles its k-NN score is 0.618 in full, that of the pixels 0.623, so it has nothing
-of its own to keep. eurosat-rgb was trained to be slimmed by `first`, which `calibrated` takes itself up to 25 %.
-
-galileo-nano was healed for 500 steps of 64 tiles at a peak rate of 0.003; after 320 steps of 400 it had kept 54 % of
-the held-out neighbours, 0.001 50 and 0.0003 48 %. `healed` keeps 96 and 61 % (k-NN, linear) of the share above pixels
-at 10 % and 81 and 65 % at the floor, `calibrated` 49 and 61, 46 and 53 %: what healing wins is mostly neighbours, which
-its loss asks for. The linear probe gains nothing at 10 % on these 300 tiles; on 600 others, by hand and with 400 steps,
-it rose from 0.705 to 0.767 (k-NN: 0.685 to 0.747).
-vit-s14 and vit-s14-block-6 were not healed by this script: on the two shared cores that there were, it would have taken
-hours. What was tried by hand is below. Its floor is the harder one: each block hands the class token one number a head,
-36 in six blocks, where the pixel baseline is 21.
-
-## Tried for vit-s14-block-6
-
-Healed by hand, and not remade by this script either: 4000 unlabelled tiles of the training part in a random one of
-their eight views, batches of 32 in bf16; 600 tiles of the training part and 600 of the validation part, none of the
-calibration; k-NN / linear at one penalty, and the share above pixels; neighbours kept by the 256 tiles of the
-calibration, which the healing did not see. Of 600 tiles a difference of less than 0.04 is noise.
-
-| at 10% | score | share | neighbours kept |
-| --- | ---: | ---: | ---: |
-| pixels | 0.578 / 0.642 | | |
-| full | 0.728 / 0.842 | | |
-| calibrated | 0.700 / 0.762 | 81 / 60 % | 57 % |
-| healed, 156 steps, peak rate 0.0003 of each row's size | 0.718 / 0.770 | 93 / 64 % | 60 % |
-| broken: 62 steps, Adam at 0.0005 for all weights alike | | | 21 % |
-| broken: 37 steps, peak rate 0.003 of each row's size | | | 32 % |
-
-By hand while the method was made, not remade by this script; single ways, without a choice between them: 160 or 200
-calibration tiles of which a fifth was held out, 600 training and 300 test tiles; k-NN / linear at one penalty, where
-the full encoder has 0.787 / 0.873. A difference of less than 0.03 is noise. "mend" is the share of earlier blocks'
-loss that a block mends; the class token's weight is among all tokens of a block, 0.9 or more in the last one.
-
-| way | floor | 10% |
-| --- | ---: | ---: |
-| first | 0.557 / 0.560 | 0.567 / 0.600 |
-| mend 0, class 0.5 | 0.513 / 0.573 | 0.737 / 0.743 |
-| mend 0, class as the features' gradient weighs it (0.91 to 0.95) | 0.660 / 0.623 | 0.690 / 0.750 |
-| the same, and channels weighed by the gradient in every choice | 0.623 / 0.607 | 0.717 / 0.753 |
-| mend 0.5, class 0.5 | 0.497 / 0.540 | 0.733 / 0.750 |
-| mend 1, class by gradient | 0.503 / 0.533 | 0.703 / 0.707 |
-| mend 1, class and channels by gradient | 0.510 / 0.600 | 0.693 / 0.733 |
-
-The mean square error of the held-out features was lowest for "mend 1" in every case (at the floor 0.38 of their
-variance against 1.6 of "mend 0"), and its scores were not: what is fitted by least squares shrinks what it cannot
-predict, and neighbours go with it. The share of nearest neighbours that features keep follows the scores (at the
-floor 0.30 for "mend 0", 0.22 for "mend 1"), if the tiles that are asked and the tiles that answer are both held out:
-among fitted tiles "mend 1" seemed to keep most, and what was taken for it scored 0.467 / 0.580.
-
-Widths that differ from block to block were not tried: an architecture here has one inner size for all blocks.
-"""
-
-
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("tiles", type=Path, help="EuroSAT RGB: a zip or folder, one folder a class")
@@ -384,6 +330,9 @@ def main() -> None:
         "--at", nargs="*", help="only these widths (floor, 10%%, 25%%, 50%%, 75%%); others are written as they were"
     )
     parser.add_argument("--only", nargs="*", help="cases to make; others are written as they were")
+    parser.add_argument(
+        "--methods", nargs="*", default=list(METHODS), help="only these, and first; others' rows stay as they were"
+    )
     arguments = parser.parse_args()
     arguments.cache.mkdir(parents=True, exist_ok=True)
     parts = load_labelled(arguments.tiles, 64)
@@ -395,10 +344,12 @@ def main() -> None:
     unlabelled = some_of(parts["train"], HEALED_WITH)[0]
     for case in cases(arguments.vit, arguments.galileo, arguments.pretrained):
         if not arguments.only or case.name in arguments.only:
-            made = measure(case, data, unlabelled, arguments.cache, arguments.at)
-            if arguments.at and case.name in results:
-                made["rows"] += [row for row in results[case.name]["rows"] if row["at"] not in arguments.at]
-                made["rows"].sort(key=lambda row: (row["probe"], row["flop_share"]))  # stable: methods keep their order
+            made = measure(case, data, unlabelled, arguments.cache, arguments.at, arguments.methods)
+            remade = {(row["probe"], row["at"], row["method"]) for row in made["rows"]}
+            before = results[case.name]["rows"] if case.name in results else []
+            made["rows"] += [row for row in before if (row["probe"], row["at"], row["method"]) not in remade]
+            labels = ["floor", *(f"{share:.0%}" for share in SHARES)]
+            made["rows"].sort(key=lambda r: (r["probe"], labels.index(r["at"]), METHODS.index(r["method"])))
             results[case.name] = made
     setting = (
         f"{COUNTS['train']} training, {COUNTS['test']} test, {COUNTS['validation']} calibration tiles of "
@@ -409,7 +360,7 @@ def main() -> None:
     )
     found = {"setting": setting, "counts": COUNTS, "cases": list(results.values())}
     RESULT.with_suffix(".json").write_text(json.dumps(found, indent=1) + "\n")
-    RESULT.with_suffix(".md").write_text(page(found))
+    RESULT.with_suffix(".md").write_text(page(found, __doc__.split("\n\n")[2]))
 
 
 if __name__ == "__main__":

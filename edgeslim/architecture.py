@@ -1,12 +1,13 @@
 """Architecture: the shape of a vision transformer encoder, at full width or slimmed. No torch.
 
 A slimmed encoder is an ordinary Architecture with smaller inner sizes, so the counter, the slimmer and the canonical
-module need no notion of "slimmed": they read `head_dim` and `ffn_hidden` and nothing else.
+module need no notion of "slimmed": they read `inner_sizes`, a `head_dim` and an `ffn_hidden` a block, and nothing else.
 """
 
 from __future__ import annotations
 
 import math
+from collections.abc import Sequence
 from dataclasses import Field, dataclass, fields, replace
 from functools import lru_cache
 from typing import Any
@@ -62,6 +63,8 @@ LATER = (
     "rope_dim",
     "band_groups",
     "band_attention_heads",
+    "block_head_dims",
+    "block_ffn_hidden",
 )
 """Fields that `to_dict` leaves out where they have their defaults: what has none of it is written as it always was, and
 read by an edgeslim on board that does not know them."""
@@ -69,7 +72,7 @@ read by an edgeslim on board that does not know them."""
 
 @dataclass(frozen=True, slots=True)
 class Architecture:
-    """Shape of a ViT. Every block has the same inner sizes; the residual dimension is never cut."""
+    """Shape of a ViT. Blocks have the same inner sizes, unless it names each; the residual dimension is never cut."""
 
     depth: int
     """Number of transformer blocks."""
@@ -78,9 +81,9 @@ class Architecture:
     attention_heads: int
     """Number of attention heads."""
     head_dim: int
-    """Dimensions of one head, dk."""
+    """Dimensions of one head, dk; of the widest block, where they differ."""
     ffn_hidden: int
-    """Hidden units of the feed-forward network, dh."""
+    """Hidden units of the feed-forward network, dh; of the widest block, where they differ."""
     patch_size: int
     """Side of a patch, px; with a stem, its total stride."""
     tile_px: int
@@ -130,6 +133,10 @@ class Architecture:
     band_attention_heads: int = 0
     """Heads of an attention over the bands of each patch (Panopticon, arXiv 2503.10845), each of which mixes them into
     one; the mixed bands are embedded. 0: the bands are, as they are. Never cut."""
+    block_head_dims: tuple[int, ...] = ()
+    """Dimensions of one head in each block; empty: head_dim in all of them."""
+    block_ffn_hidden: tuple[int, ...] = ()
+    """Hidden units in each block; empty: ffn_hidden in all of them."""
 
     def __post_init__(self) -> None:
         for field, largest in _LARGEST.items():
@@ -157,18 +164,21 @@ class Architecture:
             )
         if (self.positions == "rope") != (self.rope_dim > 0) or not 0 <= self.rope_dim <= _LARGEST["head_dim"]:
             raise InputError(f"architecture.rope_dim: found {self.rope_dim}, expected that of positions 'rope', or 0")
-        if self.rope_dim and (self.rope_dim % 4 or self.head_dim % 4 or self.head_dim > self.rope_dim):
-            raise InputError(
-                f"architecture.head_dim: found {self.head_dim} of rope_dim {self.rope_dim}, expected multiples of 4, "
-                "the first of them not larger"
-            )
+        self._check_blocks()
+        for size in {self.head_dim, *self.block_head_dims}:
+            if self.rope_dim and (self.rope_dim % 4 or size % 4 or size > self.rope_dim):
+                raise InputError(
+                    f"architecture.head_dim: found {size} of rope_dim {self.rope_dim}, expected multiples of 4, "
+                    "the first of them not larger"
+                )
         if self.pool == "class" and not self.class_token:
             raise InputError("architecture.pool: found 'class' without a class token, expected pool = 'mean'")
-        if not 1 <= self.branches <= 64 or self.attention_heads % self.branches or self.ffn_hidden % self.branches:
-            raise InputError(
-                f"architecture.branches: found {self.branches}, expected 1 to 64 that share out {self.attention_heads} "
-                f"attention_heads and {self.ffn_hidden} ffn_hidden evenly"
-            )
+        for hidden in {self.ffn_hidden, *self.block_ffn_hidden}:
+            if not 1 <= self.branches <= 64 or self.attention_heads % self.branches or hidden % self.branches:
+                raise InputError(
+                    f"architecture.branches: found {self.branches}, expected 1 to 64 that share out "
+                    f"{self.attention_heads} attention_heads and {hidden} ffn_hidden evenly"
+                )
         if not 0 < self.norm_eps < 0.1:
             raise InputError(f"architecture.norm_eps: found {self.norm_eps:g}, expected more than 0, less than 0.1")
         if self.tile_px % self.patch_size:
@@ -195,6 +205,15 @@ class Architecture:
         if self.band_groups:
             self._check_band_groups()
 
+    def _check_blocks(self) -> None:
+        for name, widest in (("block_head_dims", self.head_dim), ("block_ffn_hidden", self.ffn_hidden)):
+            sizes = getattr(self, name)
+            if sizes and (len(sizes) != self.depth or min(sizes) < 1 or max(sizes) != widest or len(set(sizes)) == 1):
+                raise InputError(
+                    f"architecture.{name}: found {shown(sizes)}, expected a size for each of the {self.depth} blocks, "
+                    f"the largest {widest}, or none where all are alike"
+                )
+
     def _check_band_groups(self) -> None:
         grouped = sorted(band for group in self.band_groups for band in group)
         if len(self.band_groups) < 2 or not all(self.band_groups) or grouped != list(range(self.bands)):
@@ -207,6 +226,33 @@ class Architecture:
                 "architecture.band_groups: found beside a stem, an attention over bands or positions that are not "
                 "added to the tokens, expected none of them"
             )
+
+    @property
+    def inner_sizes(self) -> tuple[tuple[int, int], ...]:
+        """(head_dim, ffn_hidden) of each block."""
+        heads = self.block_head_dims or (self.head_dim,) * self.depth
+        return tuple(zip(heads, self.block_ffn_hidden or (self.ffn_hidden,) * self.depth, strict=True))
+
+    @property
+    def is_uneven(self) -> bool:
+        """Whether blocks have other inner sizes than others."""
+        return bool(self.block_head_dims or self.block_ffn_hidden)
+
+    def is_aligned(self, head_multiple: float, hidden_multiple: float) -> bool:
+        """Whether the inner sizes of all blocks are multiples that the hardware likes."""
+        return not any(dk % head_multiple or dh % hidden_multiple for dk, dh in set(self.inner_sizes))
+
+    def sized(self, sizes: Sequence[tuple[int, int]]) -> Architecture:
+        """The same encoder with as many blocks as there are `sizes`, (head_dim, ffn_hidden) of each."""
+        heads, hidden = zip(*sizes, strict=True)
+        return replace(
+            self,
+            depth=len(sizes),
+            head_dim=max(heads),
+            ffn_hidden=max(hidden),
+            block_head_dims=heads if len(set(heads)) > 1 else (),
+            block_ffn_hidden=hidden if len(set(hidden)) > 1 else (),
+        )
 
     @property
     def patch_groups(self) -> int:
@@ -245,21 +291,25 @@ class Architecture:
 
     @property
     def attention_dim(self) -> int:
-        """Width of q, k, v and of the attention's output: attention_heads * head_dim."""
+        """Width of q, k, v and of the attention's output: attention_heads * head_dim; that of the widest block."""
         return self.attention_heads * self.head_dim
 
     @property
     def inner_text(self) -> str:
         """Sizes that a width cuts, for people."""
-        return f"head_dim {self.head_dim}, FFN {self.ffn_hidden}"
+        return "head_dim {}, FFN {}".format(*self.inner_texts)
+
+    @property
+    def inner_texts(self) -> tuple[str, str]:
+        """Dimensions of a head and hidden units, for people: "8" and "128", or "4 to 12" where blocks differ."""
+        heads, hidden = zip(*self.inner_sizes, strict=True)
+        return _span(heads), _span(hidden)
 
     @property
     def shape_text(self) -> str:
         """Blocks and their sizes, for people."""
-        return (
-            f"{self.depth} blocks, dim {self.dim}, {self.attention_heads} heads of {self.head_dim}, "
-            f"FFN {self.ffn_hidden}"
-        )
+        heads, hidden = self.inner_texts
+        return f"{self.depth} blocks, dim {self.dim}, {self.attention_heads} heads of {heads}, FFN {hidden}"
 
     @property
     def units_of_width(self) -> int:
@@ -267,18 +317,14 @@ class Architecture:
         return self.head_dim
 
     @property
-    def inner_sizes(self) -> tuple[int, int]:
-        """Dimensions of a head, and hidden units of the feed-forward network."""
+    def told_sizes(self) -> tuple[int, int]:
+        """Dimensions of a head and hidden units, as plans tell them: of the widest block."""
         return self.head_dim, self.ffn_hidden
 
     @property
     def fewest_blocks(self) -> int:
         """That can be kept with the last LayerNorm behind them."""
         return 1
-
-    def is_aligned(self, head_multiple: float, hidden_multiple: float) -> bool:
-        """Whether the inner sizes are multiples that the hardware likes."""
-        return not (self.head_dim % head_multiple or self.ffn_hidden % hidden_multiple)
 
     def at(self, width_multiplier: float, depth: int | None = None) -> Architecture:
         """The same encoder with each block's inner sizes cut to `width_multiplier`, 0 < s <= 1, and its first blocks.
@@ -313,10 +359,14 @@ def _plain(value: Any) -> Any:
 
 @lru_cache(256)  # a plan asks for each width several times, and over all boards on each
 def _cut(full: Architecture, width_multiplier: float, depth: int | None) -> Architecture:
-    kept = inner_size(full.head_dim, width_multiplier)
-    return replace(
-        full,
-        depth=full.depth if depth is None else depth,
-        head_dim=max(full.head_step, kept - kept % full.head_step),
-        ffn_hidden=full.branches * inner_size(full.ffn_hidden // full.branches, width_multiplier),
-    )
+    step, branches = full.head_step, full.branches
+
+    def kept(head_dim: int, ffn_hidden: int) -> tuple[int, int]:
+        of_head = inner_size(head_dim, width_multiplier)
+        return max(step, of_head - of_head % step), branches * inner_size(ffn_hidden // branches, width_multiplier)
+
+    return full.sized([kept(*sizes) for sizes in full.inner_sizes[:depth]])
+
+
+def _span(sizes: tuple[int, ...]) -> str:
+    return str(sizes[0]) if len(set(sizes)) == 1 else f"{min(sizes)} to {max(sizes)}"

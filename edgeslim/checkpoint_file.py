@@ -151,9 +151,11 @@ def _own(path: Path, shapes: Mapping[str, Shape], text: str) -> AnyArchitecture:
     architecture: AnyArchitecture = read_value(AnyArchitecture, found, str(path))
     expected: dict[str, Shape]
     if isinstance(architecture, Architecture):
+        last = architecture.depth - 1
+        head_dim, ffn_hidden = architecture.inner_sizes[0][0], architecture.inner_sizes[last][1]
         expected = {
-            "encoder.blocks.0.attn.qkv.weight": (3 * architecture.attention_dim, architecture.dim),
-            f"encoder.blocks.{architecture.depth - 1}.mlp.fc1.weight": (architecture.ffn_hidden, architecture.dim),
+            "encoder.blocks.0.attn.qkv.weight": (3 * architecture.attention_heads * head_dim, architecture.dim),
+            f"encoder.blocks.{last}.mlp.fc1.weight": (ffn_hidden, architecture.dim),
         }
     else:
         sizes = zip(architecture.depths, architecture.hidden, architecture.dims, strict=True)

@@ -118,7 +118,7 @@ class ConvNextArchitecture:
         return min(self.hidden)
 
     @property
-    def inner_sizes(self) -> tuple[int, int]:
+    def told_sizes(self) -> tuple[int, int]:
         """As of Architecture: no head has a dimension, and the hidden channels of the narrowest stage."""
         return 0, min(self.hidden)
 

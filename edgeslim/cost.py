@@ -8,7 +8,8 @@ GELU, GRN, softmax, additions), as is the custom; those count as traffic of the 
 
 where P are patches and N all tokens; a convolutional stem replaces the first term, and so does an attention of m heads
 over the bands, by P·m·(2·C·p² + p²·d + C·d). Where bands are grouped, P are the patches of one group, as each band is
-embedded once, and N counts those of all. Blocks of parallel branches count as the wide blocks that they are fused into.
+embedded once, and N counts those of all. Blocks of parallel branches count as the wide blocks that they are fused into,
+and blocks that differ each as it is.
 Of a ConvNeXt V2, with S² values in a stage's map and d' channels before,
 
     MACs = S₁²·C·k²·d₁ + Σ stages (S²·4·d'·d + depth·S²·d·(49 + 2·hidden)),   1 MAC = 2 FLOP,
@@ -70,7 +71,7 @@ def constants(arch: AnyArchitecture) -> int:
 
 
 def _vit_parameters(arch: Architecture) -> int:
-    d, a, h = arch.dim, arch.attention_dim, arch.ffn_hidden
+    d, heads = arch.dim, arch.attention_heads
     count, bands = 0, arch.bands
     for channels in arch.stem_channels:
         count += bands * channels * 9 + channels
@@ -81,11 +82,14 @@ def _vit_parameters(arch: Architecture) -> int:
     else:
         count += bands * kernel**2 * d + arch.patch_groups * d
     count += (int(arch.class_token) + arch.register_tokens) * d + arch.position_tokens * d
-    block = 4 * d + d * 3 * a + (3 * a if arch.qkv_bias else 0) + a * d + d
     into_hidden = 1 if arch.ffn == "mlp" else 2
-    block += into_hidden * (d * h + h) + h * d + d
-    block += 2 * d if arch.layer_scale else 0
-    return count + arch.depth * block + (4 if arch.pre_norm else 2) * d
+    for (head_dim, h), blocks in Counter(arch.inner_sizes).items():
+        a = heads * head_dim
+        block = 4 * d + d * 3 * a + (3 * a if arch.qkv_bias else 0) + a * d + d
+        block += into_hidden * (d * h + h) + h * d + d
+        block += 2 * d if arch.layer_scale else 0
+        count += blocks * block
+    return count + (4 if arch.pre_norm else 2) * d
 
 
 def _convnext_parameters(arch: ConvNextArchitecture) -> int:
@@ -155,7 +159,7 @@ def footprint(
 
 
 def _vit_phases(arch: Architecture, scores_held: int) -> list[int]:
-    """Values alive in each phase."""
+    """Values alive in each phase; of blocks that differ in the widest attention and feed-forward network."""
     d, a, h, n = arch.dim, arch.attention_dim, arch.ffn_hidden, arch.tokens
     scores = arch.attention_heads * n * n
     phases = [n * d * 3]
@@ -233,7 +237,7 @@ def _convolution(
 
 
 def _vit_ops(arch: Architecture, classes: int, batch: int, value_bytes: int, fused_attention: bool) -> Iterator[Op]:
-    d, a, h, n = arch.dim, arch.attention_dim, arch.ffn_hidden, arch.tokens
+    d, n = arch.dim, arch.tokens
     rows = batch * n
     product = partial(_product, value_bytes=value_bytes)
     convolution = partial(_convolution, batch=batch, value_bytes=value_bytes)
@@ -265,14 +269,16 @@ def _vit_ops(arch: Architecture, classes: int, batch: int, value_bytes: int, fus
     scores = heads * n * n
     # What ALiBi adds is read, and the scores once more, beside the product that wrote them.
     beside_bias = 0 if arch.positions != "alibi" else arch.constant_values + (0 if fused_attention else 2 * scores)
-    # Turned, q and k are read twice, as they are and with their pairs exchanged, and written once more.
-    beside_turn = arch.constant_values + 8 * rows * a if arch.rope_dim else 0
     # Softmax reads and writes the scores, beside the products that write and read them: no more, where all is fused.
     beside_scores, beside_values = (-scores, -scores) if fused_attention else (2 * scores, 0)
-    for block in range(arch.depth):
+    for block, (head_dim, h) in enumerate(arch.inner_sizes):
+        a = arch.attention_heads * head_dim
+        # Turned, q and k are read twice, as they are and with their pairs exchanged, and written once more; what turns
+        # them has the widest block's size.
+        beside_turn = arch.constant_values + 8 * rows * a if arch.rope_dim else 0
         yield product(f"blocks.{block}.qkv", "gemm", 1, rows, d, 3 * a, 2 * rows * d + beside_turn)
-        yield product(f"blocks.{block}.scores", "attention", heads, n, arch.head_dim, n, beside_scores + beside_bias)
-        yield product(f"blocks.{block}.values", "attention", heads, n, n, arch.head_dim, beside_values)
+        yield product(f"blocks.{block}.scores", "attention", heads, n, head_dim, n, beside_scores + beside_bias)
+        yield product(f"blocks.{block}.values", "attention", heads, n, n, head_dim, beside_values)
         yield product(f"blocks.{block}.proj", "gemm", 1, rows, a, d, 2 * rows * d)
         yield product(f"blocks.{block}.fc1", "gemm", 1, rows, d, h, 2 * rows * (d + h))
         if arch.ffn == "swiglu":

@@ -70,11 +70,12 @@ class Estimate:
     width_multiplier: float
     """Kept fraction of each block's inner widths."""
     head_dim: int
-    """Kept dimensions of a head; 0: a ConvNeXt V2, which has none."""
+    """Kept dimensions of a head, of the widest block where they differ; 0: a ConvNeXt V2, which has none."""
     ffn_hidden: int
-    """Kept hidden units; of a ConvNeXt V2, channels of a block in its narrowest stage."""
+    """Kept hidden units, of the widest block where they differ; of a ConvNeXt V2, channels of a block in its narrowest
+    stage."""
     aligned: bool
-    """Whether both are multiples that the hardware likes."""
+    """Whether both are multiples that the hardware likes, in every block."""
     gflop: float
     """A tile, encoder and head, 1 MAC = 2 FLOP; exact."""
     parameters: int
@@ -171,8 +172,8 @@ def estimate(
     score = None if arithmetic == "int8" else profile.score_at(width_multiplier, conditions.score_on, depth)
     return Estimate(
         width_multiplier=width_multiplier,
-        head_dim=arch.inner_sizes[0],
-        ffn_hidden=arch.inner_sizes[1],
+        head_dim=arch.told_sizes[0],
+        ffn_hidden=arch.told_sizes[1],
         aligned=arch.is_aligned(multiples.head_dim.value, multiples.ffn_hidden.value),
         gflop=gflop(cost.flop(arch, classes)),
         parameters=cost.parameters(arch, classes),

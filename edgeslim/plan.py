@@ -157,7 +157,7 @@ class Plan:
         if plan.method not in METHODS:
             raise InputError(f"{where}: method: found {shown(plan.method)}, expected one of {', '.join(METHODS)}")
         slim, expected = plan.slim_architecture, plan.architecture.at(*plan.chosen.cut)
-        if slim != expected or (plan.chosen.head_dim, plan.chosen.ffn_hidden) != slim.inner_sizes:
+        if slim != expected or (plan.chosen.head_dim, plan.chosen.ffn_hidden) != slim.told_sizes:
             raise InputError(
                 f"{where}: slim_architecture: found {slim.inner_text} and {slim.depth} blocks, expected "
                 f"{expected.inner_text} and {expected.depth} of width multiplier {plan.chosen.cut}; plan again"

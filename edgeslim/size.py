@@ -43,10 +43,11 @@ def weights_bytes(arch: AnyArchitecture, classes: int, precision: str) -> int:
     if not isinstance(arch, Architecture):
         # What its products become differs between formats, and some leave convolutions as they are: the most of them.
         return count * VALUE_BYTES["fp32"]
-    d, a, h = arch.dim, arch.attention_dim, arch.ffn_hidden
-    into_hidden = 1 if arch.ffn == "mlp" else 2
-    values = arch.depth * (4 * d * a + (into_hidden + 1) * d * h)
-    columns = arch.depth * (3 * a + d + into_hidden * h + d)
+    d, into_hidden = arch.dim, 1 if arch.ffn == "mlp" else 2
+    a = sum(arch.attention_heads * head_dim for head_dim, _ in arch.inner_sizes)  # of all blocks
+    h = sum(hidden for _, hidden in arch.inner_sizes)
+    values = 4 * d * a + (into_hidden + 1) * d * h
+    columns = 3 * a + into_hidden * h + 2 * arch.depth * d
     if mixed := arch.band_attention_heads:
         values += mixed * (arch.patch_size**2 * (1 + d) + arch.bands * d)
         columns += mixed + 2 * d

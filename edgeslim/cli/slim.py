@@ -48,6 +48,14 @@ def slim(
         int | None,
         typer.Option(help="Most tiles; default 256 to calibrate, 1024 to heal, or what the encoder needs."),
     ] = None,
+    uneven: Annotated[
+        bool,
+        typer.Option(
+            "--uneven",
+            help="Of calibrated: widths of their own for the blocks, within the FLOP of that width, where held-out "
+            "tiles say that more is kept so.",
+        ),
+    ] = False,
     seed: Annotated[
         int, typer.Option(min=0, help="Of a calibration or healing: which tiles are held out, and their order.")
     ] = 0,
@@ -95,8 +103,9 @@ def slim(
     from rich.console import Console
     from rich.markup import escape
 
+    from edgeslim.architecture import Architecture
     from edgeslim.cli.ground import calibration_of, chosen_cut, healing_of, opened_checkpoint
-    from edgeslim.errors import InputError
+    from edgeslim.errors import InputError, UsageError
     from edgeslim.ground.checkpoint import Checkpoint, write_checkpoint
     from edgeslim.ground.flight import checkpoint_of
     from edgeslim.ground.slim import slim_by
@@ -108,6 +117,8 @@ def slim(
     chosen = chosen_cut(plan, encoder, width_multiplier, depth, cards)
     profile, cut = chosen.profile, chosen.cut
     method = method or str(chosen.plan.get("method", "first"))
+    if uneven and method != "calibrated":
+        raise UsageError(f"--method {method}: found --uneven, expected it for calibrated only")
     if out.exists() and not overwrite:
         raise InputError(f"-o {out}: exists already; choose another name or add --overwrite")
     if out.suffix != ".safetensors":
@@ -143,7 +154,7 @@ def slim(
         done = slim_file(opened, cut.width_multiplier, out, metadata, cut.depth)
     else:
         full = Checkpoint(opened.architecture, dict(opened.tensors()), opened.heads)
-        made = slim_by(method, full.build(), cut.width_multiplier, cut.depth, calibration, healing)
+        made = slim_by(method, full.build(), cut.width_multiplier, cut.depth, calibration, healing, uneven=uneven)
         metadata |= {"calibration_tiles": str(len(calibration.tiles)), "calibration_seed": str(seed)}
         # Widths of refitted weights are no longer nested.
         metadata |= {"method": made.method, "card": json.dumps(card_facts(replace(profile, slimmable=False)))}
@@ -157,6 +168,9 @@ def slim(
         f"{profile.id} at width {cut}: {_cut_text(profile.architecture, done.architecture)}, "
         f"parameters {done.before:,} -> {done.parameters:,}"
     )
+    if isinstance(done.architecture, Architecture) and done.architecture.is_uneven:
+        each = ", ".join(f"{dk}/{dh}" for dk, dh in done.architecture.inner_sizes)
+        typer.echo(f"head_dim/ffn_hidden of each block: {each}")
     if not done.has_head:
         unfitted = "no head was fitted at this width" if cut.depth is None else "heads are fitted behind all blocks"
         why = unfitted if method in CUTTING else "heads were fitted to the features of first"
@@ -169,5 +183,6 @@ def _cut_text(before: AnyArchitecture, arch: AnyArchitecture) -> str:
     from edgeslim.architecture import Architecture
 
     if isinstance(before, Architecture) and isinstance(arch, Architecture):
-        return f"head_dim {before.head_dim} -> {arch.head_dim}, ffn_hidden {before.ffn_hidden} -> {arch.ffn_hidden}"
+        (heads, hidden), (kept_heads, kept_hidden) = before.inner_texts, arch.inner_texts
+        return f"head_dim {heads} -> {kept_heads}, ffn_hidden {hidden} -> {kept_hidden}"
     return f"{before.inner_text} -> {arch.inner_text.split()[-1]}"

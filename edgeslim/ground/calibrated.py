@@ -26,27 +26,30 @@ What is inside a block is summed to moments, batch by batch. (Of a ViT-B/16 and 
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from functools import partial
-from typing import cast
 
 import torch
-from torch import Tensor, nn
-from torch.nn import functional as F
+from torch import Tensor
 
 from edgeslim.architecture import Architecture
 from edgeslim.errors import InputError
-from edgeslim.ground import solve
-from edgeslim.ground.calibration import HELD_OUT, PATCHES, Calibration
+from edgeslim.ground.calibration import Calibration
 from edgeslim.ground.first import first_of
-from edgeslim.ground.moments import Moments
-from edgeslim.ground.places import turn
-from edgeslim.ground.vit import Block, LayerScale, Mlp, SwiGlu, Vit, attend
+from edgeslim.ground.refitted import (
+    LAST_CLASS_SHARE,
+    Seen,
+    block_of,
+    embedded,
+    fit_attention,
+    looked_at,
+    queries_and_keys,
+    through,
+    token_weights,
+    units_of,
+)
+from edgeslim.ground.vit import Vit
 
-LAST_CLASS_SHARE = 0.93
-"""Weight of the class token among all tokens in the last block, where others only steady the fit. Of a ViT-S/14 on
-EuroSAT, 0.91 to 0.95 of the squared gradient of the features falls on it in the earlier blocks, too."""
 WAYS = ((0.0, LAST_CLASS_SHARE), (0.5, 0.5), (1.0, 0.5))
 """Share of what earlier blocks lost that each block mends; and, where the class token is the feature, its weight among
 all tokens before the last block."""
@@ -55,10 +58,6 @@ FIRST = "first"
 NEIGHBOURS = 3
 """Neighbours of a held-out tile that the choice between the ways looks at. More of them, or neighbours among the fitted
 tiles, told whose features are alike at large; those were not the better ones for a classifier."""
-_CHECKED = 5
-"""Of the tiles, every fifth is one of the held-out ones on which penalties are chosen."""
-_BATCH = 16
-"""Tiles at once."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -74,7 +73,9 @@ class Calibrated:
 
 
 def calibrate(encoder: Vit, narrow: Architecture, calibration: Calibration) -> Calibrated:
-    """The encoder in the shape `narrow` = encoder.arch.at(width multiplier, depth), with calibrated weights.
+    """The encoder in the shape `narrow`, with calibrated weights.
+
+    That is encoder.arch.at(width multiplier, depth), or has sizes of its own for each block (ground.uneven).
 
     Deterministic for the calibration's seed on one machine. Raises InputError for tiles that cannot calibrate it, and
     where numbers are no longer finite.
@@ -109,10 +110,7 @@ class _Walk:
     def __init__(self, encoder: Vit, narrow: Architecture, calibration: Calibration) -> None:
         self.encoder, self.arch, self.narrow, self.say = encoder, encoder.arch, narrow, calibration.say
         self.generator = torch.Generator().manual_seed(calibration.seed)
-        order = torch.randperm(len(calibration.tiles), generator=self.generator)
-        self.held_out, self.checked = len(order) // HELD_OUT, len(order) // _CHECKED
-        pieces = [order[start : start + _BATCH] for start in range(0, len(order), _BATCH)]
-        self.full = torch.cat([encoder.embed(calibration.tiles[some]) for some in pieces])
+        self.full, self.held_out, self.checked = embedded(encoder, calibration, self.generator)
         by_class = self.arch.pool == "class"
         self.ways = [
             _Way(
@@ -149,117 +147,31 @@ class _Walk:
         self.say(f"neighbours kept: {shares}; taken: {best.name}")
         return Calibrated(best.encoder, best.name, kept)
 
-    def _batches(self, first: int = 0, last: int | None = None) -> Iterator[slice]:
-        """Slices of the tiles from one on to another."""
-        last = len(self.full) if last is None else last
-        for start in range(first, last, _BATCH):
-            yield slice(start, min(start + _BATCH, last))
-
-    def _fitted_and_checked(self) -> Iterator[tuple[slice, int]]:
-        """Slices of the tiles that weights are fitted to, with 0, and of those that penalties are chosen on, with 1."""
-        yield from ((some, 0) for some in self._batches(self.held_out))
-        yield from ((some, 1) for some in self._batches(0, self.checked))
-
-    def _looked_at(self) -> Tensor:
-        """Indices of the tokens that moments are taken of: class token, registers, and some patches, drawn anew."""
-        before = self.arch.tokens - self.arch.patches
-        picked = torch.randperm(self.arch.patches, generator=self.generator)[:PATCHES].sort().values
-        return torch.cat([torch.arange(before), picked + before])
-
-    def _weights(self, count: int, way: _Way, last: bool) -> Tensor:
-        """(count,) weights of the looked-at tokens, of sum 1."""
-        before = self.arch.tokens - self.arch.patches
-        weights = torch.ones(count)
-        weights[before:] = self.arch.patches / (count - before)
-        if last and self.arch.pool != "class":
-            weights[:before] = 0
-        weights /= weights.sum()
-        if self.arch.pool == "class":
-            share = LAST_CLASS_SHARE if last else way.class_share
-            weights *= 1 - share
-            weights[0] += share
-        return weights
-
     def _block(self, number: int) -> None:
         """One block of the full encoder and of each way: attention, then the feed-forward network."""
-        index, last = self._looked_at(), number == self.narrow.depth - 1
-        whole = _block_of(self.encoder, number)
-        places = self.encoder.places
-        self._pass(self.full, partial(whole.add_attention, places=places))
+        index, last = looked_at(self.arch, self.generator), number == self.narrow.depth - 1
+        whole, places = block_of(self.encoder, number), self.encoder.places
+        head_dim, ffn_hidden = self.narrow.inner_sizes[number]
+        through(self.full, partial(whole.add_attention, places=places))
         for way in self.ways:
-            narrow = _block_of(way.encoder, number)
-            if way.mend is not None and self.narrow.head_dim < self.arch.head_dim:
-                self._attention(whole, narrow, way, index, self._weights(len(index), way, last))
-            self._pass(way.stream, partial(narrow.add_attention, places=way.encoder.places))
-        self._pass(self.full, whole.add_feed_forward)
+            narrow = block_of(way.encoder, number)
+            if way.mend is not None and head_dim < whole.attn.head_dim:
+                seen = self._seen(way, way.mend, index, last)
+                fit_attention(whole, seen, queries_and_keys(whole, seen), head_dim).write(whole, narrow)
+            through(way.stream, partial(narrow.add_attention, places=way.encoder.places))
+        through(self.full, whole.add_feed_forward)
         for way in self.ways:
-            narrow = _block_of(way.encoder, number)
-            if way.mend is not None and self.narrow.ffn_hidden < self.arch.ffn_hidden:
-                self._feed_forward(whole, narrow, way, index, self._weights(len(index), way, last))
-            self._pass(way.stream, narrow.add_feed_forward)
+            narrow = block_of(way.encoder, number)
+            if way.mend is not None and ffn_hidden < whole.mlp.fc1.out_features:
+                units_of(whole, self._seen(way, way.mend, index, last)).fit(ffn_hidden).write(whole, narrow)
+            through(way.stream, narrow.add_feed_forward)
 
-    def _pass(self, stream: Tensor, half: Callable[[Tensor], Tensor]) -> None:
-        """Take all tiles through half a block, in place."""
-        for some in self._batches():
-            stream[some] = half(stream[some])
-
-    def _attention(self, whole: Block, narrow: Block, way: _Way, index: Tensor, weights: Tensor) -> None:
-        """Calibrate the attention of one block. `self.full` is behind it already, `way.stream` is before it."""
-        arch, kept = self.arch, self.narrow.head_dim
-        heads, dk = arch.attention_heads, arch.head_dim
-        places = self.encoder.places
-        turned, bias = (places, None) if arch.positions == "rope" else (None, places)
-        bias = None if bias is None else bias[:, :, index]
-        queries, keys = torch.zeros(2, heads, dk, dk, dtype=torch.float64)
-        for some in self._batches(self.held_out):
-            q, k, _ = _qkv(whole, way.stream[some], heads)
-            q, k = q[:, :, index], k - k.mean(2, keepdim=True)
-            queries += _products(q * weights.sqrt()[:, None])
-            keys += _products(k)
-        if turned is None:
-            maps_q, maps_k = solve.bilinear(queries, keys, kept)
-        else:  # only whole pairs can be turned: no other basis of q and k; but their products keep their size
-            maps_k = torch.eye(dk, dtype=torch.float64)[:kept].expand(heads, -1, -1)
-            maps_q = maps_k * (kept / dk) ** 0.5
-        to_q, to_k = maps_q.float().mT, maps_k.float().mT
-        gamma = _gamma(whole.ls1)
-        moments = Moments(), Moments()
-        for some, part in self._fitted_and_checked():
-            x = way.stream[some]
-            q, k, v = _qkv(whole, x, heads, turned)
-            q = q[:, :, index]
-            mixed = attend(q @ to_q, k @ to_k, v, bias).transpose(1, 2).flatten(2)
-            y = whole.ls1(whole.attn.proj(attend(q, k, v, bias).transpose(1, 2).flatten(2)))
-            y += (way.mend or 0.0) * (self.full[some][:, index] - x[:, index] - y)
-            moments[part].add(mixed.flatten(0, 1), y.flatten(0, 1), weights.repeat(len(x)))
-        fitted, checked = (part.centred() for part in moments)
-        maps_v = solve.values(fitted, heads, kept)
-        weight, behind = solve.refit(fitted.of(maps_v), checked.of(maps_v))
-        maps = [solve.block_diagonal(maps_q), solve.block_diagonal(maps_k), maps_v]
-        layers = {"weight": whole.attn.qkv.weight, "bias": whole.attn.qkv.bias}
-        for kind, value in layers.items():
-            if value is not None:
-                cut = [m @ part for m, part in zip(maps, value.double().chunk(3), strict=True)]
-                getattr(narrow.attn.qkv, kind).copy_(torch.cat(cut))
-        _write(narrow.attn.proj, weight, behind, gamma)
-
-    def _feed_forward(self, whole: Block, narrow: Block, way: _Way, index: Tensor, weights: Tensor) -> None:
-        """Calibrate the feed-forward network of one block, as `_attention` does the attention."""
-        moments = Moments(), Moments()
-        for some, part in self._fitted_and_checked():
-            x = way.stream[some][:, index]
-            hidden = _hidden(whole.mlp, whole.norm2(x))
-            y = whole.ls2(whole.mlp.fc2(hidden))
-            y += (way.mend or 0.0) * (self.full[some][:, index] - x - y)
-            moments[part].add(hidden.flatten(0, 1), y.flatten(0, 1), weights.repeat(len(x)))
-        fitted, checked = (part.centred() for part in moments)
-        chosen = solve.units(fitted, self.narrow.ffn_hidden, self.arch.branches)
-        weight, bias = solve.refit(fitted.at(chosen), checked.at(chosen))
-        for name in ("fc1", "fc3") if self.arch.ffn == "swiglu" else ("fc1",):
-            before, after = getattr(whole.mlp, name), getattr(narrow.mlp, name)
-            after.weight.copy_(before.weight[chosen])
-            after.bias.copy_(before.bias[chosen])
-        _write(narrow.mlp.fc2, weight, bias, _gamma(whole.ls2))
+    def _seen(self, way: _Way, mend: float, index: Tensor, last: bool) -> Seen:
+        """Of one half of a block, which `self.full` is behind already, and `way.stream` before."""
+        weights = token_weights(self.arch, len(index), way.class_share, last)
+        return Seen(
+            self.arch, self.encoder.places, way.stream, self.full, mend, index, weights, self.held_out, self.checked
+        )
 
 
 def neighbours_kept(found: Tensor, expected: Tensor) -> float:
@@ -275,10 +187,6 @@ def neighbours_kept(found: Tensor, expected: Tensor) -> float:
     return float(same.any(2).double().mean())
 
 
-def _block_of(encoder: Vit, number: int) -> Block:
-    return cast(Block, encoder.blocks[number])
-
-
 def _uncut(encoder: Vit, narrow: Architecture) -> Vit:
     """An encoder of the narrow shape with the weights of whatever is not cut."""
     made = Vit(narrow)
@@ -286,39 +194,3 @@ def _uncut(encoder: Vit, narrow: Architecture) -> Vit:
     state = made.state_dict()
     made.load_state_dict({key: own[key] if own[key].shape == value.shape else value for key, value in state.items()})
     return made.eval()
-
-
-def _qkv(block: Block, x: Tensor, heads: int, turned: Tensor | None = None) -> list[Tensor]:
-    """(B, N, d) -> q, k and v of the full block, each (B, heads, N, dk); q and k `turned` by a `rotation`."""
-    qkv = block.attn.qkv(block.norm1(x))
-    q, k, v = (part.unflatten(2, (heads, -1)).transpose(1, 2) for part in qkv.chunk(3, dim=2))
-    return [q, k, v] if turned is None else [turn(q, *turned), turn(k, *turned), v]
-
-
-def _products(x: Tensor) -> Tensor:
-    """(B, heads, N, dk) -> (heads, dk, dk), the sum of x x' over tiles and tokens, float64."""
-    flat = x.double().transpose(0, 1).flatten(1, 2)
-    return flat.mT @ flat
-
-
-def _hidden(mlp: Mlp | SwiGlu, x: Tensor) -> Tensor:
-    """(B, N, d) -> (B, N, dh), what fc2 is given."""
-    first: Tensor = mlp.fc1(x)
-    if isinstance(mlp, Mlp):
-        return mlp.activation(first)
-    gated: Tensor = F.silu(first) * mlp.fc3(x)
-    return gated
-
-
-def _gamma(scale: nn.Module) -> Tensor | None:
-    return scale.gamma.double() if isinstance(scale, LayerScale) else None
-
-
-def _write(layer: nn.Linear, weight: Tensor, bias: Tensor, gamma: Tensor | None) -> None:
-    """Weight and bias of a branch's output into the layer before its LayerScale, where there is one."""
-    if gamma is not None:
-        # A channel that LayerScale silences stays silent, whatever stands before it.
-        inverse = torch.where(gamma == 0, 0.0, 1 / gamma)
-        weight, bias = weight * inverse[:, None], bias * inverse
-    layer.weight.copy_(weight)
-    layer.bias.copy_(bias)

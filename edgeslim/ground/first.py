@@ -35,18 +35,23 @@ def first_of(state: Mapping[str, Tensor], arch: AnyArchitecture, slim: AnyArchit
         return _first_of_convnext(state, arch, slim)
     assert isinstance(arch, Architecture)
     assert isinstance(slim, Architecture)
-    heads, dk, kept, hidden = arch.attention_heads, arch.head_dim, slim.head_dim, slim.ffn_hidden
+    heads = arch.attention_heads
+    each = list(zip(arch.inner_sizes, slim.inner_sizes, strict=False))  # of the kept blocks
     sliced = {}
     for key, tensor in state.items():
-        if key.startswith("blocks.") and int(key.split(".")[1]) >= slim.depth:
+        if not key.startswith("blocks."):
+            sliced[key] = tensor
             continue
+        if (number := int(key.split(".")[1])) >= slim.depth:
+            continue
+        (dk, full_hidden), (kept, hidden) = each[number]
         if kept < dk and key.endswith(("attn.qkv.weight", "attn.qkv.bias")):
             tensor = tensor.view(3, heads, dk, *tensor.shape[1:])[:, :, :kept].flatten(0, 2).contiguous()
         elif kept < dk and key.endswith("attn.proj.weight"):
             tensor = tensor.view(-1, heads, dk)[:, :, :kept].flatten(1).contiguous()
-        elif hidden < arch.ffn_hidden and ".mlp.fc2.weight" in key:
+        elif hidden < full_hidden and ".mlp.fc2.weight" in key:
             tensor = tensor[:, :hidden].contiguous()
-        elif hidden < arch.ffn_hidden and (".mlp.fc1." in key or ".mlp.fc3." in key):
+        elif hidden < full_hidden and (".mlp.fc1." in key or ".mlp.fc3." in key):
             tensor = tensor[:hidden].contiguous()
         sliced[key] = tensor
     return sliced

@@ -2,7 +2,8 @@
 
 Every method gives the same shape, and so the same parameters and FLOP; what differs are the weights in it. "first"
 cuts off channels (edgeslim.ground.first), and so does "learned" of an encoder that was trained for that; "calibrated"
-fits what is left to unlabelled tiles (ground.calibrated), and "healed" trains that on them (ground.healed).
+fits what is left to unlabelled tiles (ground.calibrated), and "healed" trains that on them (ground.healed). Asked to,
+"calibrated" shares the FLOP of that shape out among the blocks, where that pays (ground.uneven).
 """
 
 from __future__ import annotations
@@ -16,6 +17,7 @@ from edgeslim.ground.encoder import AnyEncoder, need_vit, need_vit_shape, new_en
 from edgeslim.ground.first import slim_state
 from edgeslim.ground.healed import heal
 from edgeslim.ground.healing import Healing
+from edgeslim.ground.uneven import calibrate_uneven
 from edgeslim.plan import CUTTING, METHODS
 
 
@@ -53,14 +55,16 @@ def slim(
     method: str = METHODS[0],
     calibration: Calibration | None = None,
     healing: Healing | None = None,
+    uneven: bool = False,
 ) -> AnyEncoder:
     """The encoder cut to `width_multiplier` and its first `depth` blocks by one of METHODS, in evaluation mode.
 
     Its shape, and so its parameters and FLOP, are those of `encoder.arch.at(width_multiplier, depth)` whatever the
-    method. At 1.0 and full depth its weights are bit for bit the same. Raises InputError as `check_method`,
-    `calibrate` and `heal` do, and for a width or a depth outside its range.
+    method; `uneven`, by "calibrated", each block may have a width of its own, of no more FLOP together. At 1.0 and full
+    depth its weights are bit for bit the same. Raises InputError as `check_method`, `calibrate` and `heal` do, and for
+    a width or a depth outside its range.
     """
-    return slim_by(method, encoder, width_multiplier, depth, calibration, healing).encoder
+    return slim_by(method, encoder, width_multiplier, depth, calibration, healing, uneven=uneven).encoder
 
 
 def slim_by(
@@ -70,9 +74,13 @@ def slim_by(
     depth: int | None = None,
     calibration: Calibration | None = None,
     healing: Healing | None = None,
+    *,
+    uneven: bool = False,
 ) -> Slimmed:
     """The same, and what is known of it."""
     check_method(method, calibration, healing)
+    if uneven and method != "calibrated":
+        raise InputError(f"method {method!r}: found uneven widths, expected them of calibrated only")
     narrow = encoder.arch.at(width_multiplier, depth)
     whole = narrow == encoder.arch
     if calibration is None:
@@ -81,8 +89,10 @@ def slim_by(
         return Slimmed(slimmed.eval(), method, True)
     vit, shape = need_vit(encoder, f"method {method!r}"), need_vit_shape(narrow, f"method {method!r}")
     if healing is None:
-        made = calibrate(vit, shape, calibration)
-        return Slimmed(made.encoder, method, whole or made.way == FIRST)
+        made = (calibrate_uneven if uneven else calibrate)(vit, shape, calibration)
+        # Heads are those of one width for all blocks.
+        is_first = made.way == FIRST and made.encoder.arch == narrow
+        return Slimmed(made.encoder, method, whole or is_first)
     healed = heal(vit, shape, calibration, healing)
     if healed.step:
         return Slimmed(healed.encoder, method, False, healed.step)

@@ -73,6 +73,13 @@ def values(moments: Covariance, heads: int, kept: int, sweeps: int = 3) -> Tenso
     return block_diagonal(maps)
 
 
+def unexplained(moments: Covariance, most: int, branches: int = 1) -> list[float]:
+    """Variance of the targets that the first 1, 2, ... `most` units leave unexplained, chosen as by `units`."""
+    gains = _selected(moments, most, branches)[1]
+    total = float(moments.yy.sum())
+    return [max(0.0, total - float(explained)) for explained in torch.tensor(gains, dtype=torch.float64).cumsum(0)]
+
+
 def units(moments: Covariance, kept: int, branches: int = 1) -> Tensor:
     """(kept,) indices of the hidden units by which the targets are explained best, chosen one after the other.
 
@@ -80,6 +87,11 @@ def units(moments: Covariance, kept: int, branches: int = 1) -> Tensor:
     of the units' covariance whose pivot is the unit that explains most of what is left of the targets. Of each branch
     as many are chosen, and they lie side by side as `edgeslim.architecture.Architecture.branches` has them.
     """
+    return torch.tensor(_selected(moments, kept, branches)[0]).T.flatten()
+
+
+def _selected(moments: Covariance, kept: int, branches: int) -> tuple[list[list[int]], list[float]]:
+    """Units of each branch as chosen, and what each of all of them explains more, in that order."""
     count = len(moments.xx)
     left_yx, left = moments.yx.clone(), moments.xx.diagonal().clone()
     floor = left * 1e-9
@@ -88,11 +100,13 @@ def units(moments: Covariance, kept: int, branches: int = 1) -> Tensor:
     room = torch.full((branches,), kept // branches)
     taken = torch.zeros(count, dtype=torch.bool)
     chosen: list[list[int]] = [[] for _ in range(branches)]
+    gains = []
     for step in range(kept):
         usable = left > floor
         gain = torch.where(usable, torch.linalg.vector_norm(left_yx, dim=0).square() / left.clamp_min(1e-300), 0.0)
         gain = gain.masked_fill(taken | (room[branch] == 0), -1.0)
         pivot = int(gain.argmax())
+        gains.append(max(0.0, float(gain[pivot])))
         taken[pivot] = True
         room[branch[pivot]] -= 1
         chosen[int(branch[pivot])].append(pivot)
@@ -103,7 +117,7 @@ def units(moments: Covariance, kept: int, branches: int = 1) -> Tensor:
         left_yx.addr_(left_yx[:, pivot] / left[pivot].sqrt(), row, alpha=-1)
         left = (left - row.square()).clamp_min(0)
         factor[step] = row
-    return torch.tensor(chosen).T.flatten()
+    return chosen, gains
 
 
 def refit(fit: Covariance, held_out: Covariance, ridges: Sequence[float] = RIDGES) -> tuple[Tensor, Tensor]:

@@ -221,7 +221,8 @@ class Vit(nn.Module):
         made = {"alibi": alibi, "rope": rotation}.get(arch.positions)
         self.register_buffer("places", None if made is None else made(arch), persistent=False)
         self.norm_pre = nn.LayerNorm(arch.dim, eps=arch.norm_eps) if arch.pre_norm else nn.Identity()
-        self.blocks = nn.ModuleList(Block(arch) for _ in range(arch.depth))
+        # A block knows of no other: it is of an encoder of one block, in its own inner sizes.
+        self.blocks = nn.ModuleList(Block(arch.sized([sizes])) for sizes in arch.inner_sizes)
         self.norm = nn.LayerNorm(arch.dim, eps=arch.norm_eps)
 
     def embed(self, tiles: Tensor) -> Tensor:
@@ -245,8 +246,8 @@ class Vit(nn.Module):
         """
         slim = self.arch.at(width_multiplier)
         x = tokens
-        for block in self.blocks:
-            x = block(x, slim.head_dim, slim.ffn_hidden, self.places)
+        for block, (head_dim, ffn_hidden) in zip(self.blocks, slim.inner_sizes, strict=True):
+            x = block(x, head_dim, ffn_hidden, self.places)
         return self.end(x)
 
     def end(self, x: Tensor) -> Tensor:

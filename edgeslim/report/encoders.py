@@ -151,8 +151,10 @@ def _blocks(arch: AnyArchitecture) -> str:
     """What the blocks are."""
     if not isinstance(arch, Architecture):
         return f"ConvNeXt V2, {arch.shape_text}"
-    heads = f"{arch.attention_heads} heads of {arch.head_dim}"
-    return f"{arch.depth} blocks, dim {arch.dim}, {heads}, {arch.ffn.upper()} {arch.ffn_hidden}"
+    head_dim, hidden = arch.inner_texts
+    return (
+        f"{arch.depth} blocks, dim {arch.dim}, {arch.attention_heads} heads of {head_dim}, {arch.ffn.upper()} {hidden}"
+    )
 
 
 def _around(arch: AnyArchitecture) -> str:

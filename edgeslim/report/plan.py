@@ -133,7 +133,8 @@ def _cut_text(plan: Plan) -> str:
     """Kept inner sizes, of those of the whole encoder."""
     full, slim = plan.architecture, plan.slim_architecture
     if isinstance(full, Architecture) and isinstance(slim, Architecture):
-        return f"head_dim {slim.head_dim} of {full.head_dim}, FFN {slim.ffn_hidden} of {full.ffn_hidden}"
+        (heads, hidden), (kept_heads, kept_hidden) = full.inner_texts, slim.inner_texts
+        return f"head_dim {kept_heads} of {heads}, FFN {kept_hidden} of {hidden}"
     return f"{slim.inner_text} of {full.inner_text.split()[-1]}"
 
 

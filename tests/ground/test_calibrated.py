@@ -13,7 +13,7 @@ from torch import Tensor
 from edgeslim import cost
 from edgeslim.architecture import Architecture
 from edgeslim.errors import InputError
-from edgeslim.ground import calibrated
+from edgeslim.ground import calibrated, refitted
 from edgeslim.ground.calibrated import _Walk, calibrate, neighbours_kept
 from edgeslim.ground.calibration import Calibration, tiles_needed
 from edgeslim.ground.flight import normalised, profile_checkpoint
@@ -105,7 +105,7 @@ def test_the_shape_is_that_of_first(arch: Architecture, width: float) -> None:
 
 
 def test_a_seed_decides_all(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(calibrated, "PATCHES", 8)  # so that tokens are drawn, too
+    monkeypatch.setattr(refitted, "PATCHES", 8)  # so that tokens are drawn, too
     encoder, tiles = random_vit(TINY), tiles_for(TINY, count=60)
     made = [calibrate(encoder, TINY.at(0.5), Calibration(tiles, seed)).encoder.state_dict() for seed in (1, 1, 2)]
     assert all(torch.equal(value, made[1][key]) for key, value in made[0].items())
