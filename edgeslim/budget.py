@@ -241,5 +241,5 @@ def short_text(miss: Miss) -> str:
 def over_text(over: float) -> str:
     """By how much a budget is missed: a percentage, or a factor from twice on; never rounded down to nothing."""
     if over >= 1:
-        return f"{1 + over:.1f} times" if over < 99 else f"{1 + over:.0f} times"
+        return f"{1 + over:.1f} times" if over < 99 else f"{1 + over:,.0f} times"
     return f"+{max(math.ceil(over * 100 - 1e-9), 1)} %"

@@ -179,6 +179,13 @@ def test_nothing_fits_names_the_nearest_miss() -> None:
     assert "\n" not in message
 
 
+def test_three_missed_budgets_are_a_list_and_large_factors_have_separators() -> None:
+    with pytest.raises(NothingFits) as error:
+        make_plan(EMBEDDED, PI4, TARGET, Ask(latency_ms=1, memory_mib=50, gflop=1e-9))
+    assert "raise --gflop, --memory-mib and --latency-ms, or take" in str(error.value)
+    assert re.search(r"> 1e-09 \(\d{1,3}(,\d{3})+ times\)", str(error.value))
+
+
 def test_scores_are_measured_or_absent() -> None:
     assert make_plan(EMBEDDED, PI4, TARGET, Ask(latency_ms=20)).chosen.score == 0.9
     assert make_plan(EMBEDDED, PI4, TARGET).chosen.score is None
