@@ -226,8 +226,13 @@ def miss_text(miss: Miss) -> str:
     if miss.found is None or kind.least:
         least = f", at least {miss.limit:g} asked" if miss.found is None else f": {miss.found:.3g} < {miss.limit:g}"
         return f"{short_text(miss)}{least}"
-    found = f"{'up to ' if kind.upper else ''}{miss.found:.3g} {kind.unit}"
-    return f"{kind.short} {found} > {miss.limit:.3g} ({over_text(miss.over or 0)})"
+    found = f"{'up to ' if kind.upper else ''}{_figure(miss.found)} {kind.unit}"
+    return f"{kind.short} {found} > {_figure(miss.limit)} ({over_text(miss.over or 0)})"
+
+
+def _figure(value: float) -> str:
+    """Three significant digits, from 100 on all that stand before the point: 2,834 MiB, not 2.83e+03."""
+    return f"{value:,.0f}" if 100 <= value < 1e15 else f"{value:.3g}"
 
 
 def short_text(miss: Miss) -> str:
@@ -241,5 +246,5 @@ def short_text(miss: Miss) -> str:
 def over_text(over: float) -> str:
     """By how much a budget is missed: a percentage, or a factor from twice on; never rounded down to nothing."""
     if over >= 1:
-        return f"{1 + over:.1f} times" if over < 99 else f"{1 + over:.0f} times"
+        return f"{1 + over:.1f} times" if over < 99 else f"{_figure(1 + over)} times"
     return f"+{max(math.ceil(over * 100 - 1e-9), 1)} %"

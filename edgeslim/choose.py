@@ -213,12 +213,16 @@ def _holding(estimate: Estimate, tried: list[Held]) -> Held:
     return next(held for held in tried if any(found is estimate for found, _ in held.steps))
 
 
+def _listed(names: list[str]) -> str:
+    return " and ".join([", ".join(names[:-1]), names[-1]]) if len(names) > 1 else "".join(names)
+
+
 def _nearest_miss(profile: Profile, device: Device, mode: PowerMode, tried: list[Held]) -> str:
     found, misses = nearest(pair for held in tried for pair in held.steps)
     way = _holding(found, tried).way
     where = f", {way.runtime.id} in {way.precision}" if len(tried) > 1 else ""
-    raised = " and ".join(KINDS[miss.budget].flag for miss in misses if not KINDS[miss.budget].least)
-    lowered = " and ".join(KINDS[miss.budget].flag for miss in misses if KINDS[miss.budget].least)
+    raised = _listed([KINDS[miss.budget].flag for miss in misses if not KINDS[miss.budget].least])
+    lowered = _listed([KINDS[miss.budget].flag for miss in misses if KINDS[miss.budget].least])
     mended = " and ".join(text for text in (raised and f"raise {raised}", lowered and f"lower {lowered}") if text)
     deep = any(pair[0].depth is not None for held in tried for pair in held.steps)
     what = "no width and depth" if deep else "no width multiplier"

@@ -11,7 +11,8 @@ from pathlib import Path
 import pytest
 
 from edgeslim.cli import main
-from edgeslim.onboard.progress import EVENT_FIELDS, WATCH_FIELDS
+from edgeslim.onboard.events import EVENTS, WATCH_EVENTS
+from edgeslim.report.schema import field_docs
 
 DOCS = Path(__file__).parents[1] / "docs"
 PAGE = (DOCS / "operations.md").read_text(encoding="utf-8")
@@ -25,8 +26,8 @@ OTHERS = {
 
 def test_the_table_of_events_is_the_published_one() -> None:
     rows = [
-        f"| `{kind}` | {'; '.join(f'`{name}` {text}' for name, text in fields.items())} |"
-        for kind, fields in {**EVENT_FIELDS, **WATCH_FIELDS}.items()
+        f"| `{kind}` | {'; '.join(f'`{name}` {text}' for name, text in field_docs(fields).items())} |"
+        for kind, fields in {**EVENTS, **WATCH_EVENTS}.items()
     ]
     table = PAGE[PAGE.index("| event | fields |") :].splitlines()[2 : 2 + len(rows)]
     assert table == rows

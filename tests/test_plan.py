@@ -11,7 +11,7 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from edgeslim.architecture import Architecture
-from edgeslim.budget import Ask, over_text
+from edgeslim.budget import Ask, Miss, miss_text, over_text
 from edgeslim.choose import make_plan
 from edgeslim.device import Device, take_device
 from edgeslim.errors import EdgeslimError, InputError, NothingFits, UsageError
@@ -177,6 +177,21 @@ def test_nothing_fits_names_the_nearest_miss() -> None:
     assert "raise --memory-mib and --latency-ms" in message
     assert error.value.exit_code == 3
     assert "\n" not in message
+
+
+def test_three_missed_budgets_are_a_list_and_large_factors_have_separators() -> None:
+    with pytest.raises(NothingFits) as error:
+        make_plan(EMBEDDED, PI4, TARGET, Ask(latency_ms=1, memory_mib=50, gflop=1e-9))
+    assert "raise --gflop, --memory-mib and --latency-ms, or take" in str(error.value)
+    assert re.search(r"> 1e-09 \(\d{1,3}(,\d{3})+ times\)", str(error.value))
+
+
+def test_misses_of_thousands_are_written_out() -> None:
+    with pytest.raises(NothingFits, match=r"> 1e-09 \([\d,]+ times\)"):
+        make_plan(EMBEDDED, PI4, TARGET, Ask(latency_ms=1e-9))
+    missed = Miss("memory_mib", 1500.0, 2833.6, 2833.6 / 1500 - 1)
+    assert miss_text(missed) == "memory 2,834 MiB > 1,500 (+89 %)"
+    assert miss_text(Miss("latency_ms", 20.0, 28.04, 0.402)) == "latency up to 28 ms > 20 (+41 %)"
 
 
 def test_scores_are_measured_or_absent() -> None:

@@ -10,6 +10,7 @@ import typer
 from rich.console import Console
 from rich.markup import escape
 
+from edgeslim.cli.schema import schema_flag
 from edgeslim.errors import shown
 
 
@@ -25,6 +26,7 @@ def apply(
     ] = False,
     threads: Annotated[int | None, typer.Option(help="Threads of the runtime; default every core.")] = None,
     as_json: Annotated[bool, typer.Option("--json", help="Print what stands now as JSON.")] = False,
+    json_schema: Annotated[bool, schema_flag("apply")] = False,
 ) -> None:
     """Put a new artifact in place once its hashes and golden tiles are right; a cut leaves the old or the new one."""
     from edgeslim.errors import UsageError

@@ -10,6 +10,7 @@ import typer
 from rich.console import Console
 from rich.markup import escape
 
+from edgeslim.cli.schema import schema_flag
 from edgeslim.errors import shown
 from edgeslim.units import MOST_BATCH
 
@@ -24,6 +25,7 @@ def build(
     ] = None,
     threads: Annotated[int | None, typer.Option(help="Threads of the runtime; default every core.")] = None,
     as_json: Annotated[bool, typer.Option("--json", help="Print the record of the engine as JSON.")] = False,
+    json_schema: Annotated[bool, schema_flag("build")] = False,
 ) -> None:
     """Build the TensorRT engine of an artifact before the flight, prove where its nodes run, and check it."""
     from dataclasses import asdict

@@ -12,6 +12,7 @@ from rich.markup import escape
 from rich.table import Table
 
 from edgeslim.cli import flags as f
+from edgeslim.cli.schema import schema_flag
 from edgeslim.cli.stopping import DEADLINE, EXIT_DEADLINE, Stopping
 from edgeslim.errors import EdgeslimError, UsageError, shown
 from edgeslim.onboard.progress import Bar, Event, Lines, Silence
@@ -59,6 +60,7 @@ def classify(
         typer.Option(help="On stderr: a bar (auto: on a terminal only), events as NDJSON, or nothing."),
     ] = f.ProgressMode.auto,
     as_json: Annotated[bool, typer.Option("--json", help="Print the summary as JSON.")] = False,
+    json_schema: Annotated[bool, schema_flag("classify")] = False,
     parent: Annotated[int | None, typer.Option("--parent", hidden=True)] = None,
 ) -> None:
     """Classify a scene on board: class map, confidence, areas and a quicklook. No torch.
@@ -167,15 +169,7 @@ def say_stopped(unfinished: Unfinished, stderr: Console, as_events: bool, as_jso
     """One line of where a run stopped and how to go on. Raises typer.Exit(124) where its deadline stopped it."""
     done, bands, reason = unfinished.bands_done, unfinished.bands, unfinished.reason
     if as_json:
-        record = {
-            "schema": 1,
-            "unfinished": True,
-            "bands_done": done,
-            "bands": bands,
-            "reason": reason,
-            "out": str(unfinished.out),
-        }
-        typer.echo(json.dumps(record, indent=2))
+        typer.echo(json.dumps(unfinished.to_dict(), indent=2))
     if not as_events:
         stderr.print(
             f"[yellow]stopped[/] ({reason}) after row band {done} of {bands}, all kept in "

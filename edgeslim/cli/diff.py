@@ -11,6 +11,7 @@ from rich.console import Console
 from rich.markup import escape
 from rich.table import Table
 
+from edgeslim.cli.schema import schema_flag
 from edgeslim.errors import shown
 
 if TYPE_CHECKING:
@@ -23,6 +24,7 @@ def diff(
     out: Annotated[Path, typer.Option("-o", "--out", help="Delta to write.")] = Path("update.delta"),
     overwrite: Annotated[bool, typer.Option("--overwrite", help="Replace an existing file.")] = False,
     as_json: Annotated[bool, typer.Option("--json", help="Print what changed as JSON.")] = False,
+    json_schema: Annotated[bool, schema_flag("diff")] = False,
 ) -> None:
     """Write what changed between two artifacts, for `edgeslim apply` on board: a new head takes a few kilobytes."""
     from edgeslim.onboard.uplink.delta import write_delta

@@ -8,6 +8,7 @@ from typing import Annotated
 import typer
 
 from edgeslim.cli.ground import need_ground
+from edgeslim.cli.schema import schema_flag
 from edgeslim.units import MOST_BATCH
 
 
@@ -72,6 +73,7 @@ def export(
         typer.Option("--accept-licence", help="Bundle weights whose licence is research-only or not known to be open."),
     ] = False,
     as_json: Annotated[bool, typer.Option("--json", help="Print the certificates as JSON.")] = False,
+    json_schema: Annotated[bool, schema_flag("export")] = False,
 ) -> None:
     """Slim, convert, prove against torch, and pack: artifacts, or nothing at all."""
     need_ground()

@@ -6,7 +6,7 @@ import json
 from collections import Counter
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING
 
 import typer
 from rich.console import Console
@@ -22,6 +22,9 @@ from edgeslim.onboard.unfinished import read_json
 from edgeslim.onboard.watching.finished import SUMMARY_NAME
 from edgeslim.onboard.watching.inbox import is_ignored
 from edgeslim.onboard.watching.scene_process import Outcome, SceneProcess
+
+if TYPE_CHECKING:
+    from edgeslim.report.records import FolderRecord, FolderScene
 
 SUFFIXES = (".tif", ".tiff", ".vrt")
 """Of what a folder is searched for."""
@@ -42,7 +45,7 @@ class Row:
     reason: str
     """One line; empty when done or kept."""
 
-    def to_dict(self) -> dict[str, Any]:
+    def to_dict(self) -> FolderScene:
         """Plain types."""
         return {"scene": str(self.scene), "out": str(self.out), "state": self.state, "reason": self.reason}
 
@@ -167,7 +170,8 @@ def _watch(
 
 def _report(rows: list[Row], scenes: int, as_json: bool) -> None:
     if as_json:
-        typer.echo(json.dumps({"schema": 1, "scenes": [row.to_dict() for row in rows]}, indent=2))
+        record: FolderRecord = {"schema": 1, "scenes": [row.to_dict() for row in rows]}
+        typer.echo(json.dumps(record, indent=2))
         return
     console = Console(highlight=False, soft_wrap=True)
     table = Table(box=None, header_style="bold", pad_edge=False)

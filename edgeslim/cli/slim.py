@@ -8,9 +8,11 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from edgeslim.cli.ground import need_ground
+from edgeslim.cli.schema import schema_flag
 
 if TYPE_CHECKING:
     from edgeslim.convnext_architecture import AnyArchitecture
+    from edgeslim.report.records import SlimmedRecord
 
 _HEALING = "Healing"
 """Panel of the flags of that method in the help."""
@@ -93,6 +95,8 @@ def slim(
     checkpoint: Annotated[Path | None, typer.Option(help="Weights, instead of those beside the card.")] = None,
     cards: Annotated[Path | None, typer.Option(help="Folder with your own devices/, profiles/, export/.")] = None,
     overwrite: Annotated[bool, typer.Option("--overwrite", help="Replace an existing file.")] = False,
+    as_json: Annotated[bool, typer.Option("--json", help="Print what was written as JSON.")] = False,
+    json_schema: Annotated[bool, schema_flag("slim")] = False,
 ) -> None:
     """Write the slimmed checkpoint: narrower heads and feed-forward networks, or fewer blocks; the head of that cut."""
     need_ground()
@@ -164,6 +168,21 @@ def slim(
         write_checkpoint(slimmed, out, metadata, torch.float32)
         counts = [sum(t.numel() for t in one.encoder.values()) for one in (slimmed, full)]
         done = Streamed(slimmed.architecture, bool(slimmed.heads), counts[0], counts[1])
+    if as_json:
+        record: SlimmedRecord = {
+            "schema": 1,
+            "checkpoint": str(out),
+            "encoder": profile.id,
+            "method": method,
+            "width_multiplier": cut.width_multiplier,
+            "depth": cut.depth,
+            "architecture": done.architecture.to_dict(),
+            "parameters": done.parameters,
+            "full_parameters": done.before,
+            "head": done.has_head,
+        }
+        typer.echo(json.dumps(record, indent=2))
+        return
     typer.echo(
         f"{profile.id} at width {cut}: {_cut_text(profile.architecture, done.architecture)}, "
         f"parameters {done.before:,} -> {done.parameters:,}"

@@ -12,6 +12,7 @@ from rich.markup import escape
 
 from edgeslim.cli import flags as f
 from edgeslim.cli.classify import observer_of
+from edgeslim.cli.schema import schema_flag
 from edgeslim.cli.stopping import Stopping
 from edgeslim.errors import UsageError, shown
 from edgeslim.onboard.progress import Bar, Event, Lines, Silence, now_utc
@@ -84,6 +85,7 @@ def watch(
         typer.Option(help="On stderr: a bar (auto: on a terminal only), events as NDJSON, or nothing."),
     ] = f.ProgressMode.auto,
     as_json: Annotated[bool, typer.Option("--json", help="A line of JSON a scene on stdout, not of text.")] = False,
+    json_schema: Annotated[bool, schema_flag("watch")] = False,
 ) -> None:
     """Classify every scene that arrives in INBOX into OUTBOX, one at a time, until stopped.
 

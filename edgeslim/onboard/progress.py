@@ -1,7 +1,6 @@
 """Progress: what a run says while it runs, as events for machines and as a bar for people.
 
-Every event is one `Event`: a kind and its fields. `EVENT_FIELDS` is the published table; fields are only ever added
-to it, and `SCHEMA` grows when one changes its meaning.
+Every event is one `Event`: a kind and its fields, as `edgeslim.onboard.events` lists them.
 """
 
 from __future__ import annotations
@@ -31,58 +30,6 @@ SCHEMA = 1
 JSON = Union[None, bool, int, float, str, "list[JSON]", "dict[str, JSON]"]
 """What a field of an event may hold."""
 
-EVENT_FIELDS: dict[str, dict[str, str]] = {
-    "start": {
-        "scene": "path of the scene",
-        "out": "folder of the results",
-        "tiles": "tiles of the whole scene",
-        "bands": "row bands of the whole scene; after each the run can be stopped and resumed",
-        "resumed_bands": "row bands that an earlier run had finished; 0 for a new run",
-        "memory_mib": "peak resident memory foretold for the run, MiB",
-    },
-    "band": {
-        "band": "row bands finished",
-        "bands": "row bands of the whole scene",
-        "tiles_done": "tiles finished, those of an earlier run included",
-        "tiles_total": "tiles of the whole scene",
-        "tiles_per_s": "tiles a second of this run, skipped ones included; null before there is a rate",
-        "eta_s": "seconds left at that rate; null before there is a rate",
-        "memory_mib": "resident memory now, MiB",
-    },
-    "check": {
-        "ok": "whether the golden tiles still give the golden logits",
-        "difference": "largest absolute difference of a logit",
-    },
-    "finishing": {},
-    "warning": {"text": "what a person should know, one line"},
-    "stopped": {
-        "band": "row bands finished and kept",
-        "bands": "row bands of the whole scene",
-        "reason": "SIGTERM, SIGINT or deadline",
-    },
-    "done": {
-        "seconds": "wall time of this run; without a `start` before it the results were there already",
-        "tiles": "tiles of the whole scene",
-    },
-    "error": {"text": "what was found, what was expected and how to mend it", "exit_code": "of the process"},
-}
-"""Kind -> field -> meaning. A run gives one `start`, any number of `band`, `check` and `warning`, and ends with one of
-`done`, `stopped` and `error`; an error may come before `start`."""
-
-WATCH_FIELDS: dict[str, dict[str, str]] = {
-    "state": {
-        "state": "idle, classifying, stopping (a scene, or the watch), stopped, or waiting (for room)",
-        "text": "why, one line; empty where there is nothing to say",
-    },
-    "delivered": {"file": "scene, as it was named in the inbox", "out": "folder of its results"},
-    "quarantined": {
-        "file": "scene, as it was named in the inbox",
-        "reason": "one line",
-        "reason_file": "the same line on disk",
-    },
-}
-"""What `edgeslim watch` says besides. Every event of a scene carries `file`, its name in the inbox, there."""
-
 ENDS = ("done", "stopped", "error")
 """Kinds after which a run says nothing more."""
 
@@ -95,9 +42,9 @@ class Event:
     """One thing that happened in a run."""
 
     kind: str
-    """A key of EVENT_FIELDS."""
+    """A key of EVENTS or WATCH_EVENTS."""
     data: dict[str, JSON] = field(default_factory=dict)
-    """Its fields, as EVENT_FIELDS lists them."""
+    """Its fields, as these list them."""
 
     def line(self, **more: JSON) -> str:
         """One line of NDJSON, without its end: schema, time (UTC, RFC 3339), event, `more`, then the fields.

@@ -25,6 +25,7 @@ from edgeslim.onboard.progress import Event, Observer, resident_mib
 from edgeslim.onboard.reading.scene import Scene
 from edgeslim.onboard.recorder import Recorder
 from edgeslim.onboard.resident import highest_bytes
+from edgeslim.onboard.run_facts import RUN_SCHEMA, RunFacts
 from edgeslim.onboard.stream import Stream
 from edgeslim.onboard.unfinished import Past, RunFolder, Unfinished, differences, read_json
 from edgeslim.onboard.writing.maps import MapPlan
@@ -329,12 +330,12 @@ class Run:
     def _check(self, recorder: Recorder) -> None:
         recorder.note(Kind.CHECK, as_json(self._replay()))
 
-    def _run_facts(self, recorder: Recorder, workers: int) -> dict[str, Any]:
+    def _run_facts(self, recorder: Recorder, workers: int) -> RunFacts:
         """What may differ from run to run."""
         seconds = time.monotonic() - self._streaming
         done = sum(recorder.tiles.values()) - self._resumed_tiles
         return {
-            "schema": 1,
+            "schema": RUN_SCHEMA,
             "seconds": {"until_stream": self._streaming - self._began, "stream": seconds},
             "tiles_per_s": done / seconds if seconds > 0 else None,
             "resumed_tiles": self._resumed_tiles,

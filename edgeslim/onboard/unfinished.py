@@ -14,7 +14,7 @@ from collections.abc import Iterator, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, TypedDict
 
 from edgeslim.errors import InputError
 from edgeslim.onboard.disk import Disk
@@ -34,6 +34,34 @@ class Unfinished:
     reason: str
     """Who asked."""
     out: Path
+    """Folder of the results."""
+
+    def to_dict(self) -> UnfinishedRecord:
+        """Plain types."""
+        return {
+            "schema": 1,
+            "unfinished": True,
+            "bands_done": self.bands_done,
+            "bands": self.bands,
+            "reason": self.reason,
+            "out": str(self.out),
+        }
+
+
+class UnfinishedRecord(TypedDict):
+    """A run that was asked to stop; what it finished is kept and `--resume` goes on."""
+
+    schema: int
+    """Version of this schema."""
+    unfinished: bool
+    """True, which tells it from a summary."""
+    bands_done: int
+    """Row bands that are finished."""
+    bands: int
+    """Row bands in all."""
+    reason: str
+    """Who asked: SIGTERM, SIGINT or deadline."""
+    out: str
     """Folder of the results."""
 
 

@@ -11,17 +11,17 @@ from __future__ import annotations
 import ast
 import inspect
 import json
-from collections.abc import Callable
-from dataclasses import MISSING, dataclass, fields, is_dataclass
+from dataclasses import MISSING, fields, is_dataclass
 from pathlib import Path
 from types import NoneType, UnionType
-from typing import Any, Union, get_args, get_origin, get_type_hints
+from typing import Annotated, Any, Union, get_args, get_origin, get_type_hints, is_typeddict
 
 from edgeslim import boards
-from edgeslim.budget import KINDS, OBJECTIVES, Ask
+from edgeslim.budget import KINDS, OBJECTIVES
 from edgeslim.call_time import ESTIMATED, MEASURED, RESCALED
-from edgeslim.plan import KEY, NOT_IN_SUMMARY, SCHEMA, Plan
-from edgeslim.report import devices, encoders
+from edgeslim.plan import KEY, NOT_IN_SUMMARY, SCHEMA
+from edgeslim.report import devices
+from edgeslim.report.documents import DOCUMENTS, AnyOf, Boards, Document, Merged
 from edgeslim.shelf import shelf_folder
 from edgeslim.units import ARITHMETIC
 
@@ -39,116 +39,53 @@ CHOICES: dict[tuple[str, str], dict[str, Any]] = {
     ("Tried", "precision"): {"enum": list(ARITHMETIC)},
     ("Estimate", "bound"): {"enum": ["compute", "bandwidth", "overhead"]},
     ("Estimate", "latency_basis"): {"enum": [MEASURED, RESCALED, ESTIMATED]},
+    ("Manifest", "precision"): {"enum": list(ARITHMETIC)},
+    ("FolderScene", "state"): {"enum": ["done", "kept", "stopped", "failed"]},
+    ("AppliedRecord", "by"): {"enum": ["bundle", "delta", "rollback"]},
+    ("UnfinishedRecord", "unfinished"): {"const": True},
 }
 """Class and field -> what its type does not say."""
-
-
-@dataclass(frozen=True, slots=True)
-class Document:
-    """What one verb prints with `--json`."""
-
-    verb: str
-    """That prints it, and the file's stem."""
-    title: str
-    """Of the schema."""
-    record: Callable[[], type[Any]]
-    """Its dataclass, imported late: bench and check need NumPy."""
-    key: str = "schema"
-    """Holds the version of the schema, beside the record's own fields."""
-    version: int = 1
-    """Its value."""
-
-
-@dataclass(frozen=True, slots=True)
-class Boards:
-    """What `edgeslim plan` says without a device, as boards.to_dict writes it."""
-
-    encoder: str
-    """Profile card."""
-    asked: Ask
-    """What is not asked for is left out."""
-    boards: tuple[boards.Board, ...]
-    """Those that qualify first, best first; then the others, nearest first. A plan in it is a summary."""
-
-
-def _bench() -> type[Any]:
-    from edgeslim.onboard.bench import Bench
-
-    return Bench
-
-
-def _check() -> type[Any]:
-    from edgeslim.onboard.check import CheckReport
-
-    return CheckReport
-
-
-def _calibration() -> type[Any]:
-    from edgeslim.onboard.calibrating.calibrate import CalibrationRecord
-
-    return CalibrationRecord
-
-
-def _doctor() -> type[Any]:
-    from edgeslim.onboard.doctor.diagnosis import Diagnosis
-
-    return Diagnosis
-
-
-def _diagnosis() -> type[Any]:
-    from edgeslim.diagnosis import Diagnosis
-
-    return Diagnosis
-
-
-def _retention() -> type[Any]:
-    from edgeslim.retention import Retention
-
-    return Retention
-
-
-def _evaluation() -> type[Any]:
-    from edgeslim.onboard.evaluate import Evaluation
-
-    return Evaluation
-
-
-DOCUMENTS = (
-    Document("diagnose", "What `edgeslim diagnose` found", _diagnosis),
-    Document("measure", "What `edgeslim measure` found", _retention),
-    Document("plan", "A plan of `edgeslim plan`", lambda: Plan, KEY, SCHEMA),
-    Document("boards", "Which boards qualify, of `edgeslim plan` without --device", lambda: Boards, boards.KEY),
-    Document("devices", "The boards that `edgeslim devices list` knows", lambda: devices.KnownDevices),
-    Document("device", "A board, of `edgeslim devices show`", lambda: devices.KnownDevice),
-    Document("validated", "What `edgeslim devices validate` found", lambda: devices.ValidatedCards),
-    Document("encoders", "The encoders that `edgeslim encoders list` knows", lambda: encoders.KnownEncoders),
-    Document("encoder", "An encoder, of `edgeslim encoders show`", lambda: encoders.KnownEncoder),
-    Document("families", "The families of `edgeslim encoders families`", lambda: encoders.KnownFamilies),
-    Document("calibrate", "What `edgeslim calibrate` measured", _calibration),
-    Document("bench", "What `edgeslim bench` timed", _bench),
-    Document("check", "What `edgeslim check` found", _check),
-    Document("evaluate", "What `edgeslim evaluate` found", _evaluation),
-    Document("doctor", "What `edgeslim doctor` found", _doctor),
-)
+VERSIONS = {"CheckReport": 1, "Manifest": 2}
+"""Records that say their version themselves, inside another one, too."""
+WITHOUT_VERSION = ("ExportedRecord",)
+"""Documents that have none: the manifest in them has."""
 
 
 def schema_of(document: Document) -> dict[str, Any]:
     """The JSON Schema of a document. Raises OSError where the package's source is not at hand."""
     definitions: dict[str, Any] = {}
-    root = _record(document.record(), definitions)
-    if document.record() is Boards:
+    record = document.record()
+    body = record if isinstance(record, dict) else _body(document, record, definitions)
+    if record is Boards:
         _summarise(definitions)
-    key = document.key
-    properties = {key: _version(document.version)} | {k: v for k, v in root["properties"].items() if k != key}
     return {
         "$schema": DIALECT,
         "$id": f"urn:edgeslim:{document.verb}:{document.version}",
         "title": document.title,
-        **root,
-        "properties": properties,
-        "required": [key, *(k for k in root["required"] if k != key)],
+        **body,
         "$defs": dict(sorted(definitions.items())),
     }
+
+
+def _body(document: Document, record: type[Any] | AnyOf | Merged, definitions: dict[str, Any]) -> dict[str, Any]:
+    if not isinstance(record, AnyOf):
+        return _versioned(_record(record, definitions), document)
+    references: list[dict[str, Any]] = []
+    for one in record.records:
+        made, name = _record(one, definitions), _name(one)
+        definitions[name] = _versioned(made, document) if name not in WITHOUT_VERSION else made
+        references.append({"$ref": f"#/$defs/{name}"})
+    if record.listed:
+        references.append(
+            {"type": "array", "items": {"anyOf": references[:]} if len(references) > 1 else references[0]}
+        )
+    return {"anyOf": references}
+
+
+def _versioned(record: dict[str, Any], document: Document) -> dict[str, Any]:
+    key = document.key
+    properties = {key: _version(document.version)} | {k: v for k, v in record["properties"].items() if k != key}
+    return {**record, "properties": properties, "required": [key, *(k for k in record["required"] if k != key)]}
 
 
 def _version(number: int) -> dict[str, Any]:
@@ -170,16 +107,36 @@ def schema_path(verb: str) -> Path:
     return shelf_folder(SHELF) / f"{verb}.schema.json"
 
 
-def _record(kind: type[Any], definitions: dict[str, Any]) -> dict[str, Any]:
-    hints, said = get_type_hints(kind), _field_docs(kind)
+def _name(record: type[Any] | Merged) -> str:
+    return str((record.parts[-1] if isinstance(record, Merged) else record).__name__)
+
+
+def _record(record: type[Any] | Merged, definitions: dict[str, Any]) -> dict[str, Any]:
+    """Of a dataclass, a TypedDict, or several that make one object."""
     properties, required = {}, []
-    for field in fields(kind):
-        found = _type(hints[field.name], definitions) | CHOICES.get((kind.__name__, field.name), {})
-        properties[field.name] = {"description": said[field.name], **found}
-        if field.default is MISSING and field.default_factory is MISSING:
-            required.append(field.name)
-    about = " ".join((kind.__doc__ or "").split())
-    return {"type": "object", "description": about, "properties": properties, "required": required}
+    for kind in record.parts if isinstance(record, Merged) else (record,):
+        hints, said, asked = get_type_hints(kind, include_extras=True), field_docs(kind), _required(kind)
+        for name in asked:
+            found = _type(hints[name], definitions) | CHOICES.get((kind.__name__, name), {})
+            properties[name] = {"description": said[name], **found}
+        required += [name for name, always in asked.items() if always]
+    if isinstance(record, Merged):
+        for name, choice in record.choices:
+            properties[name] |= choice
+    last = record.parts[-1] if isinstance(record, Merged) else record
+    about = " ".join((last.__doc__ or "").split())
+    made = {"type": "object", "description": about, "properties": properties, "required": required}
+    if (version := VERSIONS.get(_name(record))) is not None:
+        made["properties"] = {"schema": _version(version), **properties}
+        made["required"] = ["schema", *required]
+    return made
+
+
+def _required(kind: type[Any]) -> dict[str, bool]:
+    """Field -> whether it always stands there: in a dataclass those without a default."""
+    if is_typeddict(kind):
+        return {name: name in kind.__required_keys__ for name in kind.__annotations__}
+    return {f.name: f.default is MISSING and f.default_factory is MISSING for f in fields(kind)}
 
 
 def _type(hint: Any, definitions: dict[str, Any]) -> dict[str, Any]:
@@ -199,9 +156,13 @@ def _type(hint: Any, definitions: dict[str, Any]) -> dict[str, Any]:
     if origin is dict:
         names = {"propertyNames": {"pattern": "^[0-9]+$"}} if arguments[0] is int else {}
         return {"type": "object", **names, "additionalProperties": _type(arguments[1], definitions)}
+    if origin is list:
+        return {"type": "array", "items": _type(arguments[0], definitions)}
+    if origin is Annotated:  # plain types that a record was turned into
+        return _type(arguments[1], definitions)
     if hint is Any:
         return {}
-    if is_dataclass(hint) and isinstance(hint, type):
+    if isinstance(hint, type) and (is_dataclass(hint) or is_typeddict(hint)):
         name = hint.__name__
         if name not in definitions:
             definitions[name] = {}  # a type that holds itself ends here
@@ -210,10 +171,11 @@ def _type(hint: Any, definitions: dict[str, Any]) -> dict[str, Any]:
     return {"type": _PLAIN[hint]}
 
 
-def _field_docs(kind: type[Any]) -> dict[str, str]:
+def field_docs(kind: type[Any]) -> dict[str, str]:
     """Field -> the docstring under it, which says unit and meaning; those of its bases, too."""
     found = {}
-    for one in (base for base in reversed(kind.__mro__) if is_dataclass(base)):
+    bases = [kind] if is_typeddict(kind) else [base for base in reversed(kind.__mro__) if is_dataclass(base)]
+    for one in bases:
         (tree,) = ast.parse(inspect.getsource(one).strip()).body
         assert isinstance(tree, ast.ClassDef)
         for field, after in zip(tree.body, tree.body[1:], strict=False):

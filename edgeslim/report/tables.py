@@ -4,9 +4,17 @@ from __future__ import annotations
 
 from rich.table import Table
 
+_READABLE, _VISIBLE = 1e15, 5e-5
+"""From and below which a figure has an exponent: 16 digits, and 0.0000 with four of them."""
+
 
 def number(value: float) -> str:
-    """Three significant digits, thousands separated, no exponent."""
+    """Three significant digits, thousands separated; an exponent only where it is unreadable, or 0, without.
+
+    What a person typed may be any number: 1e300 took 400 characters, and a limit of 1e-9 stood there as 0.0000.
+    """
+    if not abs(value) < _READABLE or 0 < abs(value) < _VISIBLE:
+        return f"{value:.3g}"
     if value >= 100:
         return f"{value:,.0f}"
     text = f"{value:#.3g}"

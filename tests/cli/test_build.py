@@ -11,6 +11,7 @@ from edgeslim.onboard import engine as engines
 from tests.onboard.artifacts import make_artifact
 from tests.onboard.lying_onnxruntime import Behaviour, module
 from tests.onboard.test_engine import ORIN, artifact_for
+from tests.report.test_schema import hold
 
 
 @pytest.fixture
@@ -38,6 +39,7 @@ def test_json_is_the_record(board: Behaviour, tmp_path: Path, capsys: pytest.Cap
     folder = artifact_for(tmp_path / "artifact")
     assert main(["build", str(folder), "--threads", "1", "--batch", "2", "--batch", "3", "--json"]) == 0
     printed = json.loads(capsys.readouterr().out)
+    hold("build", printed)
     place = Path(printed.pop("folder"))
     assert printed == json.loads((place / "engine.json").read_text(encoding="utf-8"))
     assert printed["largest_batch"] == 3

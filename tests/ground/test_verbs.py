@@ -18,6 +18,7 @@ from edgeslim.cli import main
 from edgeslim.manifest import read_manifest
 from edgeslim.plan import read_plan
 from tests.ground.conftest import TINY
+from tests.report.test_schema import hold
 
 
 @pytest.fixture
@@ -40,7 +41,13 @@ def test_plan_slim_export_check(here: Path, tiny_cards: Path, capsys: pytest.Cap
     assert main(["plan", "--device", "raspberry-pi-5-8gb", "--encoder", "tiny", *cards, "--gflop", "0.0003"]) == 0
     plan = read_plan(here / "plan.json")
     assert plan.width_multiplier < 1
-    assert main(["slim", *cards]) == 0
+    capsys.readouterr()
+    assert main(["slim", *cards, "--json"]) == 0
+    slimmed = json.loads(capsys.readouterr().out)
+    hold("slim", slimmed)
+    assert slimmed["parameters"] < slimmed["full_parameters"]
+    assert (slimmed["method"], slimmed["width_multiplier"]) == ("first", plan.width_multiplier)
+    assert (here / slimmed["checkpoint"]).is_file()
     assert main(["export", *cards]) == 0
     out = capsys.readouterr().out
     assert "SYNTHETIC" in out
@@ -79,6 +86,15 @@ def test_slim_writes_what_export_would_fly(here: Path, tiny_cards: Path) -> None
         qkv = whole.get_tensor("encoder.blocks.1.attn.qkv.weight").reshape(3, 3, 8, 24)[:, :, :4].reshape(36, 24)
         assert torch.equal(half.get_tensor("encoder.blocks.1.attn.qkv.weight"), qkv)
         assert torch.equal(half.get_tensor("heads.04.weight"), whole.get_tensor("heads.04.weight"))
+
+
+def test_certificates_as_json(here: Path, tiny_cards: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    words = ["export", "--encoder", "tiny", "-w", "0.5", "--cards", str(tiny_cards), "--json"]
+    assert main([*words, "--precision", "fp32", "--precision", "fp16"]) == 0
+    found = json.loads(capsys.readouterr().out)
+    hold("export", found)
+    hold("export", found[0])  # as it stands alone where one is asked
+    assert [one["manifest"]["precision"] for one in found] == ["fp32", "fp16"]
 
 
 def test_a_research_licence_is_accepted_by_a_flag(

@@ -12,7 +12,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 from rich.console import Console
 
-from edgeslim.onboard.progress import EVENT_FIELDS, JSON, WATCH_FIELDS, Bar, Event, Lines, clock, resident_mib
+from edgeslim.onboard.events import EVENTS, WATCH_EVENTS
+from edgeslim.onboard.progress import JSON, Bar, Event, Lines, clock, resident_mib
 
 GOLDEN = Path(__file__).parents[1] / "golden"
 BAND: dict[str, JSON] = {
@@ -55,8 +56,8 @@ def test_events_as_lines() -> None:
 
 
 def test_examples_have_the_published_fields() -> None:
-    assert {event.kind: set(event.data) for event in EXAMPLES} == {k: set(f) for k, f in EVENT_FIELDS.items()}
-    assert not set(WATCH_FIELDS) & set(EVENT_FIELDS)
+    assert {event.kind: set(event.data) for event in EXAMPLES} == {k: set(f.__annotations__) for k, f in EVENTS.items()}
+    assert not set(WATCH_EVENTS) & set(EVENTS)
 
 
 @given(st.text(min_size=1), st.dictionaries(st.text().filter(lambda k: k not in ("schema", "time", "event")), values))

@@ -9,11 +9,85 @@ import time
 from collections.abc import Mapping
 from contextlib import suppress
 from pathlib import Path
-from typing import Any
+from typing import Any, TypedDict
 
 from edgeslim.onboard.progress import now_utc
 
 HEARTBEAT_SCHEMA = 1
+
+
+class BeatMemory(TypedDict):
+    """Resident memory now, MiB; None: not known, or there is no such process."""
+
+    watch: float | None
+    """Of the watch."""
+    scene: float | None
+    """Of the process of the scene under way."""
+
+
+class BeatCounts(TypedDict):
+    """How many scenes."""
+
+    done: int
+    """Delivered since the start."""
+    quarantined: int
+    """Given up since the start."""
+    waiting: int
+    """Ready to be classified now."""
+    changing: int
+    """Not settled yet."""
+
+
+class BeatLast(TypedDict, total=False):
+    """The last scene that was over; empty before there was one."""
+
+    scene: str
+    """As it was named in the inbox."""
+    outcome: str
+    """done or quarantined."""
+    out: str
+    """Name of the folder of its results in the outbox, where it is done."""
+    reason: str
+    """Why it is in quarantine, one line."""
+
+
+class Beat(TypedDict):
+    """What the watch does now. Too old means: it hangs, is not running, or its disk is full."""
+
+    schema: int
+    """Version of this schema."""
+    time: str
+    """When it was written: UTC, RFC 3339."""
+    beat: int
+    """Number of this one, from 1."""
+    every_s: float
+    """Seconds between two."""
+    uptime_s: float
+    """Seconds since the start."""
+    pid: int
+    """Process of the watch."""
+    state: str
+    """starting, idle, classifying, stopping, stopped or waiting."""
+    text: str
+    """Why, one line; empty where there is nothing to say."""
+    scene: str | None
+    """Under way, as it was named in the inbox."""
+    band: int | None
+    """Of that scene: row bands finished."""
+    bands: int | None
+    """Row bands of the whole scene."""
+    tiles_per_s: float | None
+    """Of this run."""
+    eta_s: float | None
+    """Seconds left at that rate."""
+    memory_mib: BeatMemory
+    """Resident now."""
+    counts: BeatCounts
+    """Of scenes."""
+    outbox_mib: float | None
+    """What the outbox takes on disk; None without `--max-outbox`."""
+    last: BeatLast
+    """The last scene that was over."""
 
 
 class ServiceManager:

@@ -8,10 +8,10 @@ from __future__ import annotations
 
 from dataclasses import replace
 from pathlib import Path
-from typing import Any
 
 from edgeslim import scene_buffers
 from edgeslim.errors import InputError
+from edgeslim.onboard.run_facts import RunFacts
 from edgeslim.onboard.writing.cells import CellWriter, GeoJsonWriter
 from edgeslim.onboard.writing.layer import Layer, class_layer, confidence_layer, probability_layer
 from edgeslim.onboard.writing.maps import PROBABILITY_ONE, CellRow, MapPlan, MapRows, OutputOptions
@@ -120,7 +120,7 @@ class Results:
         if self._cells is not None:
             self._cells.append(cells)
 
-    def finish(self, summary: Summary, thumbnail: Thumbnail, run: dict[str, Any]) -> Summary:
+    def finish(self, summary: Summary, thumbnail: Thumbnail, run: RunFacts) -> Summary:
         """Write every file, and return the summary as written: with the names of the files and further warnings.
 
         `run` is what may differ from run to run: timings, machine. Raises InputError if the disk does not take it.

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 from dataclasses import asdict, dataclass
-from typing import Any
+from typing import Any, TypedDict
 
 from edgeslim.errors import InputError
 
@@ -31,6 +31,68 @@ class ClassArea:
     """On the ground; None where the scene has no CRS."""
 
 
+class BandFacts(TypedDict):
+    """Which band of the scene was given to the encoder as which of its own."""
+
+    encoder: str
+    """Name of the encoder's band."""
+    scene_band: int
+    """Number in the scene, from 1; bands of `--stack` follow its own."""
+    scene_name: str
+    """As the scene calls it; empty where it does not."""
+
+
+class SceneFacts(TypedDict):
+    """The scene, as it was read."""
+
+    path: str
+    """Name of its file."""
+    files: dict[str, str]
+    """Every file that was read: name -> hex SHA-256."""
+    width: int
+    """Columns, px."""
+    height: int
+    """Rows, px."""
+    dtype: str
+    """NumPy's name of the type of its values."""
+    bands: list[BandFacts]
+    """In the encoder's order."""
+    crs: str | None
+    """Its coordinate reference system; None: not known."""
+    gsd_m: float | None
+    """Metres a pixel; None: not known."""
+    expected_gsd_m: float | None
+    """That the encoder expects."""
+    acquired: str | None
+    """When it was taken, RFC 3339; None: the scene does not say."""
+
+
+class ArtifactFacts(TypedDict):
+    """The artifact that computed."""
+
+    name: str
+    """Encoder and cut."""
+    encoder: str
+    """Profile card."""
+    width_multiplier: float
+    """Kept fraction of each block's inner widths."""
+    sha256: dict[str, str]
+    """Of its manifest and of every other file."""
+
+
+class RadiometryFacts(TypedDict):
+    """reflectance = value * scale + offset, by band in the encoder's order."""
+
+    levels: list[str]
+    """That the encoder knows."""
+    scale: list[float]
+    """By band."""
+    offset: list[float]
+    """By band."""
+    basis: str
+    """Who said so."""
+
+
 @dataclass(frozen=True, slots=True)
 class Summary:
     """What was done, as summary.json holds it. What may differ from run to run is in run.json."""
@@ -41,12 +103,12 @@ class Summary:
     """Of what computed."""
     inputs_sha256: str
     """Of everything that decides these bytes: versions, artifact, options, and the scene's files."""
-    scene: dict[str, Any]
-    """path, files (name -> hex SHA-256), width, height, dtype, bands used, crs, gsd_m, acquired (RFC 3339 or None)."""
-    artifact: dict[str, Any]
-    """Name, width and hashes."""
-    radiometry: dict[str, Any]
-    """Levels that the encoder knows; reflectance = value * scale + offset by band, and who said so."""
+    scene: SceneFacts
+    """What was classified."""
+    artifact: ArtifactFacts
+    """What computed."""
+    radiometry: RadiometryFacts
+    """What its values were taken to mean."""
     prior: str
     """How frequent classes are taken to be: "land" or "training set"."""
     tile_px: int
