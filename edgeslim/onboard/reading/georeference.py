@@ -84,7 +84,7 @@ def _places(t: Any) -> bool:
     along_row, along_column = math.hypot(t.a, t.d), math.hypot(t.b, t.e)
     if min(along_row, along_column) < _FINEST:
         return False
-    return abs(t.a * t.e - t.b * t.d) > 1e-9 * along_row * along_column
+    return bool(abs(t.a * t.e - t.b * t.d) > 1e-9 * along_row * along_column)
 
 
 def unwrapped(gcps: tuple[Any, ...], crs: Any) -> tuple[Any, ...]:
@@ -124,7 +124,9 @@ def rescaled(found: Georeference, old: tuple[int, int], new: tuple[int, int]) ->
     """The same place under pixels of another size; `old` and `new` are (width, height)."""
     across, down = old[0] / new[0], old[1] / new[1]
     gcps = tuple(GroundControlPoint(g.row / down, g.col / across, g.x, g.y, g.z, g.id, g.info) for g in found.gcps)
-    return _measure(found.crs, found.transform @ Affine.scale(across, down), gcps, found.gcps_crs, *new)
+    none = found.transform == Affine.identity()
+    transform = found.transform if none else found.transform @ Affine.scale(across, down)
+    return _measure(found.crs, transform, gcps, found.gcps_crs, *new)
 
 
 def _measure(crs: Any, transform: Any, gcps: tuple[Any, ...], gcps_crs: Any, width: int, height: int) -> Georeference:

@@ -88,7 +88,7 @@ def flavour_of(crs: Any) -> str | None:
             options = {"driver": "GTiff", "dtype": "uint8", "count": 1, "width": 1, "height": 1}
             with memory.open(**options, crs=crs, transform=Affine.scale(2), geotiff_keys_flavor=flavour):
                 pass
-            with memory.open() as dataset:
+            with memory.open(driver="GTiff") as dataset:
                 if dataset.crs:
                     return flavour
     return None
