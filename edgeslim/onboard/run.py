@@ -86,6 +86,8 @@ class Run:
         held = [name for name in every_result_name() if os.path.lexists(out / name)]
         if blocked := [name for name in held if (out / name).is_dir()]:
             raise InputError(f"{out / blocked[0]}: found a folder where a result goes; choose another -o")
+        if eaten := [name for name in held if (out / name).resolve() in self._scene.files]:
+            raise InputError(f"{out / eaten[0]}: found the scene itself where a result goes; choose another -o")
         if not (options.resume or options.overwrite):
             if held:
                 raise InputError(

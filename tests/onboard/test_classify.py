@@ -389,3 +389,12 @@ def test_too_little_memory_is_one_line_and_leaves_nothing(
     with pytest.raises(InputError, match=r"scene.tif: needs \d+ MiB"):
         classify_scene(scene, artifact, tmp_path / "out")
     assert not (tmp_path / "out").exists()
+
+
+def test_no_result_replaces_its_own_scene(artifact: Path, tmp_path: Path) -> None:
+    scene = make_scene(tmp_path / "classes.tif", smooth(20, 30))
+    before = scene.read_bytes()
+    with pytest.raises(InputError, match="the scene itself"):
+        classify_scene(scene, artifact, tmp_path, ClassifyOptions(overwrite=True))
+    assert scene.read_bytes() == before
+    assert [p.name for p in tmp_path.iterdir()] == ["classes.tif"]
