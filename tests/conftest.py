@@ -3,6 +3,10 @@ from __future__ import annotations
 from pathlib import Path
 
 import pytest
+from hypothesis import settings
+
+settings.register_profile("untimed", deadline=None)  # on a busy machine, time decided two laws
+settings.load_profile("untimed")
 
 
 def pytest_configure(config: pytest.Config) -> None:

@@ -22,6 +22,8 @@ from edgeslim.onboard.reading.scene import Scene
 F32 = NDArray[np.float32]
 LEAST_VALID = 0.5
 """Tiles with a smaller share of valid pixels are skipped."""
+_MOST_REFLECTANCE = 100.0
+"""Of a pixel: the glint of the sun on water or glass stays far below."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -159,6 +161,29 @@ class Chunk:
         valid = self.valid[top : top + height, left : left + width]
         means = raw[:, valid].mean(axis=1, dtype=np.float64).astype(np.float32)
         np.copyto(raw, means[:, None, None], where=~valid)
+
+    def require_earthly(self, numbers: NDArray[np.intp]) -> None:
+        """Raise InputError where a valid pixel under these windows holds what nothing on Earth reflects.
+
+        Asked only once the network's answers are out of range, to tell a fault of the scene from one of the network.
+        """
+        height, width = self._seen_px
+        radiometry = self._scene.radiometry
+        for number in numbers.tolist():
+            i, j = divmod(number, self.across)
+            here = np.s_[self._tops[i] : self._tops[i] + height, self._lefts[j] : self._lefts[j] + width]
+            stored = self.values[:, here[0], here[1]]
+            reflectance = self._scene.to_raw(stored).astype(np.float64) * radiometry.scale + radiometry.offset
+            if self.valid is not None:
+                reflectance[:, ~self.valid[here]] = 0
+            at = np.unravel_index(int(np.abs(reflectance).argmax()), reflectance.shape)
+            if not abs(reflectance[at]) <= _MOST_REFLECTANCE:
+                row, column = self.rows.keep + self._tops[i] + at[1], self.columns.keep + self._lefts[j] + at[2]
+                raise InputError(
+                    f"{self._scene.path}: found {stored[at]:g} at row {row}, column {column}, which as reflectance is "
+                    f"{reflectance[at]:.3g}, expected at most {_MOST_REFLECTANCE:g}; if it stands for no data, say so "
+                    f"with gdal_edit -a_nodata {stored[at]:g}, or else check --scale"
+                )
 
     def raw(self, rows: slice, columns: slice) -> tuple[F32, NDArray[np.bool_] | None]:
         """Raw band values (bands, h, w) and validity (h, w), or None where all are valid, of pixels of the scene."""

@@ -19,6 +19,7 @@ from edgeslim.onboard.journal import as_json
 from edgeslim.onboard.reading.scene import Scene
 from edgeslim.onboard.recorder import Recorder
 from edgeslim.onboard.runtime import Runtime
+from edgeslim.onboard.writing.layer import flavour_of
 from edgeslim.onboard.writing.summary import ClassArea, Summary
 
 if TYPE_CHECKING:
@@ -101,6 +102,8 @@ def summarise(
     notes = list(scene.warnings)
     if ground.gsd_m is None:
         notes.append("the scene has no usable CRS: areas are unknown, the rasters have no place on Earth")
+    elif flavour_of(ground.crs or ground.gcps_crs) is None:
+        notes.append(f"the scene's CRS, {ground.name}, cannot stand in a GeoTIFF: the rasters have its transform only")
     if not known:
         notes.append("no tile had enough valid pixels: nothing was classified")
     return Summary(

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import os
 import time
 from collections import deque
@@ -86,6 +87,8 @@ class Run:
         held = [name for name in every_result_name() if os.path.lexists(out / name)]
         if blocked := [name for name in held if (out / name).is_dir()]:
             raise InputError(f"{out / blocked[0]}: found a folder where a result goes; choose another -o")
+        if eaten := [name for name in held if (out / name).resolve() in self._scene.files]:
+            raise InputError(f"{out / eaten[0]}: found the scene itself where a result goes; choose another -o")
         if not (options.resume or options.overwrite):
             if held:
                 raise InputError(
@@ -210,6 +213,11 @@ class Run:
 
     def _with_what_is_kept(self, error: BaseException, recorder: Recorder | None) -> BaseException:
         """The error as it is told. A run of which nothing is kept leaves nothing behind."""
+        if isinstance(error, MemoryError) or (isinstance(error, OSError) and error.errno == errno.ENOMEM):
+            error = InputError(
+                f"{self._scene.path}: needs {self._foretold_mib:.0f} MiB, found less that this process may take; free "
+                "some, give it fewer threads, or cut the scene into narrower parts"
+            )
         if recorder is None or not recorder.chunks_done:
             if self._past is None:
                 self._folder.undo()

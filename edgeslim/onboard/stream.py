@@ -16,7 +16,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from edgeslim import cost
-from edgeslim.errors import EdgeslimError
+from edgeslim.errors import EdgeslimError, UntrustedResult
 from edgeslim.onboard.assemble import ChunkResult, result_of
 from edgeslim.onboard.chunks import Chunk, ChunkPlan, ChunkReader
 from edgeslim.onboard.integrity import Guard
@@ -111,7 +111,11 @@ class Stream:
         for start in range(0, len(numbers), self._tiles[0]):
             tiles = chunk.tiles(numbers[start : start + self._tiles[0]], self._room.tiles)
             logits[start : start + len(tiles)] = self._guard.answers(tiles, self._batch)
-        self._guard.require_answers(logits)
+        try:
+            self._guard.require_answers(logits)
+        except UntrustedResult:
+            chunk.require_earthly(numbers)  # a nodata value that the scene keeps to itself, most often
+            raise
         return logits
 
     def _collect(self, chunk: Chunk, parts: list[Future[F32]]) -> ChunkResult:

@@ -376,3 +376,25 @@ def test_classes_are_as_frequent_as_on_land_unless_asked_otherwise(tmp_path: Pat
 def test_classes_without_shares_are_left_alone(artifact: Path, tmp_path: Path) -> None:
     scene = make_scene(tmp_path / "scene.tif", smooth(16, 16))
     assert classify_scene(scene, artifact, tmp_path / "out").prior == "training set"
+
+
+def test_too_little_memory_is_one_line_and_leaves_nothing(
+    artifact: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def full(*_: object) -> None:
+        raise MemoryError
+
+    monkeypatch.setattr("edgeslim.onboard.run.Recorder", full)
+    scene = make_scene(tmp_path / "scene.tif", smooth(20, 30))
+    with pytest.raises(InputError, match=r"scene.tif: needs \d+ MiB"):
+        classify_scene(scene, artifact, tmp_path / "out")
+    assert not (tmp_path / "out").exists()
+
+
+def test_no_result_replaces_its_own_scene(artifact: Path, tmp_path: Path) -> None:
+    scene = make_scene(tmp_path / "classes.tif", smooth(20, 30))
+    before = scene.read_bytes()
+    with pytest.raises(InputError, match="the scene itself"):
+        classify_scene(scene, artifact, tmp_path, ClassifyOptions(overwrite=True))
+    assert scene.read_bytes() == before
+    assert [p.name for p in tmp_path.iterdir()] == ["classes.tif"]

@@ -11,6 +11,8 @@ from edgeslim.profile import Band
 
 _NUMBERED = re.compile(r"(?:b|band)[ _-]?0*(\d{1,2})(a?)")
 _COMMON_COLOURS = ("red", "green", "blue")
+_SHOWN = 60
+"""Characters of a description that a message quotes: what follows must be read, too."""
 
 
 class Named(Protocol):
@@ -139,6 +141,6 @@ def _asked_bands(
 
 
 def _say(descriptions: Sequence[str | None], colours: Sequence[str]) -> str:
-    named = [d or c for d, c in zip(descriptions, colours, strict=True)]
+    named = [(d or c)[:_SHOWN] for d, c in zip(descriptions, colours, strict=True)]
     shown = ", ".join(named[:8]) + (", …" if len(named) > 8 else "")
     return f"{len(named)} band{'s' if len(named) != 1 else ''} ({shown})"

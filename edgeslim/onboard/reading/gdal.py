@@ -28,6 +28,9 @@ _OPTIONS = {
     # What a VRT may point at: no network, no Python, no raw bytes of files elsewhere.
     "GDAL_VRT_ENABLE_PYTHON": "NO",
     "GDAL_VRT_RAWRASTERBAND_ALLOWED_SOURCE": "SIBLING_OR_CHILD_OF_VRT_PATH",
+    # A user's own environment must not turn damage into zeros.
+    "GTIFF_IGNORE_READ_ERRORS": "NO",
+    "GDAL_NUM_THREADS": "1",  # what is said in other threads is not heard
     # An 8-bit JPEG block may claim progressive scans without end.
     "LIBTIFF_JPEG_MAX_ALLOWED_SCAN_NUMBER": "100",
 }

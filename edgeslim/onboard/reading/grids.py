@@ -8,14 +8,14 @@ import numpy as np
 from rasterio.transform import Affine
 
 from edgeslim.errors import InputError
-from edgeslim.onboard.reading.georeference import Georeference, rescaled
+from edgeslim.onboard.reading.georeference import Georeference, rescaled, transform_of
 from edgeslim.onboard.reading.raster import Raster
 from edgeslim.onboard.reading.regrid import AxisMap, axis_map
 
 _SAME_GSD = 0.01
 """Relative difference of ground sample distances below which resampling would only blur."""
-_MOST_PX = 1 << 24
-"""Longest side of a resampled scene."""
+MOST_PX = 1 << 24
+"""Longest side of a scene, resampled or not: the whole Earth in pixels of 2.4 m."""
 _SKEW_PX = 0.05
 """Source pixels by which the corners of parallel grids may drift; transforms are written with few digits."""
 
@@ -31,10 +31,10 @@ def resampled_grid(
         return found, width, height, []
     across, down = found.gsd_xy_m
     new_width, new_height = max(1, round(width * across / gsd_m)), max(1, round(height * down / gsd_m))
-    if max(new_width, new_height) > _MOST_PX:
+    if max(new_width, new_height) > MOST_PX:
         raise InputError(
-            f"--resample: found pixels of {across:.3g} × {down:.3g} m, which at {gsd_m:g} m make {new_width} × "
-            f"{new_height} px, expected at most {_MOST_PX} a side; check the scene's CRS"
+            f"--resample: found pixels of {across:.3g} × {down:.3g} m, which at {gsd_m:g} m make {new_width:g} × "
+            f"{new_height:g} px, expected at most {MOST_PX} a side; check the scene's CRS"
         )
     size = f"{across:.4g} m" if abs(across - down) <= 0.01 * across else f"{across:.4g} × {down:.4g} m"
     note = f"resampled from {size} ({width} × {height} px) to {gsd_m:g} m ({new_width} × {new_height} px)"
@@ -75,7 +75,7 @@ def _covered(axis: AxisMap, count: int) -> float:
 def _turn(raster: Raster, first: Raster, scene: Georeference, step: tuple[float, float]) -> Any:
     """Affine from pixels of the scene's grid to pixels of the raster."""
     crs, other = first.dataset.crs or None, raster.dataset.crs or None
-    placed = [not r.dataset.transform.is_identity for r in (first, raster)]
+    placed = [not transform_of(r.dataset).is_identity for r in (first, raster)]
     if crs != other:
         raise InputError(
             f"--stack {raster.path}: found the CRS {other.to_string() if other else 'none'}, expected the scene's, "

@@ -15,6 +15,8 @@ DARKEST_P99 = 0.02
 """Below this 99th percentile of reflectance a scene is taken to be in other units: deep water alone reaches 0.03."""
 BRIGHTEST_P99 = 2.0
 """Above it too: snow and cloud stay below 1.3."""
+DARKEST = -0.5
+"""No correction of the atmosphere makes a pixel darker: what is, stands for no data."""
 LEAST_CEILING = 0.1
 """An integer type whose largest value stands for less reflectance than this cannot hold a land scene."""
 
@@ -73,12 +75,18 @@ class ToRaw:
             return out
 
 
+_FEW = 0.01
+"""Share of a sample that is passed over."""
 LARGEST = 1e9
 """Of a scale or offset, and of 1 / scale: float64 values of any scene stay in the range of float32 with it."""
 
 
 def scale_of(
-    tags: Sequence[tuple[float, float]], radiometry: Radiometry, scale: float | None, offset: float | None
+    where: str,
+    tags: Sequence[tuple[float, float]],
+    radiometry: Radiometry,
+    scale: float | None,
+    offset: float | None,
 ) -> SceneScale:
     """What a scene's numbers mean: the flags, else its own tags, else what the manifest expects.
 
@@ -99,12 +107,27 @@ def scale_of(
     for gain, bias in zip(scales, offsets, strict=True):
         if not (1 / LARGEST <= gain <= LARGEST and abs(bias) <= LARGEST):
             raise InputError(
-                f"found scale {gain:g} and offset {bias:g} in the scene's own tags, expected a scale above 0; say what "
-                "one unit is with --scale"
+                f"{where}: found scale {gain:g} and offset {bias:g} in the scene's own tags, expected a scale above 0; "
+                "say what one unit is with --scale"
             )
     if offset is not None:
         return SceneScale(scales, (offset,) * bands, "flag")
     return SceneScale(scales, offsets, "tags" if tagged else "manifest")
+
+
+def undeclared(sample: NDArray[np.generic], scale: SceneScale) -> list[str]:
+    """A warning where a sample (bands, n) of pixels taken for valid holds what can only stand for no data."""
+    if sample.shape[1] == 0:
+        return []
+    dark = (scale.reflectance(sample.astype(np.float64)) < DARKEST).any(axis=0)
+    if dark.mean() <= _FEW:
+        return []
+    least = sample.min()
+    return [
+        f"{dark.mean():.0%} of the sampled pixels have a reflectance below {DARKEST:g} (values down to {least:g}) and "
+        "no nodata value says that they are empty: they are classified; if they are empty, run gdal_edit -a_nodata "
+        f"{least:g} first"
+    ]
 
 
 def check_range(

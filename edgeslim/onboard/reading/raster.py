@@ -25,6 +25,8 @@ from edgeslim.onboard.runtime import one_line
 
 _URL = re.compile(r"^([A-Za-z][A-Za-z0-9+.-]+):/+")
 _COLOURS = ("red", "green", "blue")
+_WIDE = ("int64", "uint64")
+"""rasterio tells nodata as a float, which does not hold every number of these: GDAL itself must compare."""
 
 
 class Raster:
@@ -162,7 +164,7 @@ class Raster:
         self._stored_dtype = np.result_type(*dtypes)
         self.dtype = np.dtype(np.uint8) if self._palette is not None else self._stored_dtype
         self._marks: list[Mark | None] = [
-            mark_of(dataset.nodatavals[b - 1], np.dtype(t), self._stored_dtype)
+            None if t in _WIDE else mark_of(dataset.nodatavals[b - 1], np.dtype(t), self._stored_dtype)
             for b, t in zip(stored, dtypes, strict=True)
         ]
         alpha = [i for i, c in enumerate(dataset.colorinterp, 1) if c.name == "alpha" and i not in stored]
@@ -195,7 +197,8 @@ class Raster:
             flags = self.dataset.mask_flag_enums[band - 1]
             if MaskFlags.all_valid in flags or MaskFlags.alpha in flags:
                 continue
-            if MaskFlags.nodata in flags and MaskFlags.per_dataset not in flags:
+            nodata = MaskFlags.nodata in flags and self.dataset.dtypes[band - 1] not in _WIDE
+            if nodata and MaskFlags.per_dataset not in flags:
                 continue
             if MaskFlags.per_dataset not in flags:
                 masks.append(band)
@@ -261,7 +264,10 @@ class Raster:
         return self._load(Window(column, row, columns, rows), shape)
 
     def read_overview(self, most_px: int) -> tuple[NDArray[Any], NDArray[np.bool_]] | None:
-        """As `read`, the whole raster through its largest overview of at most `most_px`; None where it has none."""
+        """As `read`, the whole raster through its largest overview of at most `most_px`; None where it has none.
+
+        A damaged one is none: the pixels themselves may be whole.
+        """
         fitting = [
             f
             for f in self.dataset.overviews(self._read_bands[0])
@@ -271,7 +277,10 @@ class Raster:
             return None
         factor = min(fitting)
         shape = -(-self.height // factor), -(-self.width // factor)
-        return self._load(Window(0, 0, self.width, self.height), shape)
+        try:
+            return self._load(Window(0, 0, self.width, self.height), shape)
+        except InputError:
+            return None
 
     def _load(
         self, window: Window, shape: tuple[int, int], out: NDArray[Any] | None = None

@@ -16,8 +16,8 @@ from edgeslim.onboard.reading.acquired import acquired_of
 from edgeslim.onboard.reading.bands import choose_bands
 from edgeslim.onboard.reading.gdal import CACHE_BYTES, GDAL_ERRORS, MIB, gdal_environment, set_cache_bytes
 from edgeslim.onboard.reading.georeference import Georeference, check_gsd, georeference_of
-from edgeslim.onboard.reading.grids import onto, resampled_grid
-from edgeslim.onboard.reading.radiometry import SceneScale, ToRaw, check_range, scale_of
+from edgeslim.onboard.reading.grids import MOST_PX, onto, resampled_grid
+from edgeslim.onboard.reading.radiometry import SceneScale, ToRaw, check_range, scale_of, undeclared
 from edgeslim.onboard.reading.raster import Raster
 from edgeslim.onboard.reading.regrid import Regrid
 from edgeslim.onboard.reading.sample import sample
@@ -95,12 +95,18 @@ class Scene:
             self._stack.callback(raster.close)
             rasters.append(raster)
         first = rasters[0]
+        if max(first.width, first.height) > MOST_PX:  # a VRT of a few lines may claim as much
+            raise InputError(
+                f"{where}: found {first.width} × {first.height} px, expected at most {MOST_PX} a side; cut it in parts"
+            )
         self.files: tuple[Path, ...] = tuple(dict.fromkeys(f for r in rasters for f in r.files))
         """Every local file that decides the pixels, the scene itself first."""
         self.bands, notes = choose_bands(where, expected.bands, rasters, options.bands)
         """Numbers (from 1) of the bands in the encoder's order, counted on through the stack."""
         self.warnings += notes
         self.georeference: Georeference = georeference_of(first.dataset)
+        if self.georeference.transform != first.dataset.transform:
+            self.warnings.append("found a transform that places nothing: taken as none")
         if first.dataset.rpcs is not None and self.georeference.gsd_m is None:
             self.warnings.append("found rational polynomial coefficients only: where it lies is not computed from them")
         self.warnings += check_gsd(
@@ -115,7 +121,7 @@ class Scene:
             self.warnings += notes
         self._place(rasters)
         self.warnings += first.warnings + [f"{r.path}: {w}" for r in rasters[1:] for w in r.warnings]
-        self.scale: SceneScale = scale_of(self._tags, self.radiometry, options.scale, options.offset)
+        self.scale: SceneScale = scale_of(where, self._tags, self.radiometry, options.scale, options.offset)
         """What its values mean."""
         self._to_raw = ToRaw(self.scale, self.radiometry)
         self.acquired: str | None = acquired_of(first.dataset)
@@ -226,6 +232,7 @@ class Scene:
             if valid.any():
                 break
         self.warnings += notes
+        self.warnings += undeclared(values[:, valid], self.scale)
         zero = float((values[:, valid] == 0).all(axis=0).mean()) if valid.any() else 0.0
         if zero > 0.01 and not any(r.zero_is_nodata for r in rasters):
             self.warnings.append(

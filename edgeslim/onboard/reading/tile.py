@@ -5,9 +5,9 @@ from __future__ import annotations
 import math
 import struct
 import zipfile
-import zlib
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
+from io import BytesIO
 from typing import Any
 
 import numpy as np
@@ -20,6 +20,7 @@ from edgeslim.onboard.labels import TileFile
 from edgeslim.onboard.reading.bands import pick_bands
 from edgeslim.onboard.reading.gdal import GDAL_ERRORS, DamageLog
 from edgeslim.onboard.reading.georeference import georeference_of
+from edgeslim.onboard.reading.png import require_whole_png
 from edgeslim.onboard.reading.radiometry import SceneScale, ToRaw, check_range, scale_of
 from edgeslim.profile import Band, Radiometry
 
@@ -108,7 +109,7 @@ class TileReader:
             try:
                 data, driver = file.read(), _driver(file)
                 if driver == "PNG":
-                    _require_whole_png(data)
+                    require_whole_png(BytesIO(data))
                 with MemoryFile(data) as memory, memory.open(driver=driver) as dataset:
                     found, reason = self._tile(file, dataset)
             except (*GDAL_ERRORS, ValueError, MemoryError, struct.error, zipfile.BadZipFile):
@@ -201,7 +202,7 @@ class TileReader:
         if not file.is_tiff and wanted.scale is None:
             # A grey level of a training image, rounded as `edgeslim export` rounds it.
             return np.round(values.astype(np.float64) * radiometry.image_scale).astype(np.float32)
-        scale = scale_of(tags, radiometry, wanted.scale, wanted.offset)
+        scale = scale_of(f"--tiles: {file.name}", tags, radiometry, wanted.scale, wanted.offset)
         raw = ToRaw(scale, radiometry)(values, np.empty(values.shape, np.float32))
         if file.is_tiff and len(self._samples) < _SAMPLED:
             self._samples.append(raw[:, ::8, ::8].reshape(len(raw), -1))
@@ -213,20 +214,6 @@ def _driver(file: TileFile) -> str:
     if file.is_tiff:
         return "GTiff"
     return "PNG" if file.name.lower().endswith(".png") else "JPEG"
-
-
-def _require_whole_png(data: bytes) -> None:
-    """Raise ValueError for a PNG that is torn or damaged, which GDAL would read as black from there on.
-
-    Chunks of length, kind, data and CRC-32 up to the last, IEND (ISO/IEC 15948, 5.3).
-    """
-    at, kind = 8, b""
-    while kind != b"IEND":
-        length, kind = struct.unpack_from(">I4s", data, at)
-        (checksum,) = struct.unpack_from(">I", data, at + 8 + length)
-        if zlib.crc32(data[at + 4 : at + 8 + length]) != checksum:
-            raise ValueError("a chunk's checksum is not that of its data")
-        at += 12 + length
 
 
 def _place_of(dataset: Any) -> tuple[Place | None, float | None]:

@@ -3,13 +3,17 @@
 from __future__ import annotations
 
 import re
+import struct
 from pathlib import Path
 from xml.etree import ElementTree
 
 from edgeslim.errors import InputError
+from edgeslim.onboard.reading.png import SIGNATURE, require_whole_png
 
 _SCHEME = re.compile(r"[A-Za-z][A-Za-z0-9+.-]+:/")
 _SOURCES = ("SourceFilename", "SourceDataset", "SourceName", "OverviewFilename")
+_VALUE_BYTES = {"UInt16": 2, "Int16": 2, "UInt32": 4, "Int32": 4, "Float32": 4, "UInt64": 8, "Int64": 8, "Float64": 8}
+"""Of GDAL's types with more than one."""
 _LARGEST_BYTES = 64 << 20
 _DEEPEST = 8
 
@@ -31,7 +35,7 @@ def vrt_sources(path: Path, allow_network: bool, deepest: int = _DEEPEST) -> lis
     Raises InputError for one that names the network (unless allowed), a missing file, or anything but rasters.
     """
     found: dict[Path, None] = {}
-    for name, relative in _named(path):
+    for name, relative, needed in _named(path):
         if is_remote(name):
             if not allow_network:
                 raise InputError(f"{path}: found the network source {name}; copy it here, or ask with --allow-network")
@@ -42,6 +46,8 @@ def vrt_sources(path: Path, allow_network: bool, deepest: int = _DEEPEST) -> lis
                 raise InputError(f"{path}: found the source {name}, expected a local file")
             name = rest.partition(":")[2]
         source = (path.parent / name if relative else Path(name)).resolve()
+        if source.is_file() and (size := source.stat().st_size) < needed:
+            raise InputError(f"{source}: found {size} bytes, of which {path} uses {needed}; copy it again")
         if source in found:
             continue
         if not source.is_file():
@@ -50,7 +56,11 @@ def vrt_sources(path: Path, allow_network: bool, deepest: int = _DEEPEST) -> lis
         try:
             with source.open("rb") as file:
                 start = file.read(64).lstrip(b"\xef\xbb\xbf \t\r\n")
+                if start.startswith(SIGNATURE):
+                    require_whole_png(file)
             nested = is_vrt(source)
+        except (ValueError, struct.error) as error:
+            raise InputError(f"{source}: no whole PNG ({error}); copy it again") from None
         except OSError as error:
             raise InputError(f"{source}: cannot be read ({error.strerror})") from None
         if nested:
@@ -62,8 +72,8 @@ def vrt_sources(path: Path, allow_network: bool, deepest: int = _DEEPEST) -> lis
     return list(found)
 
 
-def _named(path: Path) -> list[tuple[str, bool]]:
-    """(name, relative to the VRT) of every source that a VRT names."""
+def _named(path: Path) -> list[tuple[str, bool, int]]:
+    """(name, relative to the VRT, least bytes) of every source that a VRT names."""
     try:
         if path.stat().st_size > _LARGEST_BYTES:
             raise InputError(f"{path}: found a VRT of more than {_LARGEST_BYTES >> 20} MiB, expected a smaller one")
@@ -73,8 +83,27 @@ def _named(path: Path) -> list[tuple[str, bool]]:
     except OSError as error:
         raise InputError(f"{path}: cannot be read ({error.strerror})") from None
     names = []
+    raw = {
+        id(element): _raw_bytes(root, band)
+        for band in root.iter("VRTRasterBand")
+        if band.get("subClass") == "VRTRawRasterBand"
+        for element in band.iter("SourceFilename")
+    }
     for element in root.iter():
         if element.tag in _SOURCES and element.text and element.text.strip():
             relative = element.get("relativeToVRT", element.get("relativetoVRT", "0")) == "1"
-            names.append((element.text.strip(), relative))
+            names.append((element.text.strip(), relative, raw.get(id(element), 0)))
     return names
+
+
+def _raw_bytes(root: ElementTree.Element, band: ElementTree.Element) -> int:
+    """Bytes that a band of raw numbers takes of its file, what lies before it included: GDAL reads any more as 0."""
+    try:
+        width, height = int(root.get("rasterXSize", "0")), int(root.get("rasterYSize", "0"))
+        value = _VALUE_BYTES.get(band.get("dataType", "Byte"), 1)
+        pixel = int(band.findtext("PixelOffset") or value)
+        line = int(band.findtext("LineOffset") or pixel * width)
+        ends = [0, (width - 1) * pixel, (height - 1) * line, (width - 1) * pixel + (height - 1) * line]
+        return int(band.findtext("ImageOffset") or 0) + max(ends) + value
+    except ValueError:  # no numbers: GDAL will say so
+        return 0

@@ -8,6 +8,8 @@ from collections.abc import Sequence
 Point = tuple[float, float]
 """(longitude, latitude), degrees."""
 Ring = list[Point]
+_ROUNDING = 1e-9
+"""Degrees by which two ends of one cut may differ."""
 
 
 def polygons(ring: Sequence[Point]) -> list[Ring]:
@@ -44,7 +46,8 @@ def longitudes(rings: Sequence[Ring]) -> tuple[float, float]:
         eastern = [b for b in boxes if b[1] == 180 and b[0] > -180]
         western = [b for b in boxes if b[0] == -180 and b[1] < 180]
         if eastern and western:
-            return min(b[0] for b in eastern), max(b[1] for b in western)
+            first, last = min(b[0] for b in eastern), max(b[1] for b in western)
+            return (first, last) if first - last > _ROUNDING else (west, east)  # all around, as at a pole
     return west, east
 
 

@@ -76,6 +76,24 @@ def _placed(plan: MapPlan) -> dict[str, Any]:
     return {"crs": ground.crs, "transform": Affine(t.a * step, t.b * step, t.c, t.d * step, t.e * step, t.f)}
 
 
+def flavour_of(crs: Any) -> str | None:
+    """How GDAL has to write a CRS so that GeoTIFF's keys hold it; None: no way, or there is none to write.
+
+    What its standard keys cannot express GDAL puts into a side file, unless ESRI's text of it may stand among them.
+    """
+    if not crs:
+        return None
+    for flavour in ("standard", "esri_pe"):
+        with rasterio.Env(GDAL_PAM_ENABLED="NO"), MemoryFile() as memory:
+            options = {"driver": "GTiff", "dtype": "uint8", "count": 1, "width": 1, "height": 1}
+            with memory.open(**options, crs=crs, transform=Affine.scale(2), geotiff_keys_flavor=flavour):
+                pass
+            with memory.open(driver="GTiff") as dataset:
+                if dataset.crs:
+                    return flavour
+    return None
+
+
 def _origin(plan: MapPlan) -> dict[str, str]:
     return {"edgeslim": __version__, "artifact": plan.artifact}
 
@@ -98,6 +116,7 @@ class Layer:
 
     def _tags(self, whole: bool) -> Directory:
         """As GDAL writes them, of a raster of one pixel in memory; the writer puts in the size."""
+        placed = _placed(self._plan) if whole else {}
         options: dict[str, Any] = {
             "driver": "GTiff",
             "dtype": "uint8",
@@ -114,7 +133,8 @@ class Layer:
             "sparse_ok": True,
             "bigtiff": "no",
             "endianness": "little",
-            **(_placed(self._plan) if whole else {}),
+            **placed,
+            "geotiff_keys_flavor": flavour_of(placed.get("crs")) or "standard",
         }
         with warnings.catch_warnings(), rasterio.Env(GDAL_PAM_ENABLED="NO"), MemoryFile() as memory:
             warnings.simplefilter("ignore", NotGeoreferencedWarning)

@@ -12,13 +12,15 @@ from rasterio.errors import RasterioError
 from rasterio.transform import Affine, GCPTransformer
 from rasterio.warp import transform as warp_points
 
-from edgeslim.onboard.reading.georeference import Georeference
+from edgeslim.onboard.reading.georeference import Georeference, unwrapped
 from edgeslim.onboard.writing.antimeridian import Ring, polygons
 
 F64 = NDArray[np.float64]
 _PROJ_ERRORS = (RasterioError, CPLE_BaseError, ValueError)
 DIGITS = 7
 """Decimals of a degree: a centimetre, the most that RFC 7946 finds sensible."""
+_ROUNDING = 1e-6
+"""Degrees beyond a pole that are the pole."""
 _EDGE_POINTS = 8
 """Of each side of a footprint: its sides are curves in longitude and latitude."""
 
@@ -54,10 +56,9 @@ class Wgs84:
     def _placed(self, columns: F64, rows: F64) -> tuple[F64, F64]:
         t: Any = self._ground.transform
         if not uses_gcps(self._ground):
-            with np.errstate(all="ignore"):  # a damaged transform may be as large as a float gets
-                return t.a * columns + t.b * rows + t.c, t.d * columns + t.e * rows + t.f
+            return t.a * columns + t.b * rows + t.c, t.d * columns + t.e * rows + t.f
         try:
-            with GCPTransformer(list(self._ground.gcps)) as transformer:
+            with GCPTransformer(list(unwrapped(self._ground.gcps, self._crs))) as transformer:
                 xs, ys = transformer.xy(rows, columns, offset="ul")
         except _PROJ_ERRORS:  # too few points, or all on one line
             return np.full(columns.shape, np.nan), np.full(columns.shape, np.nan)
@@ -76,8 +77,9 @@ class Wgs84:
                 self._warp(xs[half:], ys[half:], longitude[half:], latitude[half:])
             return
         longitude[:], latitude[:] = found[0], found[1]
-        lost = ~(np.isfinite(longitude) & np.isfinite(latitude))
+        lost = ~(np.isfinite(longitude) & (np.abs(latitude) <= 90 + _ROUNDING))
         longitude[lost] = latitude[lost] = np.nan
+        np.clip(latitude, -90, 90, out=latitude)
 
     def footprint(self, width: int, height: int) -> list[Ring]:
         """The outline of `width` x `height` pixels as closed rings; empty where a part of it has no place on Earth."""

@@ -566,3 +566,13 @@ def test_a_place_beyond_any_file_is_told_once(tmp_path: Path, capfd: pytest.Capt
     with gdal_environment(), pytest.raises(InputError, match="not a GeoTIFF that can be opened"):
         Raster(path)
     assert capfd.readouterr() == ("", "")
+
+
+def test_a_users_environment_turns_no_damage_into_zeros(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    path = write(tmp_path / "s.tif", smooth(64, 64), tiled=True, blockxsize=16, blockysize=16, compress="lzw")
+    data = bytearray(path.read_bytes())
+    data[len(data) // 2 : len(data) // 2 + 200] = b"\xff" * 200
+    path.write_bytes(data)
+    monkeypatch.setenv("GTIFF_IGNORE_READ_ERRORS", "YES")
+    monkeypatch.setenv("GDAL_NUM_THREADS", "4")
+    refused(path, "copy it again", bands="1,2,3")
