@@ -17,6 +17,7 @@ from edgeslim.errors import InputError
 from edgeslim.family import all_families
 from edgeslim.profile import FACTS, Profile, read_facts
 from edgeslim.reading import Shape, recognise
+from edgeslim.sensor_bands import sensor_bands
 from edgeslim.shelf import check_keys, read_value, shown
 
 _LONGEST = 100_000_000
@@ -110,7 +111,8 @@ def profile_of(
         weights_tried="that file",
         made_for=made_for,
         method=metadata.get("method") if reading is None else None,
-        **_facts(path, metadata, architecture) | ({} if reading is None else {"gsd_m": reading.gsd_m}),
+        **_facts(path, metadata, architecture)
+        | ({} if reading is None else {"gsd_m": reading.gsd_m, "bands": sensor_bands(reading.band_names)}),
     )
     return profile, f"{path}: {said}"
 

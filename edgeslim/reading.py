@@ -108,11 +108,17 @@ class Reading:
     @property
     def made_for(self) -> str | None:
         """The modality or the bands, the ground sample distance asked, for people; None where there is but one tile."""
+        bands = ",".join(self.band_names)
         if self.modalities:
-            bands = ",".join(band for modality in self.modalities for band in modality.bands)
             return f"{'+'.join(modality.id for modality in self.modalities)} ({bands})"
-        parts = [",".join(band.name for band in self.bands), f"{self.gsd_m:g} m a pixel" if self.gsd_m else ""]
+        parts = [bands, f"{self.gsd_m:g} m a pixel" if self.gsd_m else ""]
         return " at ".join(filter(None, parts)) or None
+
+    @property
+    def band_names(self) -> tuple[str, ...]:
+        """Of the bands that it is read for, in its order; empty where that is not known."""
+        of_modalities = (band for modality in self.modalities for band in modality.bands)
+        return tuple(of_modalities) or tuple(band.name for band in self.bands)
 
     @property
     def band_groups(self) -> int:

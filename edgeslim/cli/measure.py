@@ -64,9 +64,10 @@ def measure(
     from edgeslim.cli.flags import positive
     from edgeslim.cli.ground import full_checkpoint
     from edgeslim.ground.features import spread_over, usual_widths
-    from edgeslim.ground.head import Asked
+    from edgeslim.ground.head import Asked, tiles_wanted
     from edgeslim.ground.measure import measure as look
     from edgeslim.ground.measure import scored_card
+    from edgeslim.ground.tile_radiometry import own_bands, radiometry_of_tiles
     from edgeslim.onboard.labels import labelled_tiles
     from edgeslim.report.retention import CARD_FILE, PLOT_FILE, print_retention, retention_svg
     from edgeslim.whole import require_free, write_whole
@@ -92,6 +93,9 @@ def measure(
     record = look(profile, full, found, widths, seeds, asked, lambda line: stderr.print(escape(shown(line))))
     for warning in record.warnings:
         stderr.print(f"[bold yellow]warning:[/] {escape(shown(warning))}")
+    if profile.radiometry is None:  # the scores are of these values: whoever takes the card slims and plans by them
+        radiometry = radiometry_of_tiles(found, tiles_wanted(profile, asked), lambda _: None)
+        profile = replace(profile, radiometry=radiometry, bands=profile.bands or own_bands(profile.architecture))
     command = f"edgeslim measure {Path(encoder).name} --tiles {tiles.name} --tiles-max {tiles_max} --seeds {seeds}"
     write_whole(out, scored_card(profile, record, digest, command, out.stem), CARD_FILE, overwrite=overwrite)
     write_whole(plot, retention_svg(record), PLOT_FILE, overwrite=overwrite)

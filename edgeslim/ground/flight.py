@@ -67,7 +67,10 @@ def normalised(tiles: Tensor, radiometry: Radiometry) -> Tensor:
 def radiometry_of(profile: Profile) -> Radiometry:
     """What a raw band value means to the encoder. Raises InputError where its card does not say."""
     if profile.radiometry is None:
-        raise InputError(f"encoder {profile.id!r}: its card has no [radiometry], expected what a raw band value means")
+        raise InputError(
+            f"encoder {profile.id!r}: its card has no [radiometry], expected what a raw band value means; "
+            "write it there, or take the card that `edgeslim measure` writes"
+        )
     return profile.radiometry
 
 
