@@ -27,7 +27,7 @@ from edgeslim.ground.quantisation import layers_by_harm, layers_to_try
 from edgeslim.manifest import Manifest
 from edgeslim.onboard.bench import ms_per_tile
 from edgeslim.onboard.known import LIMIT, Distances
-from edgeslim.onboard.runtime import F32, Runtime, load_runtime
+from edgeslim.onboard.runtime import Runtime, load_runtime
 from edgeslim.parity import Certificate
 from edgeslim.target import Target
 from edgeslim.units import ARITHMETIC
@@ -62,15 +62,23 @@ def export(
     InputError before any work where the licence of the weights has an obstacle that nobody accepted.
     """
     check_licence(source)
-    places = {request.name: out if len(requests) == 1 else out / request.name for request in requests}
-    if len(places) < len(requests):
-        raise InputError("found the same target and precision twice, expected each once")
-    for place in places.values():
-        check_place(place)
-    if len(requests) > 1:
-        check_parent(out, {place.name for place in places.values()})
-    formats = {request.target.format: format_called(request.target.format) for request in requests}
-    captured = capture(source, proving, say)
+    _checked(requests, out)
+    return export_captured(capture(source, proving, say), requests, out, say)
+
+
+def export_captured(
+    captured: Captured,
+    requests: Sequence[Request],
+    out: Path,
+    say: Callable[[str], None] = lambda _: None,
+    scratch: Path | None = None,
+) -> list[Exported]:
+    """Stages 2 to 4 of `export`, of a width that is captured already: torch is not asked again.
+
+    `scratch` is a folder in which what was converted stays for the next call with the same `captured` (None: it goes
+    with this one). Raises as `export` does.
+    """
+    places, formats = _checked(requests, out)
     try:
         (out.parent if len(requests) == 1 else out).mkdir(parents=True, exist_ok=True)
         work = Path(tempfile.mkdtemp(prefix=f".{out.name}-", dir=out.parent))
@@ -80,7 +88,7 @@ def export(
     try:
         for request in requests:
             made = work / request.name
-            manifest = _make(captured, request, formats[request.target.format], work, made, say)
+            manifest = _make(captured, request, formats[request.target.format], scratch or work, made, say)
             done.append((made, Exported(places[request.name], manifest)))
         for made, exported in done:
             swap(made, exported.folder)
@@ -88,20 +96,34 @@ def export(
         raise PackError(f"stage 4, pack: {out}: cannot be written ({error.strerror})") from None
     finally:
         shutil.rmtree(work, ignore_errors=True)
+        if scratch is None:
+            captured.converted.clear()
         if len(requests) > 1 and out.is_dir() and not any(out.iterdir()):
             out.rmdir()
     return [exported for _, exported in done]
 
 
+def _checked(requests: Sequence[Request], out: Path) -> tuple[dict[str, Path], dict[str, Format]]:
+    """Where each request's artifact goes, by its name, and what writes each format. Raises InputError, MissingExtra."""
+    places = {request.name: out if len(requests) == 1 else out / request.name for request in requests}
+    if len(places) < len(requests):
+        raise InputError("found the same target and precision twice, expected each once")
+    for place in places.values():
+        check_place(place)
+    if len(requests) > 1:
+        check_parent(out, {place.name for place in places.values()})
+    return places, {request.target.format: format_called(request.target.format) for request in requests}
+
+
 def _make(
-    captured: Captured, request: Request, module: Format, work: Path, made: Path, say: Callable[[str], None]
+    captured: Captured, request: Request, module: Format, scratch: Path, made: Path, say: Callable[[str], None]
 ) -> Manifest:
-    """Convert, prove and pack one artifact into the folder `made`."""
+    """Convert, prove and pack one artifact into the folder `made`; `scratch` holds what is converted once a target."""
     target, precision = request.target, request.precision
     base = captured.converted.get(target.id)
     if base is None:
         say(f"2/4 convert: {target.id}, {_shape_of(target, captured.proving.batches)}")
-        base = captured.converted[target.id] = _convert(captured, target, module, work / f"{target.id}-base")
+        base = captured.converted[target.id] = _convert(captured, target, module, scratch / f"{target.id}-base")
     made.mkdir()
     if precision == "fp32":
         for path in base.folder.iterdir():
@@ -125,6 +147,7 @@ def _convert(captured: Captured, target: Target, module: Format, folder: Path) -
         np.ascontiguousarray(np.resize(proving.golden.tiles, (2, *proving.golden.tiles.shape[1:])), np.float32)
     )
     try:
+        shutil.rmtree(folder, ignore_errors=True)  # what an earlier call left that failed
         folder.mkdir()
         written = module.convert(folded_model(captured.model), example, target, proving.batches, folder)
         try:
@@ -154,7 +177,7 @@ def _quantise(
         raise InputError("--precision int8-static: found no --tiles, expected real tiles to take its ranges from")
     calibration = np.empty(0, np.float32) if proving.calibration is None else proving.calibration
     tries: list[tuple[str, ...]] = [()]
-    refused: list[str] = []
+    refused: list[tuple[int, str]] = []
     while tries:
         kept = tries.pop(0)
         for path in made.iterdir():
@@ -166,7 +189,7 @@ def _quantise(
         except ParityError as error:
             if ARITHMETIC[precision] != "int8":
                 raise
-            refused.append(f"{len(kept)} layers in fp32: {error}")
+            refused.append((len(kept), str(error)))
             if not kept:
                 say(f"{error}: looking for the layers that cost most")
                 tiles = captured.reference.proof.tiles.tiles
@@ -181,9 +204,11 @@ def _quantise(
             raise ConvertError(
                 f"stage 2, convert: {request.name}: {first_line(error)}; report it with this plan"
             ) from error
+    last, first = (f"{layers} layers in fp32: {why}" for layers, why in (refused[-1], refused[0]))
     raise ParityError(
-        f"stage 3, prove: {request.name} is refused, even with half of its layers left in fp32 ({refused[-1]}; all of "
-        f"them in int8: {refused[0]}); fly fp32 or fp16"
+        f"stage 3, prove: {request.name} is refused, even with half of its layers left in fp32 ({last}; all of them in "
+        f"int8: {first}); fly fp32 or fp16",
+        refused,
     )
 
 
@@ -208,20 +233,21 @@ def _prove(
         f"stage 3, prove: {request.name} against torch",
         max_drop=proving.max_drop if ARITHMETIC[request.precision] == "int8" else None,
         kept=kept,
+        after_first=lambda: _prove_known(captured, request, runtime),
     )
-    if captured.source.known is not None:
-        _prove_known(captured, request, runtime, captured.source.known[1])
     if ARITHMETIC[request.precision] == "int8":
         _tell_speed(captured, request, runtime, say)
     return certificate
 
 
-def _prove_known(captured: Captured, request: Request, runtime: Runtime, arrays: dict[str, F32]) -> None:
-    """Raise ParityError where the written network's features make other tiles unknown than torch's do.
+def _prove_known(captured: Captured, request: Request, runtime: Runtime) -> None:
+    """Where the head tells unknown tiles: raise ParityError if the written network's features make others unknown.
 
     Whitening widens small differences: features whose cosine is 0.999 may all lie beyond a limit.
     """
-    distances = Distances.of(arrays, radiometry_of(captured.source.profile).clip)
+    if captured.source.known is None:
+        return
+    distances = Distances.of(captured.source.known[1], radiometry_of(captured.source.profile).clip)
     proof = captured.reference.proof
     chosen = np.linspace(0, len(proof.tiles) - 1, min(_KNOWN_ON, len(proof.tiles))).round().astype(np.intp)
     tiles = proof.tiles.tiles[chosen]
