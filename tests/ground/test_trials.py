@@ -10,11 +10,13 @@ import torch
 
 from edgeslim.errors import ConvertError, ParityError
 from edgeslim.ground import capture as capturing
+from edgeslim.ground import quantisation
 from edgeslim.ground.capture import Proving, Request, Source, capture
 from edgeslim.ground.export import export_captured
 from edgeslim.ground.flight import profile_checkpoint
 from edgeslim.ground.formats import Written, format_called
 from edgeslim.ground.golden import synthetic_tiles
+from edgeslim.ground.quantisation import layers_by_harm
 from edgeslim.manifest import read_manifest
 from edgeslim.profile import Profile
 from edgeslim.target import take_target
@@ -88,6 +90,31 @@ def test_ranges_are_taken_once_for_every_trial(tiny: Profile, tmp_path: Path, mo
         found[name] = [(written.folder / file).read_bytes() for file in written.models.values()]
     assert calibrated == [1, 4, 1, 4]
     assert found["after another"] == found["alone"]
+
+
+def test_what_comes_before_a_layer_is_not_computed_again(tiny: Profile) -> None:
+    """The order is that of whole forward passes, of which a layer's own block and those after it are made."""
+    model, tiles = model_of(tiny), real_tiles(tiny, 60).tiles[:8].astype("float32")
+    given, harm = torch.from_numpy(tiles), {}
+    with torch.inference_mode():
+        expected = model(given)[0]
+        for name, layer in [(n, m) for n, m in model.named_modules() if isinstance(m, torch.nn.Linear)]:
+            other = model_of(tiny)
+            harmed = other.get_submodule(name)
+            harmed.weight.data = quantisation._int8_rows(layer.weight)
+            harmed.register_forward_pre_hook(quantisation._quantised_input)
+            harm[name] = float((other(given)[0] - expected).abs().mean())
+    computed = [0] * len(model.encoder.blocks)
+
+    def count(number: int) -> Any:
+        return lambda *_: computed.__setitem__(number, computed[number] + 1)
+
+    for number, block in enumerate(model.encoder.blocks):
+        block.norm1.register_forward_hook(count(number))
+    assert layers_by_harm(model, tiles) == sorted(harm, key=lambda name: -harm[name])
+    assert computed == [1 + 4, 1 + 4 + 4]  # once as it is, and for the layers of this block and those before
+    with torch.inference_mode():
+        assert torch.equal(model(given)[0], expected)
 
 
 def test_a_refusal_tells_its_trials(tiny: Profile, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
