@@ -9,9 +9,8 @@ from __future__ import annotations
 import shutil
 import tempfile
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 import torch
@@ -132,6 +131,8 @@ def _make(
         certificate = _prove(captured, request, written, (), say)
     else:
         written, certificate = _quantise(captured, request, module, base, made, say)
+        if ARITHMETIC[precision] == "int8":
+            _tell_speed(captured, request, written, say)
     say(f"4/4 pack: {request.name}")
     return pack(captured, request, written, certificate)
 
@@ -175,7 +176,6 @@ def _quantise(
     precision, proving = request.precision, captured.proving
     if precision == "int8-static" and proving.calibration is None:
         raise InputError("--precision int8-static: found no --tiles, expected real tiles to take its ranges from")
-    calibration = np.empty(0, np.float32) if proving.calibration is None else proving.calibration
     tries: list[tuple[str, ...]] = [()]
     refused: list[tuple[int, str]] = []
     while tries:
@@ -184,8 +184,7 @@ def _quantise(
             path.unlink()
         say(f"2/4 convert: {request.name}" + (f", {len(kept)} layers left in fp32" if kept else ""))
         try:
-            written = module.quantise(base, precision, calibration, kept, made)
-            return written, _prove(captured, request, written, kept, say)
+            return _tried(captured, request, module, base, kept, made, say)
         except ParityError as error:
             if ARITHMETIC[precision] != "int8":
                 raise
@@ -212,9 +211,40 @@ def _quantise(
     )
 
 
+def _tried(
+    captured: Captured,
+    request: Request,
+    module: Format,
+    base: Written,
+    kept: tuple[str, ...],
+    made: Path,
+    say: Callable[[str], None],
+) -> tuple[Written, Certificate]:
+    """One trial: quantised but for the layers `kept`, and proven.
+
+    Where each batch size has a file of its own, the smallest is proven before the others are written.
+    """
+    given = captured.proving.calibration
+    calibration = np.empty(0, np.float32) if given is None else given
+    first, *rest = sorted(base.models.items(), key=lambda item: (len(item[0]), item[0]))
+    written = module.quantise(replace(base, models=dict([first])), request.precision, calibration, kept, made)
+    certificate = _prove(captured, request, written, kept, say)
+    if rest:
+        others = module.quantise(replace(base, models=dict(rest)), request.precision, calibration, kept, made)
+        written = replace(written, models=written.models | others.models)
+        certificate = _prove(captured, request, written, kept, say, certificate)
+    return written, certificate
+
+
 def _prove(
-    captured: Captured, request: Request, written: Written, kept: tuple[str, ...], say: Callable[[str], None]
+    captured: Captured,
+    request: Request,
+    written: Written,
+    kept: tuple[str, ...],
+    say: Callable[[str], None],
+    before: Certificate | None = None,
 ) -> Certificate:
+    """Of what was written, at each batch size; `before` proves some of them already."""
     proof, proving = captured.reference.proof.tiles, captured.proving
     say(f"3/4 prove: {request.name} on {len(proof)} {'synthetic' if proof.synthetic else 'real'} tiles")
     if request.target.providers:
@@ -222,10 +252,9 @@ def _prove(
             f"{request.name}: proven on the processor here; `edgeslim build` proves it on the board's "
             f"{', '.join(request.target.providers)}"
         )
-    draft = manifest_of(captured, request, written, None, 1.0, dict.fromkeys(written.models.values(), ""))
-    runtime = load_runtime(written.folder, draft, threads=1)
-    batches = {*proving.batches} if request.target.batch == "static" else {*proving.batches, 3}
-    certificate = prove(
+    runtime = _runtime(captured, request, written)
+    batches = {*map(int, written.models)} if request.target.batch == "static" else {*proving.batches, 3}
+    return prove(
         runtime,
         captured.reference,
         batches,
@@ -234,10 +263,8 @@ def _prove(
         max_drop=proving.max_drop if ARITHMETIC[request.precision] == "int8" else None,
         kept=kept,
         after_first=lambda: _prove_known(captured, request, runtime),
+        before=before,
     )
-    if ARITHMETIC[request.precision] == "int8":
-        _tell_speed(captured, request, runtime, say)
-    return certificate
 
 
 def _prove_known(captured: Captured, request: Request, runtime: Runtime) -> None:
@@ -261,13 +288,19 @@ def _prove_known(captured: Captured, request: Request, runtime: Runtime) -> None
         )
 
 
-def _tell_speed(captured: Captured, request: Request, runtime: Any, say: Callable[[str], None]) -> None:
+def _tell_speed(captured: Captured, request: Request, written: Written, say: Callable[[str], None]) -> None:
     """Whether int8 pays here: it is no promise, and only a measurement can say so."""
-    base = captured.converted[request.target.id]
-    draft = manifest_of(captured, request, base, None, 1.0, dict.fromkeys(base.models.values(), ""))
     tile = np.ascontiguousarray(captured.proving.golden.tiles[:1], np.float32)
-    before, after = (ms_per_tile(r, tile) for r in (load_runtime(base.folder, draft, threads=1), runtime))
+    before, after = (
+        ms_per_tile(_runtime(captured, request, files), tile)
+        for files in (captured.converted[request.target.id], written)
+    )
     verdict = "SLOWER than" if after > before else "faster than" if after < 0.95 * before else "as fast as"
     say(
         f"{request.name}: {after:.2f} ms a tile, {verdict} fp32's {before:.2f} ms on this machine (batch 1, one thread)"
     )
+
+
+def _runtime(captured: Captured, request: Request, written: Written) -> Runtime:
+    draft = manifest_of(captured, request, written, None, 1.0, dict.fromkeys(written.models.values(), ""))
+    return load_runtime(written.folder, draft, threads=1)

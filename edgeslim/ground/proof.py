@@ -106,23 +106,24 @@ def prove(
     max_drop: float | None = None,
     kept: tuple[str, ...] = (),
     after_first: Callable[[], None] = lambda: None,
+    before: Certificate | None = None,
 ) -> Certificate:
     """Run what was written, on the hostile tiles and at each batch size, and hold it against torch.
 
     `max_drop` limits what may be lost in agreement, and in score where the tiles have labels. What a failure shows in
     at least time comes first: the few hostile tiles, then the batch sizes from the smallest. `after_first` may raise
-    what else rules the artifact out, once the first of them has passed.
+    what else rules the artifact out, once the first of them has passed. `before` is what is proven of some of the batch
+    sizes already, the first among them: they, and the hostile tiles, are not run again.
     Raises ParityError naming `what`, the figure and the ceiling.
     """
     if max_drop is not None:
         ceiling = Ceiling(ceiling.relative, max(ceiling.agreement, 1 - max_drop))
-    logits, features = run_all(runtime, reference.hostile.tiles.tiles, 1)
-    hostile = compare(logits, reference.hostile.logits, (features, reference.hostile.features), reference.logits_range)
-    # Of eight tiles that show nothing, the class says nothing.
-    _require(hostile.missed(Ceiling(ceiling.relative, 0.0)), f"{what} on hostile tiles")
-    found: dict[str, Parity] = {}
-    proof, score = reference.proof, None
-    for batch in sorted(set(batches)):
+    if before is None:
+        found, score, hostile = {}, None, _hostile(runtime, reference, ceiling, what)
+    else:
+        found, score, hostile = dict(before.batches), before.score, before.hostile
+    proof = reference.proof
+    for batch in sorted({*batches} - {*map(int, found)}):
         logits, features = run_against(runtime, proof, batch, ceiling, what)
         first = not found
         found[str(batch)] = compare(logits, proof.logits, (features, proof.features))
@@ -147,6 +148,15 @@ def prove(
         kept=kept,
         score=score,
     )
+
+
+def _hostile(runtime: Runtime, reference: Reference, ceiling: Ceiling, what: str) -> Parity:
+    """Parity on the hostile tiles, one at a time. Of eight tiles that show nothing, the class says nothing."""
+    expected = reference.hostile
+    logits, features = run_all(runtime, expected.tiles.tiles, 1)
+    parity = compare(logits, expected.logits, (features, expected.features), reference.logits_range)
+    _require(parity.missed(Ceiling(ceiling.relative, 0.0)), f"{what} on hostile tiles")
+    return parity
 
 
 def verdict(tiles: GoldenTiles) -> str:

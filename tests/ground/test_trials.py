@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -90,6 +91,11 @@ def test_ranges_are_taken_once_for_every_trial(tiny: Profile, tmp_path: Path, mo
         found[name] = [(written.folder / file).read_bytes() for file in written.models.values()]
     assert calibrated == [1, 4, 1, 4]
     assert found["after another"] == found["alone"]
+    # Nor does it matter whether the files of several batch sizes are written at once.
+    (tmp_path / "larger").mkdir()
+    larger = replace(base, models={"4": base.models["4"]})
+    module.quantise(larger, "int8-static", tiles, kept, tmp_path / "larger")
+    assert (tmp_path / "larger" / base.models["4"]).read_bytes() == found["alone"][1]
 
 
 def test_what_comes_before_a_layer_is_not_computed_again(tiny: Profile) -> None:
@@ -117,17 +123,23 @@ def test_what_comes_before_a_layer_is_not_computed_again(tiny: Profile) -> None:
         assert torch.equal(model(given)[0], expected)
 
 
-def test_a_refusal_tells_its_trials(tiny: Profile, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    module = format_called("onnx")
+@pytest.mark.parametrize("name", ["onnx", "tflite"])
+def test_a_trial_that_fails_writes_no_other_batch_size(
+    tiny: Profile, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, name: str
+) -> None:
+    module, target = format_called(name), take_target(name)
+    asked: list[list[str]] = []
 
     def wrong(base: Written, precision: str, calibration: Any, kept: Any, folder: Path) -> Written:
+        asked.append(list(base.models))
         other = model_of(tiny)
         Sabotage("two classes swapped")(other)
-        return module.convert(other, torch.zeros(2, 3, 16, 16), take_target("onnx"), (1, 4), folder)
+        return module.convert(other, torch.zeros(2, 3, 16, 16), target, (1,), folder)
 
     monkeypatch.setattr(module, "quantise", wrong)
     tiles = real_tiles(tiny, 60)
     with pytest.raises(ParityError) as refused:
-        made(tiny, tmp_path / "artifact", Request(take_target("onnx"), "int8-dynamic"), tiles=tiles)
+        made(tiny, tmp_path / "artifact", Request(target, "int8-dynamic"), tiles=tiles)
     assert [layers for layers, _ in refused.value.trials] == [0, 1, 2, 4]
     assert all(f"at most 0 of {len(tiles)} may" in why for _, why in refused.value.trials)
+    assert asked == 4 * [["1"] if name == "tflite" else ["any"]]
