@@ -148,7 +148,10 @@ def _convert(captured: Captured, target: Target, module: Format, folder: Path) -
         np.ascontiguousarray(np.resize(proving.golden.tiles, (2, *proving.golden.tiles.shape[1:])), np.float32)
     )
     try:
-        shutil.rmtree(folder, ignore_errors=True)  # what an earlier call left that failed
+        # An earlier call may have failed here, or ranges lie beside it that were taken of another network.
+        shutil.rmtree(folder, ignore_errors=True)
+        for ranges in folder.parent.glob(f"{folder.name}-ranges*"):
+            ranges.unlink()
         folder.mkdir()
         written = module.convert(folded_model(captured.model), example, target, proving.batches, folder)
         try:
