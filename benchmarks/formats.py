@@ -1,13 +1,14 @@
 """Every format in every precision: how large, how equal, how good, how fast, and how near to what this machine can do?
 
-    python benchmarks/formats.py [--subjects embedded,vit-s14] [--widths 1,0.5,0.25] [--count embedded=1024,vit-s14=48]
-        [--threads 1] [--timmx-python ENV/bin/python] [--make-only | --time-only]
+    python benchmarks/formats.py [--subjects embedded,vit-s14] [--widths 1,0.5,0.25]
+        [--count embedded=1024,vit-s14=1000] [--threads 1] [--timmx-python ENV/bin/python] [--make-only | --time-only]
 
 First each width of each encoder is exported in every format and precision with `edgeslim export`'s own code, proven on
-real tiles (EuroSAT's test part), into build/benchmarks/formats; that takes an hour, and other work beside it does no
-harm. Then the artifacts, torch eager and the bare libraries are timed in one process, all on the same number of
-threads, in turns: of each round the median is taken, of the rounds the least. That takes ten minutes and wants the
-machine for itself.
+real tiles (EuroSAT's test part), into build/benchmarks/formats (formats_making.py); that takes hours, and other work
+beside it does no harm. A run that is broken off goes on where it was. Then the artifacts, torch eager and the bare
+libraries are timed in one process, all on the same number of threads, in turns: of each round the median is taken, of
+the rounds the least. That takes ten minutes and wants the machine for itself. What OUT.json holds of other encoders
+and widths stays there (formats_table.py): `--subjects vit-s14 --time-only` times the ViT-S/14 alone anew.
 
     ms            `Runtime.run`, a tile, at batch 1 and 8
     / torch       the same of torch eager, in the same rounds
@@ -23,9 +24,7 @@ own (`pip install 'timmx[onnx,openvino,litert]==0.10.1'`), exports a ViT-S of ra
 from __future__ import annotations
 
 import argparse
-import json
 import os
-import shutil
 import subprocess
 import sys
 import time
@@ -37,19 +36,18 @@ import formats_subjects as subjects
 import numpy as np
 import onboard_process
 import torch
+from formats_making import BATCHES, TARGETS, folder_of, make, refused
+from formats_table import said_plainly, write
 
 from edgeslim import cost
-from edgeslim.errors import EdgeslimError
-from edgeslim.ground.export import Proving, Request, Source, export
+from edgeslim.ground.capture import Request
 from edgeslim.ground.flight import flight_model, slimmed_checkpoint
-from edgeslim.ground.golden import golden_tiles, proof_tiles
+from edgeslim.ground.golden import golden_tiles
 from edgeslim.manifest import Manifest, read_manifest
 from edgeslim.onboard.runtime import Runtime, load_runtime
 from edgeslim.target import take_target
 
 RESULT = Path(__file__).parent / "results" / "formats"
-TARGETS = ("onnx", "openvino", "tflite")
-BATCHES = (1, 8)
 _ROUNDS = 3
 _ROUND_S = 0.4
 _GEMM_SIDES = (512, 1024, 2048)
@@ -147,50 +145,18 @@ def time_all(
     return best
 
 
-def folder_of(subject: str, width: float) -> Path:
-    """Where the artifacts of one width lie."""
-    return subjects.SCRATCH / "formats" / f"{subject}-w{width:g}"
-
-
-def make(subject: subjects.Subject, name: str, width: float, count: int, max_drop: float, precisions: set[str]) -> None:
-    """Export one width in every format, in these precisions; what is refused leaves a line in refused.json."""
-    profile = subject.profile
-    golden = golden_tiles(profile, subject.tiles)
-    tiles, calibration = proof_tiles(profile, subject.tiles)
-    if len(tiles) > count:
-        tiles = tiles.at(np.linspace(0, len(tiles) - 1, count).round().astype(np.intp))
-        calibration = None if calibration is None else calibration[:count]
-    proving = Proving(golden, tiles, calibration, BATCHES, max_drop)
-    source = Source(profile, subject.checkpoint, "", width)
-    folder = folder_of(name, width)
-    folder.mkdir(parents=True, exist_ok=True)
-    note = folder / "refused.json"
-    refused: dict[str, str] = json.loads(note.read_text()) if note.exists() else {}
-    for target in map(take_target, TARGETS):
-        for precision in [p for p in target.precisions if p in precisions]:
-            request = Request(target, precision)
-            shutil.rmtree(folder / request.name, ignore_errors=True)
-            refused.pop(request.name, None)
-            print(f"{profile.id} w {width:g}: {request.name}", file=sys.stderr, flush=True)
-            try:
-                export(source, [request], proving, folder / request.name)
-            except EdgeslimError as error:
-                refused[request.name] = str(error)
-            note.write_text(json.dumps(refused, indent=2) + "\n")
-
-
 def measure(subject: subjects.Subject, name: str, width: float, threads: int, peak: float) -> dict[str, Any]:
     """All rows of one width whose artifacts were made."""
     folder, profile = folder_of(name, width), subject.profile
-    if not (folder / "refused.json").is_file():
-        sys.exit(f"formats.py: found no artifacts in {folder}, expected those of --make-only")
-    artifacts = {
-        path.parent.name: (path.parent, read_manifest(path.parent)) for path in sorted(folder.glob("*/manifest.json"))
-    }
     names = [Request(target, precision).name for target in map(take_target, TARGETS) for precision in target.precisions]
-    refused = json.loads((folder / "refused.json").read_text())
-    missing = [name for name in names if name not in artifacts and name not in refused]
-    artifacts = {name: artifacts[name] for name in names if name in artifacts}
+    artifacts = {
+        name: (folder / name, read_manifest(folder / name))
+        for name in names
+        if (folder / name / "manifest.json").is_file()
+    }
+    if not artifacts:
+        sys.exit(f"formats.py: found no artifacts in {folder}, expected those of --make-only")
+    no = refused(folder, names)
     golden = golden_tiles(profile, subject.tiles)
     arch = profile.architecture.at(width)
     gflop = cost.flop(arch, profile.num_classes) / 1e9
@@ -208,10 +174,10 @@ def measure(subject: subjects.Subject, name: str, width: float, threads: int, pe
         "encoder": profile.id,
         "width_multiplier": width,
         "gflop": gflop,
-        "verdict": certificates[0].verdict,
+        "verdict": " or ".join(dict.fromkeys(certificate.verdict for certificate in certificates)),
         "rows": rows,
-        "refused": refused,
-        "not_made": missing,
+        "refused": no,
+        "not_made": [name for name in names if name not in artifacts and name not in no],
     }
 
 
@@ -241,7 +207,7 @@ def timmx_rows(python: Path, threads: int, peak: float) -> list[dict[str, Any]]:
             rows.append(row)
             if done.returncode or not made.exists():
                 said = [line for line in (done.stderr + done.stdout).splitlines() if "rror" in line or "FAIL" in line]
-                row["refused"] = " ".join((said or ["no file"])[-1].split())[:160]
+                row["refused"] = said_plainly((said or ["no file"])[-1])
                 continue
             tokens, d, h = (224 // patch) ** 2 + 1, 384, 1536
             macs = 12 * (tokens * d * (4 * d + 2 * h) + 2 * tokens**2 * d) + (tokens - 1) * 3 * patch**2 * d + 10 * d
@@ -279,80 +245,16 @@ def _row(
     return row
 
 
-def table(record: dict[str, Any]) -> str:
-    """The result as Markdown; what misses an aim is bold."""
-    about = record["machine"]
-    text = [
-        "# Formats and precisions", "", f"`{record['command']}`", "",
-        f"{about['cpu']}, {record['threads']} of {about['cores']} cores at work; "
-        + ", ".join(f"{k} {v}" for k, v in record["versions"].items())
-        + f". Peak of a float32 matrix product: {record['peak_gflop_s']:.0f} GFLOP/s ("
-        + ", ".join(f"{k} {v:.0f}" for k, v in record["gemm"].items()) + ").",
-        "",
-        "Parity is of the worse of batch 1 and 8, against torch in fp32. **Bold**: slower than torch, more than 3 % "
-        "above the bare library, or int8 that is slower than fp32 in the same format. How each figure is made stands "
-        "at the head of benchmarks/formats.py.",
-    ]  # fmt: skip
-    headings = ["artifact", "KiB", "Δ of range", "same class", "cosine", "score", "fp32 layers"]
-    for batch in BATCHES:
-        headings += [f"ms, batch {batch}", "/ torch", "/ bare", "of peak"]
-    for case in record["cases"]:
-        text += ["", f"## {case['encoder']} at width {case['width_multiplier']:g}: {case['gflop']:.3g} GFLOP a tile, "
-                 f"{case['verdict']}", ""]  # fmt: skip
-        base = {row["artifact"]: row for row in case["rows"]}
-        rows = []
-        for row in case["rows"]:
-            cells = [row["artifact"]]
-            if "kib" in row:
-                score = row["score"]
-                cells += [f"{row['kib']:,.0f}", f"{row['relative']:.1e}", f"{row['agreement']:.2%}",
-                          f"{row['cosine']:.5f}", "" if score is None else f"{score[1]:.2%} of {score[0]:.2%}",
-                          str(row["kept"] or "")]  # fmt: skip
-            else:
-                cells += [""] * 6
-            for batch in BATCHES:
-                ms, ratio = row[f"ms_{batch}"], row[f"to_torch_{batch}"]
-                plain = base.get(row["artifact"].partition("-")[0] + "-fp32", row)[f"ms_{batch}"]
-                slow = "int8" in row["artifact"] and ms > plain
-                bare = row.get(f"to_bare_{batch}")
-                cells += [
-                    _bold(f"{ms:.2f}", slow),
-                    _bold(f"{ratio:.2f}", ratio > 1),
-                    "" if bare is None else _bold(f"{bare:.2f}", bare > 1.03),
-                    f"{row[f'of_peak_{batch}']:.0%}",
-                ]
-            rows.append(cells)
-        text.append(onboard_process.markdown(headings, rows))
-        text += [
-            "\n" + why.replace("stage 3, prove: ", "").replace("; do not fly this artifact", "")
-            for why in case["refused"].values()
-        ]
-        text += [f"\nNot made: {', '.join(case['not_made'])}."] if case["not_made"] else []
-    if record["timmx"]:
-        text += ["", "## timmx 0.10.1, a ViT-S of random weights, batch 1", ""]
-        rows = [
-            [row["format"], row["model"], row["refused"], ""]
-            if "refused" in row
-            else [row["format"], row["model"], f"{row['ms_1']:.2f}", f"{row['of_peak_1']:.0%}"]
-            for row in record["timmx"]
-        ]
-        text.append(onboard_process.markdown(["format", "timm's model", "ms", "of peak"], rows))
-    return "\n".join(text).rstrip() + "\n"
-
-
-def _bold(text: str, yes: bool) -> str:
-    return f"**{text}**" if yes else text
-
-
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--subjects", default="embedded,vit-s14")
     parser.add_argument("--widths", default=",".join(f"{w:g}" for w in subjects.WIDTHS))
-    parser.add_argument("--count", default="embedded=1024,vit-s14=48", help="real tiles to prove on, at most")
+    parser.add_argument("--count", default="embedded=1024,vit-s14=1000", help="real tiles to prove on, at most")
     parser.add_argument("--threads", type=int, default=1)
     parser.add_argument("--max-drop", type=float, default=0.01)
     parser.add_argument("--precisions", default="fp32,fp16,int8-dynamic,int8-static", help="to make; others stay")
     parser.add_argument("--timmx-python", type=Path, help="interpreter of an environment that has timmx")
+    parser.add_argument("--again", action="store_true", help="make anew what was made before on as many tiles, too")
     parser.add_argument("--make-only", action="store_true", help="export and prove, time nothing")
     parser.add_argument("--time-only", action="store_true", help="time what was made before")
     parser.add_argument("-o", "--out", type=Path, default=RESULT, help="OUT.json and OUT.md")
@@ -365,28 +267,28 @@ def main() -> None:
     made = {"embedded": subjects.embedded, "vit-s14": subjects.vit_s14}
     chosen = {name: made[name]() for name in arguments.subjects.split(",")}
     counts = dict(pair.split("=") for pair in arguments.count.split(","))
+    precisions = arguments.precisions.split(",")
     cases = [(name, float(width)) for name in chosen for width in arguments.widths.split(",")]
     if not arguments.time_only:
         for name, width in cases:
-            make(chosen[name], name, width, int(counts[name]), arguments.max_drop, set(arguments.precisions.split(",")))
+            make(chosen[name], name, width, int(counts[name]), arguments.max_drop, precisions, arguments.again)
     if arguments.make_only:
         return
     gemm = peak_gflop_s(arguments.threads)
     peak = max(gemm.values())
-    record: dict[str, Any] = {
+    run = {
         "command": "python benchmarks/formats.py "
         + " ".join("ENV/bin/python" if a.endswith("/bin/python") else a for a in sys.argv[1:]),
+        "date": time.strftime("%Y-%m-%d", time.gmtime()),
         "machine": onboard_process.machine(),
         "versions": _versions(),
         "threads": arguments.threads,
         "gemm": gemm,
         "peak_gflop_s": peak,
-        "cases": [measure(chosen[name], name, width, arguments.threads, peak) for name, width in cases],
-        "timmx": timmx_rows(arguments.timmx_python, arguments.threads, peak) if arguments.timmx_python else [],
     }
-    arguments.out.with_suffix(".json").write_text(json.dumps(record, indent=2) + "\n")
-    arguments.out.with_suffix(".md").write_text(table(record))
-    print(table(record))
+    timed = [measure(chosen[name], name, width, arguments.threads, peak) | {"run": run} for name, width in cases]
+    other = timmx_rows(arguments.timmx_python, arguments.threads, peak) if arguments.timmx_python else []
+    print(write({"cases": timed, "timmx": {"run": run, "rows": other} if other else None}, arguments.out))
 
 
 def _versions() -> dict[str, str]:

@@ -103,9 +103,16 @@ class PackError(ExportError):
 
 
 class ParityError(EdgeslimError):
-    """Two outputs that must agree do not."""
+    """Two outputs that must agree do not.
+
+    `trials`, of an int8 export that gave up: how many layers were left in fp32, and what was beyond its ceiling then.
+    """
 
     exit_code = 4
+
+    def __init__(self, message: str, trials: Iterable[tuple[int, str]] = ()) -> None:
+        super().__init__(message)
+        self.trials = tuple(trials)
 
 
 class UntrustedResult(EdgeslimError):

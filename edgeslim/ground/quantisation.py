@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import contextlib
+from collections.abc import Iterator, Sequence
+
 import numpy as np
 import torch
 from numpy.typing import NDArray
@@ -13,23 +16,50 @@ from edgeslim.ground.flight import FlightModel
 def layers_by_harm(model: FlightModel, tiles: NDArray[np.generic]) -> list[str]:
     """Names of the linear layers, the one first whose int8 weights and inputs move the logits of `tiles` most.
 
-    Each is quantised alone, as the formats do it: weights to int8 a row, inputs to 8 bits by their own range.
+    Each is quantised alone, as the formats do it: weights to int8 a row, inputs to 8 bits by their own range. What the
+    blocks before it give is the same each time, and computed once.
     """
     given = torch.from_numpy(np.ascontiguousarray(tiles, np.float32))
     layers = {name: module for name, module in model.named_modules() if isinstance(module, nn.Linear)}
+    blocks = list(model.encoder.blocks)
     harm = {}
     with torch.inference_mode():
+        between: list[Tensor] = []
+        hooks = [block.register_forward_hook(lambda _, __, output: between.append(output)) for block in blocks]
         expected = model(given)[0]
+        for hook in hooks:
+            hook.remove()
         for name, layer in layers.items():
             before = layer.weight.data
             hook = layer.register_forward_pre_hook(_quantised_input)
             try:
                 layer.weight.data = _int8_rows(before)
-                harm[name] = float((model(given)[0] - expected).abs().mean())
+                with _replayed(blocks[: _blocks_before(name, len(blocks))], between):
+                    harm[name] = float((model(given)[0] - expected).abs().mean())
             finally:
                 layer.weight.data = before
                 hook.remove()
     return sorted(harm, key=lambda name: -harm[name])
+
+
+def _blocks_before(name: str, blocks: int) -> int:
+    """How many of the encoder's blocks a layer cannot change."""
+    if name == "head":
+        return blocks
+    parts = name.split(".")
+    return int(parts[2]) if parts[:2] == ["encoder", "blocks"] else 0
+
+
+@contextlib.contextmanager
+def _replayed(blocks: Sequence[nn.Module], outputs: Sequence[Tensor]) -> Iterator[None]:
+    """Give these outputs instead of computing these blocks."""
+    for block, output in zip(blocks, outputs, strict=False):
+        block.forward = lambda *_, output=output, **__: output
+    try:
+        yield
+    finally:
+        for block in blocks:
+            del block.forward
 
 
 def _int8_rows(weight: Tensor) -> Tensor:

@@ -114,7 +114,9 @@ def test_a_wrong_conversion_is_caught_and_leaves_nothing(
     _export(tiny, tmp_path / "artifact", 1.0)
     before = read_manifest(tmp_path / "artifact")
     monkeypatch.setattr(onnx_format, "convert", wrong)
-    with pytest.raises(ParityError, match=r"stage 3, prove: onnx-fp32 against torch at batch 1: logits differ"):
+    with pytest.raises(
+        ParityError, match=r"stage 3, prove: onnx-fp32 against torch (on hostile tiles|at batch 1): logits differ"
+    ):
         _export(tiny, tmp_path / "artifact", 0.5)
     assert read_manifest(tmp_path / "artifact") == before
     assert [p.name for p in tmp_path.iterdir()] == ["artifact"]

@@ -226,7 +226,9 @@ def test_a_sabotaged_conversion_is_caught_and_leaves_nothing(
         return convert(other, *rest)
 
     monkeypatch.setattr(module, "convert", wrong)
-    with pytest.raises(ParityError, match=rf"stage 3, prove: {name}-fp32 against torch at batch 1: logits differ"):
+    with pytest.raises(
+        ParityError, match=rf"stage 3, prove: {name}-fp32 against torch (on hostile tiles|at batch 1): logits differ"
+    ):
         made(tiny, tmp_path / "artifact", Request(take_target(name)))
     assert list(tmp_path.iterdir()) == []
 
@@ -248,7 +250,7 @@ def test_int8_that_costs_too_much_is_refused_with_the_figures(
         return spoil(other, torch.zeros(2, 3, 16, 16), take_target(name), (1, 4), written.folder)
 
     monkeypatch.setattr(module, "quantise", wrong)
-    with pytest.raises(ParityError, match=r"is refused, even with half of its layers left in fp32 .* same class"):
+    with pytest.raises(ParityError, match=r"is refused, even with half of its layers left in fp32 .* another class"):
         made(tiny, tmp_path / "artifact", Request(take_target(name), "int8-dynamic"), tiles=real_tiles(tiny, 60))
     assert tried == [0, 1, 2, 4]
     assert list(tmp_path.iterdir()) == []

@@ -54,7 +54,11 @@ class Format(Protocol):
     def quantise(
         self, base: Written, precision: str, calibration: NDArray[np.float32], kept: Collection[str], folder: Path
     ) -> Written:
-        """Write what `convert` wrote in another precision, `kept` layers as they are."""
+        """Write what `convert` wrote in another precision, `kept` layers as they are.
+
+        `base` may name the files of some batch sizes alone: only they are written. What is found out of the network on
+        the way, such as the ranges of its tensors, may be kept in files FOLDER-ranges* beside the folder of `base`.
+        """
 
 
 def format_called(name: str) -> Format:

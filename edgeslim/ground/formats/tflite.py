@@ -21,6 +21,7 @@ from torch import nn
 from edgeslim.errors import MissingExtra
 from edgeslim.ground.formats import Written
 from edgeslim.onboard.quiet import quiet_libraries
+from edgeslim.onboard.runtime import available_threads
 from edgeslim.onboard.runtimes.litert import interpreter_class
 from edgeslim.target import Target
 
@@ -57,32 +58,58 @@ def quantise(
         )
     except ImportError:
         raise MissingExtra("ai_edge_quantizer", "ground-tflite") from None
-    recipe = recipe_manager.RecipeManager()
     # Matrix products with constant weights alone: the rest loses accuracy and, of a ViT, gains no time.
     linear = TFLOperationName.FULLY_CONNECTED
-    if precision == "fp16":
-        half = TensorQuantizationConfig(num_bits=16, dtype=TensorDataType.FLOAT)
-        config = OpQuantizationConfig(weight_tensor_config=half, compute_precision=ComputePrecision.FLOAT)
-        for operation in (linear, TFLOperationName.CONV_2D):
-            recipe.add_quantization_config(".*", operation, config, AlgorithmName.FLOAT_CASTING)
-    elif precision == "int8-dynamic":
-        recipe.add_dynamic_config(".*", linear, num_bits=8)
-    else:
-        recipe.add_static_config(".*", linear, activation_num_bits=8, weight_num_bits=8)
+
+    def recipe(left_out: Collection[str]) -> list[Any]:
+        chosen = recipe_manager.RecipeManager()
+        if precision == "fp16":
+            half = TensorQuantizationConfig(num_bits=16, dtype=TensorDataType.FLOAT)
+            config = OpQuantizationConfig(weight_tensor_config=half, compute_precision=ComputePrecision.FLOAT)
+            for operation in (linear, TFLOperationName.CONV_2D):
+                chosen.add_quantization_config(".*", operation, config, AlgorithmName.FLOAT_CASTING)
+        elif precision == "int8-dynamic":
+            chosen.add_dynamic_config(".*", linear, num_bits=8)
+        else:
+            chosen.add_static_config(".*", linear, activation_num_bits=8, weight_num_bits=8)
+        for layer in sorted(left_out):
+            chosen.add_quantization_config(
+                _where(layer, _logits_tensor(base)), linear, algorithm_key=AlgorithmName.NO_QUANTIZE
+            )
+        return list(chosen.get_quantization_recipe())
+
     # In static int8, what the head is given would leave the network as int8, too: the features.
-    for layer in sorted({*kept, *(["head"] if precision == "int8-static" else [])}):
-        recipe.add_quantization_config(
-            _where(layer, _logits_tensor(base)), linear, algorithm_key=AlgorithmName.NO_QUANTIZE
-        )
+    always = {"head"} if precision == "int8-static" else set()
     for batch, name in base.models.items():
         with quiet():
             made = quantizer.Quantizer(str(base.folder / name))
-            made.load_quantization_recipe(recipe.get_quantization_recipe())
+            made.load_quantization_recipe(recipe(always | set(kept)))
             ranges = None
             if made.need_calibration:
-                ranges = made.calibrate(_calibration(base.folder / name, int(batch), calibration))
+                # Beside the network, of which they are: whichever layers are left out, the ranges stay the same.
+                cache = base.folder.with_name(f"{base.folder.name}-ranges-b{batch}.npz")
+                if not cache.exists():
+                    whole = quantizer.Quantizer(str(base.folder / name))
+                    whole.load_quantization_recipe(recipe(always))
+                    inputs = _calibration(base.folder / name, int(batch), calibration)
+                    # By default it takes 16 threads, which on fewer cores wait for one another.
+                    _write_ranges(cache, whole.calibrate(inputs, num_threads=available_threads()))
+                ranges = _read_ranges(cache)
             made.quantize(ranges).export_model(str(folder / name))
     return _described(folder, base.models)
+
+
+def _write_ranges(path: Path, ranges: dict[str, dict[str, NDArray[Any]]]) -> None:
+    """Tensor -> least and largest value, as arrays of the types they have."""
+    names = sorted(ranges)
+    ends = {f"{end}{i}": ranges[name][end] for i, name in enumerate(names) for end in ("min", "max")}
+    np.savez(path, allow_pickle=False, names=np.array(names), **ends)
+
+
+def _read_ranges(path: Path) -> dict[str, dict[str, NDArray[Any]]]:
+    with np.load(path, allow_pickle=False) as kept:
+        names = kept["names"].tolist()
+        return {name: {end: kept[f"{end}{i}"] for end in ("min", "max")} for i, name in enumerate(names)}
 
 
 def _where(layer: str, logits: str) -> str:

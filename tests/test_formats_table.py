@@ -1,0 +1,78 @@
+"""Results of benchmarks/formats.py: a run of one encoder leaves the others as they were measured, and says so."""
+
+from __future__ import annotations
+
+import importlib
+import json
+import sys
+from pathlib import Path
+from types import ModuleType
+from typing import Any
+
+import pytest
+
+BENCHMARKS = Path(__file__).parents[1] / "benchmarks"
+COMMITTED = BENCHMARKS / "results" / "formats"
+
+
+@pytest.fixture
+def formats_table(monkeypatch: pytest.MonkeyPatch) -> ModuleType:
+    monkeypatch.syspath_prepend(str(BENCHMARKS))
+    for name in ("onboard_process", "formats_table"):
+        monkeypatch.delitem(sys.modules, name, raising=False)
+    return importlib.import_module("formats_table")
+
+
+@pytest.fixture
+def committed() -> dict[str, Any]:
+    record: dict[str, Any] = json.loads(COMMITTED.with_suffix(".json").read_text(encoding="utf-8"))
+    return record
+
+
+def test_the_committed_table_is_what_its_figures_say(formats_table: ModuleType, committed: dict[str, Any]) -> None:
+    assert formats_table.table(committed) == COMMITTED.with_suffix(".md").read_text(encoding="utf-8")
+
+
+def test_a_run_of_one_encoder_keeps_the_rows_of_the_others(
+    formats_table: ModuleType, committed: dict[str, Any], tmp_path: Path
+) -> None:
+    out = tmp_path / "formats"
+    out.with_suffix(".json").write_text(json.dumps(committed))
+    old = committed["cases"][-1]
+    run = old["run"] | {"command": "python benchmarks/formats.py --subjects vit-s14", "date": "2031-01-02"}
+    row = {"artifact": "torch", "ms_1": 9.5, "to_torch_1": 1.0, "of_peak_1": 0.5}
+    new = old | {"run": run, "rows": [row], "refused": {}, "not_made": ["onnx-fp16"], "verdict": "proven on 7 tiles"}
+    text = formats_table.write({"cases": [new], "timmx": None}, out)
+    kept = json.loads(out.with_suffix(".json").read_text())
+    assert kept["cases"] == [*committed["cases"][:-1], new]
+    assert kept["timmx"] == committed["timmx"]
+    runs = {json.dumps(part["run"]): None for part in (*kept["cases"], kept["timmx"])}
+    number = list(runs).index(json.dumps(run)) + 1
+    assert f"Run {number}: `python benchmarks/formats.py --subjects vit-s14`, 2031-01-02." in text
+    assert f"proven on 7 tiles (run {number})" in text
+    assert f"GFLOP a tile, {committed['cases'][0]['verdict']} (run 1)" in text
+    assert text == out.with_suffix(".md").read_text()
+    fresh = formats_table.write({"cases": [new], "timmx": None}, tmp_path / "fresh")
+    assert "Run 1" not in fresh  # one run needs no number
+    assert "Not made: onnx-fp16." in fresh
+
+
+def test_refusals_are_one_line_each(formats_table: ModuleType, committed: dict[str, Any]) -> None:
+    why = "stage 3, prove: onnx-int8-static against torch at batch 1: 11 of the first 20 tiles have another class (…)"
+    case = committed["cases"][0] | {
+        "refused": {
+            "onnx-int8-static": {"tiles": 1000, "why": "…", "trials": [[0, why], [1, "…"], [2, "on hostile tiles"]]},
+            "onnx-fp16": {"tiles": 1000, "why": f"{why}; do not fly this artifact", "trials": []},
+        }
+    }
+    lines = formats_table.table({"cases": [case], "timmx": None}).splitlines()
+    said = "batch 1: 11 of the first 20 tiles have another class (…)"
+    assert f"| onnx-int8-static | 0 layers in fp32: {said} | 2 layers in fp32: on hostile tiles |" in lines
+    assert f"| onnx-fp16 | {why.removeprefix('stage 3, prove: ')} |  |" in lines
+
+
+@pytest.mark.parametrize(
+    "line", ["<class 'AssertionError'>: Input height\n (224)", "error: <class 'a.B'>: Input  height (224)"]
+)
+def test_what_a_tool_says_is_told_in_words(formats_table: ModuleType, line: str) -> None:
+    assert formats_table.said_plainly(line) == "Input height (224)"
