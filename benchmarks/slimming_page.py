@@ -70,11 +70,12 @@ def _span(ends: list[float]) -> str:
 TRIED = """
 ## What falls short
 
-`uneven` was run of galileo-nano up to 25 % of compute. It is taken at 25 %, and refused at 10 % and at the floor, where
-it keeps fewer neighbours than one width; nowhere does a score differ by more than its interval, so that no gain is
-shown. What half a block loses alone is not what it loses among others that are cut and mend each other. At the floor a
-step of an attention is dear, too, and the first step that does not fit ends the allotment: 6 % of the FLOP are left. At
-50 and 75 %, and of the ViTs, it was not run: on the shared cores that there were it would have taken hours.
+`uneven` was run of galileo-nano up to 50 % of compute. It is taken at 25 %, and refused at 50 %, where it keeps too
+few neighbours more, and at 10 % and the floor, where it keeps fewer than one width; nowhere does a score differ by
+more than its interval, so that no gain is shown. What half a block loses alone is not what it loses among others that
+are cut and mend each other. At the floor a step of an attention is dear, too, and the first step that does not fit
+ends the allotment: 6 % of the FLOP are left. At 75 %, and of the ViTs, it was not run: on the shared cores that there
+were it would have taken hours.
 
 Aimed at was, by `calibrated`, 90 % of the share above pixels at 10 % of compute, and 70 % at the floor; by `healed` 95
 and 85 %. vit-s14-block-6 keeps 66 and 55
