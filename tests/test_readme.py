@@ -1,5 +1,5 @@
-"""What the README shows of `plan` and `doctor` is what they print, its commands are commands, its exit codes are those
-of the errors."""
+"""What README and docs show of `plan` and `doctor` is what they print, their commands are commands, their links lead
+somewhere, the exit codes are those of the errors."""
 
 from __future__ import annotations
 
@@ -12,13 +12,14 @@ import pytest
 from edgeslim import errors
 from edgeslim.cli import main
 from edgeslim.device_card import all_cards
+from tests.pages import PAGES, ROOT, TEXT
 
-README = (Path(__file__).parents[1] / "README.md").read_text(encoding="utf-8")
-BLOCKS = re.findall(r"^    \$ edgeslim (plan .*)\n((?:    .*\n|\n)*)", README, re.MULTILINE)
+BLOCKS = re.findall(r"^    \$ edgeslim (plan .*)\n((?:    .*\n|\n)*)", TEXT, re.MULTILINE)
 
 
 def test_the_readme_counts_the_boards() -> None:
-    assert f"There are cards of {len(all_cards())}:" in README
+    assert f"There are cards of {len(all_cards())}:" in TEXT
+    assert f"Any of {len(all_cards())} boards" in PAGES["README.md"]
 
 
 def test_the_readme_shows_plans() -> None:
@@ -48,7 +49,7 @@ def test_shown_plans_are_printed_plans(
 
 
 def section(title: str) -> str:
-    return README.split(f"\n## {title}\n")[1].split("\n## ")[0]
+    return re.split(r"\n##? ", TEXT.split(f"\n## {title}\n")[1])[0]
 
 
 def shell(text: str) -> list[str]:
@@ -56,7 +57,7 @@ def shell(text: str) -> list[str]:
 
 
 def test_every_command_of_plan_and_doctor_is_run_here() -> None:
-    assert shell(section("plan")) == [command for command, _ in BLOCKS]
+    assert [*shell(section("A mission"))[:1], *shell(section("plan"))] == [command for command, _ in BLOCKS]
     assert shell(section("doctor")) == ["doctor"]
 
 
@@ -72,7 +73,7 @@ def test_flags_that_the_readme_names_are_flags(
     assert set(re.findall(r"(?<![\w-])--[a-z][a-z-]*", typed)) <= known
 
 
-@pytest.mark.parametrize("command", shell(README))
+@pytest.mark.parametrize("command", shell(TEXT))
 def test_shown_commands_have_flags_of_their_verb(
     command: str, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
@@ -82,6 +83,26 @@ def test_shown_commands_have_flags_of_their_verb(
     assert main([*verb, "--help"]) == 0
     known = set(re.findall(r"(?<![\w-])--?[a-z][a-z-]*", capsys.readouterr().out))
     assert {word for word in words if word.startswith("-")} <= known
+
+
+def anchors(page: str) -> set[str]:
+    """As GitHub makes them of headings."""
+    heads = re.findall(r"^#+ (.*)$", PAGES[page], re.MULTILINE)
+    return {re.sub(r"[^\w -]", "", head.lower()).replace(" ", "-") for head in heads}
+
+
+@pytest.mark.parametrize("page", PAGES)
+def test_links_lead_somewhere(page: str) -> None:
+    found = re.findall(r"\]\(([^)\s]+)\)", PAGES[page])
+    assert found
+    for link in found:
+        if link.startswith("https://"):
+            continue
+        path, _, anchor = link.partition("#")
+        target = ((ROOT / page).parent / path).resolve() if path else ROOT / page
+        assert target.exists(), link
+        if anchor:
+            assert anchor in anchors(str(target.relative_to(ROOT))), link
 
 
 def names(text: str) -> list[str]:

@@ -11,6 +11,7 @@ from numpy.typing import NDArray
 from torch import Tensor, nn
 
 from edgeslim.ground.flight import FlightModel
+from edgeslim.ground.vit import Vit
 
 
 def layers_by_harm(model: FlightModel, tiles: NDArray[np.generic]) -> list[str]:
@@ -21,7 +22,7 @@ def layers_by_harm(model: FlightModel, tiles: NDArray[np.generic]) -> list[str]:
     """
     given = torch.from_numpy(np.ascontiguousarray(tiles, np.float32))
     layers = {name: module for name, module in model.named_modules() if isinstance(module, nn.Linear)}
-    blocks = list(model.encoder.blocks)
+    blocks = list(model.encoder.blocks) if isinstance(model.encoder, Vit) else []
     harm = {}
     with torch.inference_mode():
         between: list[Tensor] = []

@@ -18,6 +18,7 @@ from edgeslim.cli import main
 from edgeslim.manifest import read_manifest
 from edgeslim.plan import read_plan
 from tests.ground.conftest import TINY
+from tests.pages import PAGES
 from tests.report.test_schema import hold
 
 
@@ -65,9 +66,8 @@ def test_plan_slim_export_check(here: Path, tiny_cards: Path, capsys: pytest.Cap
 
 
 def test_the_readme_shows_what_slim_prints_after_its_first_plan(here: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    readme = (Path(__file__).parents[2] / "README.md").read_text(encoding="utf-8")
-    first_plan = re.search(r"^    \$ edgeslim (plan .*)$", readme, re.MULTILINE)
-    slim = re.search(r"^    \$ edgeslim (slim)\n((?:    .*\n)*)", readme, re.MULTILINE)
+    first_plan = re.search(r"^    \$ edgeslim (plan .*)$", PAGES["README.md"], re.MULTILINE)
+    slim = re.search(r"^    \$ edgeslim (slim)\n((?:    .*\n)*)", PAGES["docs/encoders.md"], re.MULTILINE)
     assert first_plan is not None
     assert slim is not None
     assert main(first_plan[1].split()) == 0
