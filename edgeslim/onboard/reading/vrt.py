@@ -7,7 +7,7 @@ import struct
 from pathlib import Path
 from xml.etree import ElementTree
 
-from edgeslim.errors import InputError
+from edgeslim.errors import InputError, shown
 from edgeslim.onboard.reading.png import SIGNATURE, require_whole_png
 
 _SCHEME = re.compile(r"[A-Za-z][A-Za-z0-9+.-]+:/")
@@ -16,12 +16,16 @@ _VALUE_BYTES = {"UInt16": 2, "Int16": 2, "UInt32": 4, "Int32": 4, "Float32": 4, 
 """Of GDAL's types with more than one."""
 _LARGEST_BYTES = 64 << 20
 _DEEPEST = 8
+_DECLARED = 1024
+"""Bytes in which a VRT says that it is one, as GDAL looks for it."""
 
 
 def is_vrt(path: Path) -> bool:
     """Whether a file is a virtual raster, by what it holds. Raises OSError if it cannot be read."""
     with path.open("rb") as file:
-        return file.read(256).lstrip(b"\xef\xbb\xbf \t\r\n").startswith(b"<VRTDataset")
+        start = file.read(_DECLARED)
+    # A declaration of XML or comments may come first; no TIFF begins so.
+    return start.lstrip(b"\xef\xbb\xbf \t\r\n").startswith(b"<") and b"<VRTDataset" in start
 
 
 def is_remote(name: str) -> bool:
@@ -82,6 +86,8 @@ def _named(path: Path) -> list[tuple[str, bool, int]]:
         raise InputError(f"{path}: not a VRT that can be read ({error}); build it again") from None
     except OSError as error:
         raise InputError(f"{path}: cannot be read ({error.strerror})") from None
+    if root.tag != "VRTDataset":
+        raise InputError(f"{path}: found {shown(root.tag)}, expected a VRTDataset")
     names = []
     raw = {
         id(element): _raw_bytes(root, band)

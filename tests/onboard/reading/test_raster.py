@@ -26,6 +26,7 @@ from edgeslim.onboard.reading.header import _Reader
 from edgeslim.onboard.reading.nodata import mark_of, strike
 from edgeslim.onboard.reading.raster import Raster
 from edgeslim.onboard.reading.scene import Scene, SceneOptions, gdal_environment
+from edgeslim.onboard.reading.vrt import vrt_sources
 from edgeslim.profile import Band, Radiometry
 from tests.onboard.artifacts import SENTINEL2, UTM, bands_named, make_scene, smooth
 from tests.onboard.odd.reference import read_whole
@@ -217,6 +218,24 @@ def test_nodata_out_of_the_type(tmp_path: Path, nodata: float) -> None:
     vrt.write_text(f'<VRTDataset rasterXSize="30" rasterYSize="20">{bands}</VRTDataset>', encoding="utf-8")
     scene = check(vrt)
     assert set(scene.files) == {vrt.resolve(), path.resolve()}
+
+
+@pytest.mark.parametrize("before", ['<?xml version="1.0" encoding="UTF-8"?>\n', "<!-- by hand -->\n", "\ufeff", " \n"])
+def test_what_may_stand_before_a_virtual_raster(tmp_path: Path, before: str) -> None:
+    path, vrt = write(tmp_path / "s.tif", smooth(20, 30)), tmp_path / "s.vrt"
+    bands = "".join(
+        f'<VRTRasterBand dataType="UInt16" band="{i}"><SimpleSource><SourceFilename relativeToVRT="1">s.tif'
+        f"</SourceFilename><SourceBand>{i}</SourceBand></SimpleSource></VRTRasterBand>"
+        for i in (1, 2, 3)
+    )
+    vrt.write_text(f'{before}<VRTDataset rasterXSize="30" rasterYSize="20">{bands}</VRTDataset>', encoding="utf-8")
+    assert set(check(vrt).files) == {vrt.resolve(), path.resolve()}
+
+
+def test_a_virtual_raster_in_a_comment_is_none(tmp_path: Path) -> None:
+    (tmp_path / "s.vrt").write_text("<!-- <VRTDataset> --><GDAL_WMS><Service/></GDAL_WMS>", encoding="utf-8")
+    with pytest.raises(InputError, match="found GDAL_WMS, expected a VRTDataset"):
+        vrt_sources(tmp_path / "s.vrt", allow_network=False)
 
 
 def test_half_a_unit_equals_no_whole_number() -> None:
