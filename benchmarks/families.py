@@ -132,7 +132,7 @@ def row(name: str, case: Any, state: dict[str, Any], original: Any) -> dict[str,
     from edgeslim.family import all_families
     from edgeslim.ground.checkpoint import read_checkpoint, shapes_of
     from edgeslim.ground.slim import slim
-    from edgeslim.reading import recognise
+    from edgeslim.recognition import recognise
     from tests.ground.counter import count_flop
     from tests.ground.family_cases import DIM
 

@@ -16,7 +16,8 @@ from edgeslim.convnext_architecture import AnyArchitecture
 from edgeslim.errors import InputError
 from edgeslim.family import all_families
 from edgeslim.profile import FACTS, Profile, read_facts
-from edgeslim.reading import Shape, recognise
+from edgeslim.reading import Shape
+from edgeslim.recognition import recognise
 from edgeslim.sensor_bands import sensor_bands
 from edgeslim.shelf import check_keys, read_value, shown
 

@@ -17,7 +17,7 @@ from edgeslim.cli import main
 from edgeslim.errors import InputError
 from edgeslim.family import all_families
 from edgeslim.profile import all_profiles
-from edgeslim.reading import recognise
+from edgeslim.recognition import recognise
 from tests.cli.test_encoders import header
 
 FIGURES = json.loads((Path(__file__).parent / "ground" / "family_figures.json").read_text(encoding="utf-8"))

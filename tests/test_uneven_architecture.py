@@ -10,7 +10,6 @@ from hypothesis import strategies as st
 
 from edgeslim import cost, size
 from edgeslim.architecture import Architecture
-from edgeslim.cuts import inner_text
 from edgeslim.errors import InputError
 from tests.test_architecture import TINY
 
@@ -32,8 +31,8 @@ def test_sizes_are_said_of_each_block_where_they_differ() -> None:
     assert (UNEVEN.depth, UNEVEN.head_dim, UNEVEN.ffn_hidden) == (3, 12, 64)
     assert (UNEVEN.block_head_dims, UNEVEN.block_ffn_hidden) == ((4, 12, 4), (24, 64, 8))
     assert UNEVEN.inner_sizes == ((4, 24), (12, 64), (4, 8))
-    assert inner_text(UNEVEN) == ("4 to 12", "8 to 64")
-    assert inner_text(TINY) == ("16", "64")
+    assert UNEVEN.inner_texts == ("4 to 12", "8 to 64")
+    assert TINY.inner_texts == ("16", "64")
     assert UNEVEN.is_uneven
     assert not TINY.is_uneven
     only_hidden = TINY.sized([(16, 8), (16, 64)])

@@ -21,7 +21,8 @@ from edgeslim.family import all_families
 from edgeslim.ground.convert import OWN, as_weights, canonical_tensors, own_names
 from edgeslim.ground.encoder import AnyEncoder, new_encoder
 from edgeslim.ground.pickled import pickled_tensors
-from edgeslim.reading import Shape, recognise
+from edgeslim.reading import Shape
+from edgeslim.recognition import recognise
 
 
 @dataclass(frozen=True, slots=True)

@@ -8,6 +8,7 @@ call of what reaches the system is refused, as no weights need one.
 from __future__ import annotations
 
 import re
+import sys
 import zipfile
 from argparse import Namespace
 from collections.abc import Iterator, Mapping
@@ -33,12 +34,17 @@ _BESIDE = re.compile(r"(?:optim|opt$|.*sched|scaler|amp|rng|callbacks|loops|hype
 """Keys of what training keeps beside the weights, tensors among it."""
 _GLOBAL = re.compile(r"GLOBAL ([\w.<>]+) was not an allowed global")
 _BLOCKED = re.compile(r"GLOBAL ([\w.]+) whose module \S+ is blocked")
-_REACHING = (
-    *("builtins", "__builtin__", "subprocess", "commands", "importlib", "runpy", "shutil", "socket", "ctypes", "pty"),
-    *("webbrowser", "code"),
+_PLAIN = frozenset(
+    (
+        *("_codecs", "argparse", "array", "collections", "copyreg", "dataclasses", "datetime", "decimal", "enum"),
+        *("fractions", "functools", "logging", "numbers", "pathlib", "random", "re", "types", "typing", "uuid"),
+        "zoneinfo",
+    )
 )
-"""Modules beside those that torch blocks itself, of which nothing is stood for; two have the names of Python 2, which
-pickles keep."""
+"""Modules of the standard library whose objects training keeps. Of its others, which open files and start programs,
+nothing is stood for."""
+_OF_PYTHON_2 = ("__builtin__", "commands", "exceptions")
+"""Names that pickles keep."""
 _POINTER = b"version https://git-lfs"
 
 
@@ -85,9 +91,14 @@ def _load(path: Path) -> Any:
             text = str(error)
             name = found[1] if (found := _GLOBAL.search(text)) else ""
             module = name.partition(".")[0]
-            if not name or name in stood_for or module in _REACHING or len(stood_for) == _MOST_CLASSES:
+            if not name or name in stood_for or _reaches(module) or len(stood_for) == _MOST_CLASSES:
                 raise InputError(f"{path}: not a plain state dict ({_reason(path, text, name)})") from None
             stood_for[name] = (_Unread, name)
+
+
+def _reaches(module: str) -> bool:
+    """Whether what is called may reach the system."""
+    return (module in sys.stdlib_module_names and module not in _PLAIN) or module in _OF_PYTHON_2
 
 
 def _check_stored(path: Path) -> None:

@@ -26,7 +26,7 @@ from edgeslim.ground.flight import FlightModel, normalised
 from edgeslim.ground.slim import slim
 from edgeslim.ground.vit import Vit, picked
 from edgeslim.profile import all_profiles, take_profile
-from edgeslim.reading import recognise
+from edgeslim.recognition import recognise
 from edgeslim.shelf import card_paths
 from tests.cli.test_encoders import header
 from tests.ground.conftest import random_vit

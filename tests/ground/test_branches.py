@@ -22,7 +22,7 @@ from edgeslim.ground.first import slim_state
 from edgeslim.ground.slim import slim
 from edgeslim.ground.stream import slim_file
 from edgeslim.ground.vit import Attention, Mlp, SwiGlu, Vit, side_by_side
-from edgeslim.reading import recognise
+from edgeslim.recognition import recognise
 from tests.ground.conftest import random_vit
 from tests.ground.counter import count_flop
 

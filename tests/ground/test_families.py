@@ -22,7 +22,7 @@ from edgeslim.errors import InputError
 from edgeslim.family import all_families, load_family
 from edgeslim.ground.checkpoint import read_checkpoint, shapes_of, write_checkpoint
 from edgeslim.ground.slim import slim
-from edgeslim.reading import recognise
+from edgeslim.recognition import recognise
 from tests.ground.conftest import random_vit
 from tests.ground.family_cases import CASES, CONVNEXT, DEPTH, DIM, HEADS, NEAR, TILE, library
 

@@ -17,7 +17,7 @@ from edgeslim.checkpoint_file import profile_of, read_header
 from edgeslim.family import all_families
 from edgeslim.ground.checkpoint import Checkpoint, read_checkpoint, shapes_of, write_checkpoint
 from edgeslim.ground.slim import slim
-from edgeslim.reading import recognise
+from edgeslim.recognition import recognise
 from tests.ground.family_cases import DIM, NEAR, random_value, seeded_tiles
 
 FIGURES = json.loads((Path(__file__).parent / "family_figures.json").read_text(encoding="utf-8"))

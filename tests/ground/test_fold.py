@@ -21,7 +21,7 @@ from edgeslim.family import all_families
 from edgeslim.ground.checkpoint import read_checkpoint, shapes_of
 from edgeslim.ground.fold import resampled_patches
 from edgeslim.ground.slim import slim
-from edgeslim.reading import recognise
+from edgeslim.recognition import recognise
 from edgeslim.shelf import card_paths
 from tests.ground.conftest import random_vit
 from tests.ground.family_cases import random_value
