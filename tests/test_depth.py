@@ -112,7 +112,7 @@ def test_a_plan_that_cuts_depth_is_read_back() -> None:
     assert Plan.from_dict(data) == plan
     assert plan.summary()["chosen"]["depth"] == 3
     data["slim_architecture"]["depth"] = 4
-    with pytest.raises(InputError, match="slim_architecture: found head_dim 32, ffn_hidden 512 and 4 blocks, expected"):
+    with pytest.raises(InputError, match="slim_architecture: found head_dim 32, FFN 512 and 4 blocks, expected"):
         Plan.from_dict(data)
 
 

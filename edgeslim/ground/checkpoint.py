@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import os
 from collections.abc import Callable, Iterator, Mapping
+from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -207,5 +208,6 @@ def write_checkpoint(checkpoint: Checkpoint, path: Path, metadata: Mapping[str, 
         partial.chmod(0o644)  # safetensors writes for its owner alone; weights go into wheels
         os.replace(partial, path)
     except (OSError, SafetensorError) as error:
-        partial.unlink(missing_ok=True)
+        with suppress(OSError):
+            partial.unlink()
         raise InputError(f"{path}: cannot be written ({error})") from None

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import os
 from collections.abc import Mapping
+from contextlib import suppress
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -100,7 +101,8 @@ def write_head(card: HeadCard, tensors: Mapping[str, Tensor], path: Path, *, ove
         partial.chmod(0o644)
         os.replace(partial, path)
     except (OSError, SafetensorError) as error:
-        partial.unlink(missing_ok=True)
+        with suppress(OSError):
+            partial.unlink()
         raise InputError(f"-o {path}: cannot be written ({error}); choose another -o") from None
 
 

@@ -84,6 +84,7 @@ def test_a_file_is_whole_or_not_there(tmp_path: Path) -> None:
     with pytest.raises(InputError, match="torn"):
         slim_file(OpenCheckpoint(TINY, {}, torn), 0.5, tmp_path / "slim.safetensors", {})
     assert list(tmp_path.iterdir()) == []
+    (tmp_path / "no").write_text("a file")
     with pytest.raises(InputError, match="cannot be written"):
         slim_file(OpenCheckpoint(TINY, {}, lambda: iter(state.items())), 0.5, tmp_path / "no" / "a.safetensors", {})
     # Two runs write the same bytes.
