@@ -25,13 +25,14 @@ from edgeslim.onboard.memory import Fit, batch_within, fit, late_bytes
 from edgeslim.onboard.progress import Event, Observer, resident_mib
 from edgeslim.onboard.reading.scene import Scene
 from edgeslim.onboard.recorder import Recorder
-from edgeslim.onboard.resident import highest_bytes
+from edgeslim.onboard.resident import give_back, highest_bytes
 from edgeslim.onboard.run_facts import RUN_SCHEMA, RunFacts
 from edgeslim.onboard.stream import Stream
 from edgeslim.onboard.unfinished import Past, RunFolder, Unfinished, differences, read_json
 from edgeslim.onboard.writing.maps import MapPlan
 from edgeslim.onboard.writing.results import SUMMARY_NAME, appending_bytes, every_result_name, finishing_bytes
 from edgeslim.onboard.writing.summary import Summary
+from edgeslim.run_memory import SLACK_BYTES
 from edgeslim.units import MIB, mib
 
 if TYPE_CHECKING:
@@ -311,6 +312,9 @@ class Run:
         recorder.add(result)
         if recorder.bands_done == before:
             return
+        resident = resident_mib()
+        if resident is not None and resident > self._foretold_mib - mib(SLACK_BYTES):
+            give_back()  # heaps grow for hours by what fits nowhere between what stays
         done, total = sum(recorder.tiles.values()), recorder.plan.tiles
         seconds = time.monotonic() - self._streaming
         rate = (done - self._resumed_tiles) / seconds if seconds > 0 else None
@@ -322,7 +326,7 @@ class Run:
             tiles_total=total,
             tiles_per_s=rate,
             eta_s=(total - done) / rate if rate else None,
-            memory_mib=resident_mib(),
+            memory_mib=resident,
         )
 
     def _replay(self) -> dict[str, float]:

@@ -17,7 +17,10 @@ from hypothesis import strategies as st
 
 from edgeslim.errors import InputError
 from edgeslim.grid import plan_axis
+from edgeslim.onboard import run
+from edgeslim.onboard.classify import ClassifyOptions, classify_scene
 from edgeslim.onboard.memory import Fit, fit, late_bytes
+from edgeslim.onboard.progress import Event
 from edgeslim.profile import take_profile
 from edgeslim.run_memory import active_bytes
 from tests.onboard.artifacts import RGB, make_artifact, make_scene, smooth
@@ -147,3 +150,28 @@ def test_a_run_stays_within_what_was_foretold(
     start = next(json.loads(line) for line in done.stderr.splitlines() if '"event":"start"' in line)
     assert result["peak_mib"] <= start["memory_mib"], "an underestimate"
     assert start["memory_mib"] <= 1.15 * result["peak_mib"], "more than 15 % over"
+
+
+@pytest.mark.parametrize(("over_mib", "given_back"), [(-1.0, True), (-20.0, False)])
+def test_heaps_that_grow_are_given_back_band_by_band(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, over_mib: float, given_back: bool
+) -> None:
+    artifact = make_artifact(tmp_path / "artifact", tile_px=32)
+    scene = make_scene(tmp_path / "scene.tif", smooth(400, 64), blockysize=16)
+    foretold: list[float] = []
+    bands, calls = 0, 0
+
+    def observe(event: Event) -> None:
+        nonlocal bands
+        foretold.extend([event.data["memory_mib"]] if event.kind == "start" else [])
+        bands += event.kind == "band"
+
+    def count() -> None:
+        nonlocal calls
+        calls += 1
+
+    monkeypatch.setattr(run, "resident_mib", lambda: foretold[0] + over_mib if foretold else 100.0)
+    monkeypatch.setattr(run, "give_back", count)
+    classify_scene(scene, artifact, tmp_path / "out", ClassifyOptions(stride_px=32, threads=1), observe)
+    assert bands > 3
+    assert calls == (bands if given_back else 0)
