@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import warnings
 from collections.abc import Callable
+from functools import lru_cache
 from pathlib import Path
 from typing import Any
 
@@ -76,6 +77,7 @@ def _placed(plan: MapPlan) -> dict[str, Any]:
     return {"crs": ground.crs, "transform": Affine(t.a * step, t.b * step, t.c, t.d * step, t.e * step, t.f)}
 
 
+@lru_cache(1)  # every map of a scene asks for the same
 def flavour_of(crs: Any) -> str | None:
     """How GDAL has to write a CRS so that GeoTIFF's keys hold it; None: no way, or there is none to write.
 
