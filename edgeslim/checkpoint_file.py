@@ -19,6 +19,7 @@ from edgeslim.profile import FACTS, Profile, read_facts
 from edgeslim.reading import Shape
 from edgeslim.recognition import recognise
 from edgeslim.sensor_bands import sensor_bands
+from edgeslim.shards import INDEX_SUFFIXES, is_index, require_held, shards_of
 from edgeslim.shelf import check_keys, read_value, shown
 
 _LONGEST = 100_000_000
@@ -29,7 +30,9 @@ _POINTER = b"version https://git-lfs"
 
 
 def is_safetensors(path: Path) -> bool:
-    """Whether a file is one of safetensors, by its suffix, or where another suffix hides it, by how it begins."""
+    """Whether a file is one of safetensors, or the index of several, by its suffix, or by how it begins."""
+    if is_index(path):
+        return path.name.endswith(INDEX_SUFFIXES[0])
     if path.suffix == ".safetensors":
         return True
     try:
@@ -52,7 +55,9 @@ def _mistaken(path: Path) -> str:
 
 
 def read_header(path: Path) -> tuple[dict[str, Shape], dict[str, str]]:
-    """(shapes by name, metadata) of a safetensors file. Raises InputError where it is none."""
+    """(shapes by name, metadata) of a safetensors file, or of several by their index. Raises InputError for others."""
+    if is_index(path):
+        return _read_headers(path), {}
     try:
         with path.open("rb") as file:
             length = int.from_bytes(file.read(8), "little")
@@ -68,6 +73,14 @@ def read_header(path: Path) -> tuple[dict[str, Shape], dict[str, str]]:
     except (ValueError, KeyError, IndexError, TypeError, AttributeError, RecursionError):
         raise InputError(f"{path}: {_mistaken(path)}") from None
     return shapes, {str(key): str(value) for key, value in metadata.items()} if isinstance(metadata, dict) else {}
+
+
+def _read_headers(index: Path) -> dict[str, Shape]:
+    places = shards_of(index)
+    headers = {file: read_header(file)[0] for file in sorted(set(places.values()))}
+    for name, file in places.items():
+        require_held(index, name, file, name in headers[file])
+    return {name: headers[file][name] for name, file in places.items()}
 
 
 def profile_of(

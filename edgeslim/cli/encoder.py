@@ -10,8 +10,9 @@ from rich.markup import escape
 
 from edgeslim.errors import InputError, shown
 from edgeslim.profile import Profile, take_profile
+from edgeslim.shards import INDEX_SUFFIXES
 
-SUFFIXES = (".safetensors", ".pth", ".pt", ".ckpt", ".bin", ".pth.tar", ".pt.tar", ".pyth")
+SUFFIXES = (".safetensors", ".pth", ".pt", ".ckpt", ".bin", ".pth.tar", ".pt.tar", ".pyth", *INDEX_SUFFIXES)
 """What makes the name of an encoder that of a file."""
 _IN_FOLDER = ("model.safetensors", "pytorch_model.bin")
 _FILE = re.compile(rf"(?P<path>.*(?:{'|'.join(map(re.escape, SUFFIXES))}))(?::(?P<made_for>.*))?", re.DOTALL)
@@ -55,16 +56,13 @@ def encoder_of(name: str, cards: Path | None = None) -> Profile:
 
 
 def _weights_in(folder: Path) -> Path:
-    """The checkpoint of a folder as Hugging Face's hub keeps one: config.json and the weights."""
+    """The checkpoint of a folder as Hugging Face's hub keeps one: config.json and the weights, or an index of them."""
     for name in _IN_FOLDER:
         if (path := folder / name).is_file():
             return path
-    index = next(iter(sorted(folder.glob("*.index.json"))), None)
-    if index is not None:
-        raise InputError(
-            f"--encoder {folder}: found weights in several files ({index.name}), expected one; load it where it was "
-            "made and save it whole: model.save_pretrained(FOLDER, max_shard_size='99GB')"
-        )
+    for suffix in INDEX_SUFFIXES:
+        if (path := next(iter(sorted(folder.glob(f"*{suffix}"))), folder)).is_file():
+            return path
     raise InputError(f"--encoder {folder}: found a folder without {' or '.join(_IN_FOLDER)}, expected a checkpoint")
 
 

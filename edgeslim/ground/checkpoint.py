@@ -24,6 +24,7 @@ from edgeslim.ground.encoder import AnyEncoder, new_encoder
 from edgeslim.ground.pickled import pickled_tensors
 from edgeslim.reading import Shape
 from edgeslim.recognition import recognise
+from edgeslim.shards import is_index, require_held, shards_of
 
 
 @dataclass(frozen=True, slots=True)
@@ -69,26 +70,29 @@ class Checkpoint:
 
 
 class _Stored(Mapping[str, Tensor]):
-    """Tensors of a safetensors file. Each is read when it is asked for, and the file is mapped for no longer."""
+    """Tensors of a safetensors file, or of several. Each is read when it is asked for; no file stays mapped longer."""
 
     def __init__(self, path: Path) -> None:
-        self.path = path
+        """`path` may be the index of several files."""
         self.shapes = read_header(path)[0]
-        try:
-            with safe_open(path, framework="pt"):  # looks whether the file is as long as its header says
-                pass
-        except SafetensorError as error:
-            raise _torn(path, error) from None
+        self._files = shards_of(path) if is_index(path) else dict.fromkeys(self.shapes, path)
+        for file in {path} if not is_index(path) else set(self._files.values()):
+            try:
+                with safe_open(file, framework="pt"):  # looks whether the file is as long as its header says
+                    pass
+            except SafetensorError as error:
+                raise _torn(file, error) from None
 
     def __getitem__(self, name: str) -> Tensor:
         if name not in self.shapes:
             raise KeyError(name)
+        path = self._files[name]
         try:
-            with safe_open(self.path, framework="pt") as file:
+            with safe_open(path, framework="pt") as file:
                 tensor: Tensor = file.get_tensor(name)
                 return tensor
         except SafetensorError as error:
-            raise _torn(self.path, error) from None
+            raise _torn(path, error) from None
 
     def __iter__(self) -> Iterator[str]:
         return iter(self.shapes)
@@ -102,7 +106,17 @@ def _torn(path: Path, error: Exception) -> InputError:
 
 
 def _tensors(path: Path) -> Mapping[str, Tensor]:
-    return _Stored(path) if is_safetensors(path) else pickled_tensors(path)
+    if is_safetensors(path):
+        return _Stored(path)
+    return _pickled_shards(path) if is_index(path) else pickled_tensors(path)
+
+
+def _pickled_shards(index: Path) -> dict[str, Tensor]:
+    places = shards_of(index)
+    files = {file: pickled_tensors(file) for file in sorted(set(places.values()))}
+    for name, file in places.items():
+        require_held(index, name, file, name in files[file])
+    return {name: files[file][name] for name, file in places.items()}
 
 
 def _shapes(tensors: Mapping[str, Tensor]) -> dict[str, Shape]:
