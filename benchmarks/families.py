@@ -13,7 +13,8 @@ that their families' cards name, single_file_galileo.py of nasaharvest/galileo, 
 util/pos_embed.py of sustainlab-group/SatMAE, models_mae_group_channels.py of techmn/satmae_pp, models_vit_tensor.py and
 util/video_vit.py of danfenghong/IEEE_TPAMI_SpectralGPT, which imports einops; and as packages
 convnextv2_authors, models/convnextv2.py and models/utils.py of facebookresearch/ConvNeXt-V2, and mmearth_models,
-models/convnextv2.py, convnextv2_unet.py and norm_layers.py of vishalned/MMEarth-train.
+models/convnextv2.py, convnextv2_unet.py and norm_layers.py of vishalned/MMEarth-train; of each, as remap.py, its
+remap_checkpoint_keys (of utils.py and helpers.py), which makes what was trained sparsely dense.
 """
 
 from __future__ import annotations

@@ -21,7 +21,7 @@ SHELF = "families"
 SCHEMA = 1
 MAKES = (
     *("as it is", "batched", "convolution", "convolution of bands", "first frame", "first positions"),
-    *("no bias of k", "frames as bands", "one pixel", "flat"),
+    *("no bias of k", "frames as bands", "one pixel", "flat", "sparse kernel"),
 )
 """What a rule makes of a tensor. "batched": a token (d,) or positions (N, d), as (1, N, d); "convolution": the weights
 of a linear layer over flattened patches (row, column, band), as a convolution's; "convolution of bands": the same of
@@ -29,7 +29,8 @@ of a linear layer over flattened patches (row, column, band), as a convolution's
 several frames, those of the class token and the first; "no bias of k": of q, k and v, with zeros for k's; "frames as
 bands": a convolution over bands that are taken for frames, (d, 1, bands, patch, patch), as one of bands; "one pixel":
 the weights of a linear layer over channels, as a 1 x 1 convolution's, which they may be already; "flat": values that
-stand behind axes of one, (1, 1, 1, C), as (C,)."""
+stand behind axes of one, (1, 1, 1, C), as (C,); "sparse kernel": MinkowskiEngine's kernel over places, column by
+column, (k x k, in, out) or, of each channel by itself, (k x k, C), as a convolution's."""
 KINDS = ("vit", "convnext-v2")
 """Canonical encoders: edgeslim/ground/vit.py, and edgeslim/ground/convnext.py."""
 STACKED = ("q", "k", "v")

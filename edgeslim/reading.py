@@ -24,7 +24,8 @@ _AXES = {
     "no bias of k": (1,),
     "frames as bands": (5,),
     "one pixel": (2, 4),
-    "flat": (1, 4),
+    "flat": (1, 2, 4),
+    "sparse kernel": (2, 3),
 }
 """Of the tensors that a rule makes something of."""
 _PATCHES = "patch_embed.proj.weight"
@@ -70,6 +71,9 @@ class Source:
             return (*self.shape, *(1,) * (4 - len(self.shape)))
         if self.make == "flat":
             return self.shape[-1:]
+        if self.make == "sparse kernel":
+            places, *channels = self.shape
+            return (channels[-1], *(channels[:-1] or [1]), math.isqrt(places), math.isqrt(places))
         return self.shape
 
 

@@ -198,6 +198,13 @@ def _made(tensor: Tensor, make: str, arch: AnyArchitecture, where: str) -> Tenso
         return tensor[..., None, None] if tensor.ndim == 2 else tensor
     if make == "flat":
         return tensor.flatten()
+    if make == "sparse kernel":
+        side = math.isqrt(len(tensor))
+        if side * side != len(tensor):
+            raise InputError(f"{where}: found {len(tensor)} places, expected those of a square kernel")
+        # Its places come column by column.
+        by_channel = tensor.view(side, side, -1, tensor.shape[-1])
+        return by_channel.permute(3, 2, 1, 0).contiguous()
     return _made_of_vit(tensor, make, arch, where) if isinstance(arch, Architecture) else tensor
 
 

@@ -623,8 +623,69 @@ def mmearth(**options: Any) -> tuple[nn.Module, Features]:
     return made, made.forward_features
 
 
+def sparse_names(name: str, shape: tuple[int, ...]) -> tuple[str, tuple[int, ...]]:
+    """Name and shape of a dense tensor as MinkowskiEngine's modules have it, that sparse training is made of."""
+    if len(shape) == 4 and name.endswith("weight"):
+        places, each = shape[2] * shape[3], (shape[1], shape[0])
+        return name.replace("weight", "kernel"), (places, *each[each[0] == 1 :])
+    if "grn" in name:
+        return name, (1, shape[-1])
+    layer, kind = name.rsplit(".", 1)
+    if "pwconv" in name:
+        return f"{layer}.linear.{kind}", shape
+    if re.search(r"norm$|^(?:initial_conv|stem)\.1$|^downsample_layers\.\d\.0$", layer):
+        return f"{layer}.ln.{kind}", shape
+    return name, (1, *shape)
+
+
+def trained_sparsely(dense: nn.Module, but: str, remap: Callable[[Any], Any]) -> dict[str, Tensor]:
+    """A sparse checkpoint, put into `dense` as `remap` of its authors makes it; names in `but` are dense in it, too."""
+    kept = {n: tuple(v.shape) for n, v in dense.state_dict().items() if not n.startswith(("head.", "norm."))}
+    names = [(n, shape) if re.match(but, n) else sparse_names(n, shape) for n, shape in kept.items()]
+    saved = {f"encoder.{n}": random_value(f"encoder.{n}", shape) for n, shape in names}
+    missing, unexpected = dense.load_state_dict(remap(saved), strict=False)
+    assert not unexpected
+    assert set(missing) <= {"head.weight", "head.bias", "norm.weight", "norm.bias"}
+    dense.eval()
+    return saved
+
+
+@convnext_case("mmearth", rename=lambda state: state["saved"])
+def mmearth_as_it_is_trained_sparsely() -> Any:
+    dense, features = mmearth(patch_size=16, num_classes=7)
+    for name in ("weight", "bias"):
+        nn.init.constant_(getattr(dense.norm, name), float(name == "weight"))
+    saved = trained_sparsely(dense, "$", repository("mmearth_models.remap").remap_checkpoint_keys)
+    return AsSaved(saved), features
+
+
+@convnext_case("convnextv2", rename=lambda state: state["saved"])
+def convnext_as_fcmae_trains_it_sparsely() -> Any:
+    dense, features = convnext_authors()
+    for name in ("weight", "bias"):
+        nn.init.constant_(getattr(dense.norm, name), float(name == "weight"))
+    saved = trained_sparsely(
+        dense, r"downsample_layers\.0\.", repository("convnextv2_authors.remap").remap_checkpoint_keys
+    )
+    return AsSaved(saved), features
+
+
+class AsSaved:
+    """Stands for a module whose checkpoint is made otherwise."""
+
+    def __init__(self, saved: dict[str, Tensor]) -> None:
+        self.saved = saved
+
+    def state_dict(self) -> dict[str, Any]:
+        return {"saved": self.saved}
+
+
 @convnext_case("convnextv2")
 def convnext_of_its_authors() -> Any:
+    return convnext_authors()
+
+
+def convnext_authors() -> tuple[Any, Features]:
     # Sparse training alone needs that library, which has to be built for a GPU.
     with mock.patch.dict(sys.modules, {"MinkowskiEngine": mock.MagicMock()}):
         original = repository("convnextv2_authors.convnextv2").ConvNeXtV2
