@@ -6,6 +6,7 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
 import torch
 
@@ -96,6 +97,20 @@ def test_ranges_are_taken_once_for_every_trial(tiny: Profile, tmp_path: Path, mo
     larger = replace(base, models={"4": base.models["4"]})
     module.quantise(larger, "int8-static", tiles, kept, tmp_path / "larger")
     assert (tmp_path / "larger" / base.models["4"]).read_bytes() == found["alone"][1]
+
+
+def test_the_last_class_of_a_folder_does_not_say_what_the_ranges_are(tiny: Profile, tmp_path: Path) -> None:
+    """Half the tiles dark, half bright: a batch of each half's own would be the last one's for most of an average."""
+    module = format_called("tflite")
+    dark = real_tiles(tiny, 60).tiles[:32].astype("float32")
+    tiles = np.concatenate([dark, dark + 1000])
+    base: Written = module.convert(model_of(tiny), torch.from_numpy(tiles[:8]), take_target("tflite"), (8,), tmp_path)
+    ((_, batches),) = module._calibration(tmp_path / base.models["8"], 8, tiles).items()  # type: ignore[attr-defined]
+    given = np.concatenate([part for batch in batches for part in batch.values()])
+    assert sorted(tile.tobytes() for tile in given) == sorted(tile.tobytes() for tile in tiles)
+    bright = [np.isin([tile.tobytes() for tile in part], [tile.tobytes() for tile in tiles[32:]]).sum()
+              for batch in batches for part in batch.values()]  # fmt: skip
+    assert all(0 < count < 8 for count in bright)
 
 
 def test_what_comes_before_a_layer_is_not_computed_again(tiny: Profile) -> None:

@@ -130,9 +130,14 @@ def _logits_tensor(base: Written) -> str:
 
 
 def _calibration(path: Path, batch: int, tiles: NDArray[np.float32]) -> dict[str, list[dict[str, NDArray[np.float32]]]]:
-    """Whole batches of tiles by signature and input."""
+    """Whole batches of tiles by signature and input, in an order of their own.
+
+    Ranges are averages in which a batch counts the less the longer ago it was, and a folder has tiles class by class:
+    in their order the last class would say what the ranges are.
+    """
     interpreter = _open(path)
     key, signature = next(iter(interpreter.get_signature_list().items()))
+    tiles = np.random.default_rng(0).permutation(tiles)
     whole = [tiles[i : i + batch] for i in range(0, len(tiles) - batch + 1, batch)]
     return {key: [{signature["inputs"][0]: part} for part in whole]}
 
