@@ -176,17 +176,16 @@ class Plan:
 def check_method(method: str, profile: Profile) -> None:
     """Raise InputError for a method that is none of this encoder's.
 
-    "learned" is for one whose card says that it was trained to be slimmed; "calibrated" and "healed" know the products
-    of vision transformers alone.
+    "learned" is for one whose card says that it was trained to be slimmed; "healed" trains vision transformers alone.
     """
     if method == "learned" and not profile.slimmable:
         raise InputError(
             f"method learned: the card of {profile.id} does not say slimmable = true, expected an encoder that was "
             "trained to be slimmed; use first, which cuts the same channels, or calibrated or healed, which mend them"
         )
-    if method not in CUTTING and not isinstance(profile.architecture, Architecture):
+    if method == "healed" and not isinstance(profile.architecture, Architecture):
         raise InputError(
-            f"method {method}: found {profile.id}, a ConvNeXt V2, expected a vision transformer; use first"
+            f"method healed: found {profile.id}, a ConvNeXt V2, expected a vision transformer; use calibrated"
         )
 
 

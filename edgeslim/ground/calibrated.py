@@ -28,13 +28,18 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from functools import partial
+from typing import Any, overload
 
 import torch
 from torch import Tensor
 
 from edgeslim.architecture import Architecture
+from edgeslim.convnext_architecture import AnyArchitecture, ConvNextArchitecture
 from edgeslim.errors import InputError
+from edgeslim.ground import calibrated_convnext
 from edgeslim.ground.calibration import Calibration
+from edgeslim.ground.convnext import ConvNext
+from edgeslim.ground.encoder import AnyEncoder
 from edgeslim.ground.first import first_of
 from edgeslim.ground.refitted import (
     LAST_CLASS_SHARE,
@@ -48,34 +53,22 @@ from edgeslim.ground.refitted import (
     token_weights,
     units_of,
 )
+from edgeslim.ground.taken import FIRST, Calibrated, taken
 from edgeslim.ground.vit import Vit
 
 WAYS = ((0.0, LAST_CLASS_SHARE), (0.5, 0.5), (1.0, 0.5))
 """Share of what earlier blocks lost that each block mends; and, where the class token is the feature, its weight among
 all tokens before the last block."""
-FIRST = "first"
-"""Name of the way whose weights are those of the method of that name."""
-NEIGHBOURS = 3
-"""Neighbours of a held-out tile that the choice between the ways looks at. More of them, or neighbours among the fitted
-tiles, told whose features are alike at large; those were not the better ones for a classifier."""
 
 
-@dataclass(frozen=True, slots=True)
-class Calibrated:
-    """What a calibration made."""
-
-    encoder: Vit
-    """In the shape of "first", in evaluation mode."""
-    way: str
-    """The one that was taken, in words: what it mends, and the weight of the class token where that is the feature."""
-    neighbours: dict[str, float]
-    """Way -> share of the held-out tiles' neighbours that its features keep, as `neighbours_kept`."""
-
-
-def calibrate(encoder: Vit, narrow: Architecture, calibration: Calibration) -> Calibrated:
+@overload
+def calibrate(encoder: Vit, narrow: Architecture, calibration: Calibration) -> Calibrated[Vit]: ...
+@overload
+def calibrate(encoder: ConvNext, narrow: ConvNextArchitecture, calibration: Calibration) -> Calibrated[ConvNext]: ...
+def calibrate(encoder: AnyEncoder, narrow: AnyArchitecture, calibration: Calibration) -> Calibrated[Any]:
     """The encoder in the shape `narrow`, with calibrated weights.
 
-    That is encoder.arch.at(width multiplier, depth), or has sizes of its own for each block (ground.uneven).
+    That is encoder.arch.at(width multiplier, depth), or of a ViT has sizes of its own for each block (ground.uneven).
 
     Deterministic for the calibration's seed on one machine. Raises InputError for tiles that cannot calibrate it, and
     where numbers are no longer finite.
@@ -83,6 +76,10 @@ def calibrate(encoder: Vit, narrow: Architecture, calibration: Calibration) -> C
     calibration.check(encoder.arch)
     try:
         with torch.no_grad():  # not inference mode: what comes of it may be trained on
+            if isinstance(encoder, ConvNext) and isinstance(narrow, ConvNextArchitecture):
+                return calibrated_convnext.Walk(encoder, narrow, calibration).run()
+            assert isinstance(encoder, Vit)
+            assert isinstance(narrow, Architecture)
             return _Walk(encoder, narrow, calibration).run()
     except torch.linalg.LinAlgError as error:  # type: ignore[attr-defined]
         raise InputError(f"calibration: found no solution ({error}); give other tiles, or use method first") from None
@@ -126,7 +123,7 @@ class _Walk:
         first.load_state_dict(first_of(encoder.state_dict(), self.arch, narrow))
         self.ways.append(_Way(None, 0.0, FIRST, self.full.clone(), first))
 
-    def run(self) -> Calibrated:
+    def run(self) -> Calibrated[Vit]:
         """All blocks, then the best way."""
         for number in range(self.narrow.depth):
             self._block(number)
@@ -136,16 +133,10 @@ class _Walk:
                     "weights whole, and the tiles normalised?"
                 )
             self.say(f"calibrated block {number + 1} of {self.narrow.depth}")
-        expected = self.encoder.pool(self.encoder.end(self.full))
-        kept = {}
-        for way in self.ways:
-            found = way.encoder.pool(way.encoder.end(way.stream))
-            kept[way.name] = neighbours_kept(found[: self.held_out], expected[: self.held_out])
-        # What is not finite has no neighbours: topk would name some.
-        best = max(self.ways, key=lambda way: (bool(way.stream.isfinite().all()), kept[way.name]))
-        shares = ", ".join(f"{share:.0%} by {name}" for name, share in kept.items())
-        self.say(f"neighbours kept: {shares}; taken: {best.name}")
-        return Calibrated(best.encoder, best.name, kept)
+        tiles = slice(0, self.held_out)
+        found = {way.name: way.encoder.pool(way.encoder.end(way.stream[tiles])) for way in self.ways}
+        expected = self.encoder.pool(self.encoder.end(self.full[tiles]))
+        return taken({way.name: way.encoder for way in self.ways}, found, expected, self.say)
 
     def _block(self, number: int) -> None:
         """One block of the full encoder and of each way: attention, then the feed-forward network."""
@@ -172,19 +163,6 @@ class _Walk:
         return Seen(
             self.arch, self.encoder.places, way.stream, self.full, mend, index, weights, self.held_out, self.checked
         )
-
-
-def neighbours_kept(found: Tensor, expected: Tensor) -> float:
-    """Share of each tile's NEIGHBOURS nearest tiles, in Euclidean distance, that two sets of (n, d) features share.
-
-    What a k-NN classifier, which needs labels, would make of them follows it closely.
-    """
-    nearest = []
-    for features in (found.double(), expected.double()):
-        apart = torch.cdist(features, features).fill_diagonal_(torch.inf)
-        nearest.append(apart.topk(NEIGHBOURS, largest=False).indices)
-    same = nearest[0].unsqueeze(2) == nearest[1].unsqueeze(1)
-    return float(same.any(2).double().mean())
 
 
 def _uncut(encoder: Vit, narrow: Architecture) -> Vit:

@@ -10,6 +10,7 @@ import torch
 from torch import Tensor
 
 from edgeslim.architecture import Architecture
+from edgeslim.convnext_architecture import AnyArchitecture
 from edgeslim.errors import InputError
 
 HELD_OUT = 2
@@ -33,14 +34,15 @@ class Calibration:
     say: Callable[[str], None] = lambda _: None
     """Takes lines of progress."""
 
-    def check(self, arch: Architecture) -> None:
+    def check(self, arch: AnyArchitecture) -> None:
         """Raise InputError where these tiles cannot calibrate `arch`: shape, number, NaN, or all alike."""
         found, expected = tuple(self.tiles.shape[1:]), (arch.bands, arch.tile_px, arch.tile_px)
         if self.tiles.ndim != 4 or found != expected:
             raise InputError(f"calibration tiles: found {found}, expected (bands, height, width) {expected}")
         if len(self.tiles) < (needed := tiles_needed(arch)):
+            units = arch.ffn_hidden if isinstance(arch, Architecture) else max(arch.hidden)
             raise InputError(
-                f"calibration tiles: found {len(self.tiles)}, expected at least {needed} for {arch.ffn_hidden} hidden "
+                f"calibration tiles: found {len(self.tiles)}, expected at least {needed} for {units} hidden "
                 "units; give more tiles, or --method first, which needs none"
             )
         if bad := [number for number, tile in enumerate(self.tiles) if not torch.isfinite(tile).all()]:
@@ -56,7 +58,10 @@ class Calibration:
             )
 
 
-def tiles_needed(arch: Architecture) -> int:
-    """Tiles without which there are fewer than four looked-at tokens for each hidden unit of a block."""
-    looked_at = min(PATCHES, arch.patches)
-    return max(FEWEST, -(-_ROWS_A_REGRESSOR * max(arch.ffn_hidden, arch.attention_dim) // looked_at))
+def tiles_needed(arch: AnyArchitecture) -> int:
+    """Tiles without which there are fewer than four looked-at tokens, or places, for each hidden unit of a block."""
+    if isinstance(arch, Architecture):
+        each = [(max(arch.ffn_hidden, arch.attention_dim), arch.patches)]
+    else:
+        each = [(hidden, side**2) for hidden, side in zip(arch.hidden, arch.sides, strict=True)]
+    return max(FEWEST, *(-(-_ROWS_A_REGRESSOR * units // min(PATCHES, places)) for units, places in each))

@@ -37,7 +37,9 @@ def read_calibration(
     InputError where the source is missing, has tiles of another size or number of bands, or too few; tiles are never
     resized.
     """
-    arch, radiometry = need_vit_shape(profile.architecture, f"method {method!r}"), radiometry_of(profile)
+    arch, radiometry = profile.architecture, radiometry_of(profile)
+    if method == "healed":
+        need_vit_shape(arch, f"method {method!r}")
     needed = tiles_needed(arch)
     if count is not None and count < needed:
         raise InputError(f"--tiles-max: found {count}, expected at least the {needed} that {profile.id} needs")

@@ -35,11 +35,12 @@ from torch.nn import functional as F
 
 from edgeslim.architecture import Architecture
 from edgeslim.errors import InputError
-from edgeslim.ground.calibrated import Calibrated, calibrate, neighbours_kept
+from edgeslim.ground.calibrated import calibrate
 from edgeslim.ground.calibration import Calibration, tiles_needed
 from edgeslim.ground.first import first_of
 from edgeslim.ground.healing import RATES, Healing
 from edgeslim.ground.scaled_adam import ScaledAdam
+from edgeslim.ground.taken import Calibrated, neighbours_kept
 from edgeslim.ground.targets import VIEWS, Targets, fingerprint, make_targets
 from edgeslim.ground.vit import Vit
 
@@ -71,7 +72,7 @@ class Healed:
 
     encoder: Vit
     """In the shape of "first", in evaluation mode."""
-    start: Calibrated
+    start: Calibrated[Vit]
     """What was healed."""
     step: int
     """After which its weights are kept; 0: they are those of the calibration, which no state was better than."""
@@ -166,7 +167,7 @@ def _cut(encoder: Vit, depth: int) -> Vit:
     return cut.eval()
 
 
-def _calibrated(encoder: Vit, narrow: Architecture, calibration: Calibration, folder: Path) -> Calibrated:
+def _calibrated(encoder: Vit, narrow: Architecture, calibration: Calibration, folder: Path) -> Calibrated[Vit]:
     """What is healed, from the folder where it was made there already."""
     path = folder / f"calibrated-{fingerprint(encoder, calibration.tiles, narrow, calibration.seed)}.pt"
     if not path.exists():

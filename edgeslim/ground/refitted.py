@@ -25,7 +25,7 @@ BATCH = 16
 LAST_CLASS_SHARE = 0.93
 """Weight of the class token among all tokens in the last block, where others only steady the fit. Of a ViT-S/14 on
 EuroSAT, 0.91 to 0.95 of the squared gradient of the features falls on it in the earlier blocks, too."""
-_CHECKED = 5
+CHECKED = 5
 """Of the tiles, every fifth is one of the held-out ones on which penalties are chosen."""
 
 
@@ -76,7 +76,7 @@ def embedded(encoder: Vit, calibration: Calibration, generator: torch.Generator)
     order = torch.randperm(len(calibration.tiles), generator=generator)
     pieces = [order[some] for some in slices(0, len(order))]
     stream = torch.cat([encoder.embed(calibration.tiles[some]) for some in pieces])
-    return stream, len(order) // HELD_OUT, len(order) // _CHECKED
+    return stream, len(order) // HELD_OUT, len(order) // CHECKED
 
 
 def looked_at(arch: Architecture, generator: torch.Generator) -> Tensor:

@@ -30,7 +30,7 @@ from edgeslim.architecture import Architecture
 from edgeslim.errors import InputError
 from edgeslim.ground import solve
 from edgeslim.ground.allotment import Curve, allot
-from edgeslim.ground.calibrated import Calibrated, calibrate
+from edgeslim.ground.calibrated import calibrate
 from edgeslim.ground.calibration import Calibration
 from edgeslim.ground.refitted import (
     Seen,
@@ -44,6 +44,7 @@ from edgeslim.ground.refitted import (
     token_weights,
     units_of,
 )
+from edgeslim.ground.taken import Calibrated
 from edgeslim.ground.vit import Block, Vit
 
 ALIGNED = 8
@@ -58,7 +59,7 @@ _CLASS_SHARE = 0.5
 """Weight of the class token before the last block, where it is the feature."""
 
 
-def calibrate_uneven(encoder: Vit, even: Architecture, calibration: Calibration) -> Calibrated:
+def calibrate_uneven(encoder: Vit, even: Architecture, calibration: Calibration) -> Calibrated[Vit]:
     """The encoder calibrated, within the FLOP of the shape `even` = encoder.arch.at(width multiplier, depth).
 
     Its blocks have sizes of their own where that pays, and those of `even` where not. Deterministic for the
@@ -78,12 +79,12 @@ def calibrate_uneven(encoder: Vit, even: Architecture, calibration: Calibration)
     return taken
 
 
-def pays(uneven: Calibrated, even: Calibrated) -> bool:
+def pays(uneven: Calibrated[Vit], even: Calibrated[Vit]) -> bool:
     """Whether uneven widths keep more of the held-out tiles' neighbours, by more than MARGIN."""
     return kept(uneven) - kept(even) > MARGIN
 
 
-def kept(made: Calibrated) -> float:
+def kept(made: Calibrated[Vit]) -> float:
     """Share of the held-out tiles' neighbours by the way that was taken."""
     return made.neighbours[made.way]
 

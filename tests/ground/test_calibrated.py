@@ -14,11 +14,12 @@ from edgeslim import cost
 from edgeslim.architecture import Architecture
 from edgeslim.errors import InputError
 from edgeslim.ground import calibrated, refitted
-from edgeslim.ground.calibrated import _Walk, calibrate, neighbours_kept
+from edgeslim.ground.calibrated import _Walk, calibrate
 from edgeslim.ground.calibration import Calibration, tiles_needed
 from edgeslim.ground.flight import normalised, profile_checkpoint
 from edgeslim.ground.golden import synthetic_tiles
 from edgeslim.ground.slim import slim
+from edgeslim.ground.taken import neighbours_kept
 from edgeslim.ground.vit import Vit
 from edgeslim.profile import take_profile
 from tests.ground.conftest import TINY, random_vit

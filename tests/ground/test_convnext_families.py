@@ -106,7 +106,6 @@ def test_weights_before_tuning_have_no_last_norm(file: Path) -> None:
 @pytest.mark.parametrize(
     ("arguments", "message"),
     [
-        (("-w", "0.5", "--method", "calibrated", "--tiles", "."), "a ConvNeXt V2, expected a vision transformer"),
         (("-w", "0.5", "--method", "healed", "--tiles", "."), "a ConvNeXt V2, expected a vision transformer"),
         (("--depth", "3"), "--depth: found 3, expected at least 5"),
     ],

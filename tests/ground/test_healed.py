@@ -19,11 +19,12 @@ from edgeslim import cost
 from edgeslim.architecture import Architecture
 from edgeslim.errors import InputError
 from edgeslim.ground import healed
-from edgeslim.ground.calibrated import Calibrated, calibrate
+from edgeslim.ground.calibrated import calibrate
 from edgeslim.ground.calibration import Calibration, tiles_needed
 from edgeslim.ground.healed import HELD_OUT, best_of, heal
 from edgeslim.ground.healing import Healing
 from edgeslim.ground.slim import slim, slim_by
+from edgeslim.ground.taken import Calibrated
 from edgeslim.ground.targets import VIEWS, Targets, make_targets, view
 from edgeslim.ground.vit import Vit
 from tests.ground.conftest import TINY, random_vit
