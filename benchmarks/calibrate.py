@@ -38,9 +38,9 @@ from edgeslim.device import Device, take_device
 from edgeslim.device_text import device_text
 from edgeslim.durations import timed_call
 from edgeslim.errors import EdgeslimError, NothingFits
-from edgeslim.ground.capture import Proving, Request, Source
-from edgeslim.ground.checkpoint import Checkpoint
-from edgeslim.ground.export import export
+from edgeslim.ground.checkpoints.checkpoint import Checkpoint
+from edgeslim.ground.exporting.capture import Proving, Request, Source
+from edgeslim.ground.exporting.export import export
 from edgeslim.ground.flight import profile_checkpoint
 from edgeslim.ground.golden import synthetic_tiles
 from edgeslim.measurement import Measurement

@@ -2,9 +2,10 @@
 
     python benchmarks/families.py [--libraries FOLDER] [--only CASE ...]
 
-Every case of tests/ground/family_cases.py: a small module of the original library with random weights, written as that
-library writes it, recognised, converted and run on random tiles at width 1.0; then slimmed, counted and exported.
-Beside the table it writes what tests/ground/test_family_figures.py holds families to where no library is installed.
+Every case of tests/ground/checkpoints/family_cases.py: a small module of the original library with random weights,
+written as that library writes it, recognised, converted and run on random tiles at width 1.0; then slimmed, counted and
+exported. Beside the table it writes what tests/ground/checkpoints/test_family_figures.py holds families to where no
+library is installed.
 
 FOLDER is put before the installed packages, for libraries that cannot live beside the others: timm 1.0.31 and
 torchvision 0.28.0; torchgeo 0.8.1 and what it imports; terratorch 1.1.1, unpacked
@@ -30,7 +31,7 @@ from pathlib import Path
 from typing import Any
 
 ROOT = Path(__file__).parents[1]
-FIGURES = ROOT / "tests" / "ground" / "family_figures.json"
+FIGURES = ROOT / "tests" / "ground" / "checkpoints" / "family_figures.json"
 FIGURE_TILES = 2
 WIDTHS = (0.5, 0.25, 0.1)
 RESULT = ROOT / "benchmarks" / "results" / "families"
@@ -44,7 +45,7 @@ def main() -> None:
     sys.path[:0] = [str(ROOT), *([str(arguments.libraries)] if arguments.libraries else [])]
     from onboard_process import markdown
 
-    from tests.ground.family_cases import CASES, NEAR
+    from tests.ground.checkpoints.family_cases import CASES, NEAR
 
     rows, figures = [], {}
     before, with_versions = {}, {}
@@ -106,7 +107,7 @@ def figure_of(case: Any, state: dict[str, Any], original: Any) -> dict[str, Any]
     """What a test without the library needs; None where not all tensors are those of their names."""
     import torch
 
-    from tests.ground.family_cases import TILE, random_value
+    from tests.ground.checkpoints.family_cases import TILE, random_value
 
     if not all(torch.equal(value, random_value(name, value.shape)) for name, value in state.items()):
         return None
@@ -131,11 +132,11 @@ def row(name: str, case: Any, state: dict[str, Any], original: Any) -> dict[str,
 
     from edgeslim import cost
     from edgeslim.family import all_families
-    from edgeslim.ground.checkpoint import read_checkpoint, shapes_of
-    from edgeslim.ground.slim import slim
+    from edgeslim.ground.checkpoints.checkpoint import read_checkpoint, shapes_of
+    from edgeslim.ground.slimming.slim import slim
     from edgeslim.recognition import recognise
+    from tests.ground.checkpoints.family_cases import DIM
     from tests.ground.counter import count_flop
-    from tests.ground.family_cases import DIM
 
     with tempfile.TemporaryDirectory() as folder:
         path = Path(folder) / "a.safetensors"

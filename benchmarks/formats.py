@@ -40,7 +40,7 @@ from formats_making import BATCHES, TARGETS, folder_of, make, refused
 from formats_table import said_plainly, write
 
 from edgeslim import cost
-from edgeslim.ground.capture import Request
+from edgeslim.ground.exporting.capture import Request
 from edgeslim.ground.flight import flight_model, slimmed_checkpoint
 from edgeslim.ground.golden import golden_tiles
 from edgeslim.manifest import Manifest, read_manifest

@@ -18,8 +18,8 @@ import formats_subjects as subjects
 import numpy as np
 
 from edgeslim.errors import EdgeslimError, ParityError
-from edgeslim.ground.capture import Proving, Request, Source, capture
-from edgeslim.ground.export import export_captured
+from edgeslim.ground.exporting.capture import Proving, Request, Source, capture
+from edgeslim.ground.exporting.export import export_captured
 from edgeslim.ground.golden import golden_tiles, proof_tiles
 from edgeslim.manifest import read_manifest
 from edgeslim.target import take_target

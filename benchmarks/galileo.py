@@ -39,9 +39,9 @@ def main() -> None:
     from onboard_process import markdown
 
     from edgeslim import cost
-    from edgeslim.ground.checkpoint import Checkpoint, read_checkpoint
-    from edgeslim.ground.labelled import load_labelled
-    from edgeslim.ground.slim import slim
+    from edgeslim.ground.checkpoints.checkpoint import Checkpoint, read_checkpoint
+    from edgeslim.ground.heads.labelled import load_labelled
+    from edgeslim.ground.slimming.slim import slim
     from edgeslim.profile import take_profile
 
     torch.set_num_threads(1)
@@ -136,7 +136,7 @@ def against_original(weights: Path, encoder: Any, tiles: Any) -> str:
     import torch
 
     from families import apart
-    from tests.ground.family_cases import galileo_features, library
+    from tests.ground.checkpoints.family_cases import galileo_features, library
 
     original = library("single_file_galileo")
     made = original.Encoder(8, 128, 4, 4, 8)
@@ -151,7 +151,7 @@ def fly(checkpoint: Any, classes: tuple[str, ...], tiles: Path, scene: Path) -> 
     import torch
 
     from edgeslim.cli import main as typed
-    from edgeslim.ground.checkpoint import write_checkpoint
+    from edgeslim.ground.checkpoints.checkpoint import write_checkpoint
     from edgeslim.shelf import read_toml, shelf_folder
 
     with tempfile.TemporaryDirectory() as folder:

@@ -21,7 +21,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
-    from edgeslim.ground.checkpoint import Checkpoint
+    from edgeslim.ground.checkpoints.checkpoint import Checkpoint
     from edgeslim.profile import Profile
 
 REAL_SCENE = Path(__file__).parents[2] / "shared/data/scenes/s2_t30typ_20181023_10m_b2b3b4b8.tif"
@@ -167,7 +167,7 @@ def random_encoder(
 
     import torch
 
-    from edgeslim.ground.checkpoint import Checkpoint
+    from edgeslim.ground.checkpoints.checkpoint import Checkpoint
     from edgeslim.ground.vit import Vit
     from edgeslim.profile import Band, take_profile
 
@@ -202,8 +202,8 @@ def random_encoder(
 
 
 def make_artifact(out: Path, encoder: str, width_multiplier: float, bands: int, random: bool) -> None:
-    from edgeslim.ground.capture import Proving, Request, Source
-    from edgeslim.ground.export import export
+    from edgeslim.ground.exporting.capture import Proving, Request, Source
+    from edgeslim.ground.exporting.export import export
     from edgeslim.ground.flight import profile_checkpoint
     from edgeslim.ground.golden import synthetic_tiles
     from edgeslim.profile import take_profile

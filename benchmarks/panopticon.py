@@ -35,7 +35,7 @@ def main() -> None:
     from onboard_process import markdown
 
     from edgeslim import cost
-    from edgeslim.ground.checkpoint import read_checkpoint
+    from edgeslim.ground.checkpoints.checkpoint import read_checkpoint
     from edgeslim.profile import take_profile
     from families import apart
     from tests.ground.counter import count_flop
@@ -102,7 +102,7 @@ def original(generator: Any) -> tuple[Any, Any]:
     import torch
 
     from edgeslim.family import all_families
-    from tests.ground.family_cases import library
+    from tests.ground.checkpoints.family_cases import library
 
     library("timm")
     made = library("torchgeo.models").Panopticon().eval()

@@ -72,8 +72,8 @@ def _one_file(path: Path) -> Path:
 
 def make(name: str, width: float, out: Path, target: str, precision: str) -> None:
     """Export one artifact."""
-    from edgeslim.ground.capture import Proving, Request, Source
-    from edgeslim.ground.export import export
+    from edgeslim.ground.exporting.capture import Proving, Request, Source
+    from edgeslim.ground.exporting.export import export
     from edgeslim.ground.flight import profile_checkpoint
     from edgeslim.ground.golden import synthetic_tiles
     from edgeslim.target import take_target

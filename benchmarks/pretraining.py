@@ -32,10 +32,10 @@ from torch import Tensor
 
 from edgeslim import cost
 from edgeslim.architecture import Architecture
-from edgeslim.ground.card import profile_toml
-from edgeslim.ground.labelled import load_labelled
-from edgeslim.ground.pretrain import pretrained_encoder
-from edgeslim.ground.redundancy import pixel_statistics
+from edgeslim.ground.heads.labelled import load_labelled
+from edgeslim.ground.measuring.redundancy import pixel_statistics
+from edgeslim.ground.training.card import profile_toml
+from edgeslim.ground.training.pretrain import pretrained_encoder
 from edgeslim.ground.vit import Vit
 from edgeslim.profile import take_profile
 

@@ -57,9 +57,9 @@ def write_random(path: Path, arch: Architecture) -> None:
     """Tensor by tensor, as nobody needs to hold it whole."""
     import torch
 
-    from edgeslim.ground.checkpoint import OpenCheckpoint
-    from edgeslim.ground.convert import expected_shapes
-    from edgeslim.ground.stream import slim_file
+    from edgeslim.ground.checkpoints.checkpoint import OpenCheckpoint
+    from edgeslim.ground.checkpoints.convert import expected_shapes
+    from edgeslim.ground.slimming.stream import slim_file
 
     generator = torch.Generator().manual_seed(0)
 

@@ -40,16 +40,16 @@ from torch.nn import functional as F
 from edgeslim import cost
 from edgeslim.architecture import Architecture
 from edgeslim.checkpoint_file import profile_of, read_header
-from edgeslim.ground.calibrated import calibrate
-from edgeslim.ground.calibration import Calibration
-from edgeslim.ground.checkpoint import read_checkpoint
+from edgeslim.ground.checkpoints.checkpoint import read_checkpoint
 from edgeslim.ground.flight import normalised, profile_checkpoint
-from edgeslim.ground.healed import heal
-from edgeslim.ground.healing import Healing
-from edgeslim.ground.labelled import LabelledTiles, load_labelled
-from edgeslim.ground.redundancy import pixel_statistics
-from edgeslim.ground.slim import slim
-from edgeslim.ground.uneven import MARGIN, allotted
+from edgeslim.ground.heads.labelled import LabelledTiles, load_labelled
+from edgeslim.ground.measuring.redundancy import pixel_statistics
+from edgeslim.ground.slimming.calibrated import calibrate
+from edgeslim.ground.slimming.calibration import Calibration
+from edgeslim.ground.slimming.healed import heal
+from edgeslim.ground.slimming.healing import Healing
+from edgeslim.ground.slimming.slim import slim
+from edgeslim.ground.slimming.uneven import MARGIN, allotted
 from edgeslim.ground.vit import Vit
 from edgeslim.profile import take_profile
 

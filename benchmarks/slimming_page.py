@@ -6,7 +6,7 @@ from typing import Any
 
 from onboard_process import markdown
 
-from edgeslim.ground.uneven import MARGIN
+from edgeslim.ground.slimming.uneven import MARGIN
 
 
 def page(found: dict[str, Any], about: str) -> str:

@@ -31,14 +31,14 @@ from onboard_process import keep_to_cores, machine, markdown, versions
 from torch import Tensor, nn
 
 from edgeslim import cost
-from edgeslim.ground.classifier import NormalisedTeacher
-from edgeslim.ground.embedded import calm
 from edgeslim.ground.flight import flight_model, profile_checkpoint, slimmed_checkpoint
-from edgeslim.ground.labelled import LabelledTiles, load_labelled
-from edgeslim.ground.recipe import Recipe
-from edgeslim.ground.supervised import Supervised, accuracy
-from edgeslim.ground.train import fit
-from edgeslim.ground.train import statistics as band_statistics
+from edgeslim.ground.heads.labelled import LabelledTiles, load_labelled
+from edgeslim.ground.training.classifier import NormalisedTeacher
+from edgeslim.ground.training.embedded import calm
+from edgeslim.ground.training.recipe import Recipe
+from edgeslim.ground.training.supervised import Supervised, accuracy
+from edgeslim.ground.training.train import fit
+from edgeslim.ground.training.train import statistics as band_statistics
 from edgeslim.onboard.scores import wilson_interval
 from edgeslim.profile import take_profile
 

@@ -30,9 +30,9 @@ sys.path.insert(0, str(ROOT))
 from onboard_process import markdown  # noqa: E402
 from unknown_subjects import ENCODERS, Encoder, eurosat, eye, nothing, sensors  # noqa: E402
 
-from edgeslim.ground.fitting import confidence_of, fit_linear  # noqa: E402
-from edgeslim.ground.known import beyond, known_of, limits_for, whitened_means  # noqa: E402
-from edgeslim.ground.split import Split, folds_of  # noqa: E402
+from edgeslim.ground.heads.fitting import confidence_of, fit_linear  # noqa: E402
+from edgeslim.ground.heads.known import beyond, known_of, limits_for, whitened_means  # noqa: E402
+from edgeslim.ground.heads.split import Split, folds_of  # noqa: E402
 from edgeslim.onboard.known import nearest  # noqa: E402
 from edgeslim.onboard.scores import calibration_error, wilson_interval  # noqa: E402
 

@@ -16,9 +16,9 @@ from scipy.ndimage import zoom
 from torch.nn import functional as F
 
 from edgeslim.checkpoint_file import profile_of, read_header
-from edgeslim.ground.checkpoint import Checkpoint, read_checkpoint
+from edgeslim.ground.checkpoints.checkpoint import Checkpoint, read_checkpoint
 from edgeslim.ground.flight import FlightModel, profile_checkpoint, slimmed_checkpoint
-from edgeslim.ground.labelled import part_of
+from edgeslim.ground.heads.labelled import part_of
 from edgeslim.onboard.known import pixel_statistics
 from edgeslim.profile import Radiometry, take_profile
 

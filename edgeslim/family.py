@@ -3,7 +3,8 @@
 A card is a key map: rules that turn the names of a checkpoint into canonical ones (edgeslim/ground/vit.py), with the
 few changes of shape that families need. A rule's text is matched whole, in the order of the card; `(...)` groups are
 put in as {1}, {2}, ... So a family is added by a card, on edgeslim's shelf or on one's own, and no code. What no rule
-can say, tensors that are computed from others, is a fold (edgeslim/ground/fold.py), which the card names, and why.
+can say, tensors that are computed from others, is a fold (edgeslim/ground/checkpoints/fold.py), which the card names,
+and why.
 """
 
 from __future__ import annotations
@@ -50,7 +51,7 @@ FOLDS: dict[str, tuple[str, ...]] = {
     ),
     "clay": ("patch_embed.proj.weight", "patch_embed.proj.bias", "pos_embed"),
 }
-"""Fold of edgeslim/ground/fold.py -> the canonical tensors that it makes of those under `fold.`."""
+"""Fold of edgeslim/ground/checkpoints/fold.py -> the canonical tensors that it makes of those under `fold.`."""
 _BY_GSD = ("scale-mae", "clay")
 """Folds that compute with the ground sample distance asked."""
 _MODALITY = "{modality}"

@@ -24,8 +24,8 @@ KEY = "edgeslim_plan"
 
 METHODS = ("first", "calibrated", "healed", "learned")
 """Slimming methods: the first channels of each head and of each hidden layer (arXiv 2601.22841); weights for the same
-shape from unlabelled tiles (edgeslim/ground/calibrated.py); these, taught by the full encoder (ground/healed.py); and
-the first channels of an encoder that was trained to be slimmed so."""
+shape from unlabelled tiles (edgeslim/ground/slimming/calibrated.py); these, taught by the full encoder
+(slimming/healed.py); and the first channels of an encoder that was trained to be slimmed so."""
 CUTTING = ("first", "learned")
 """Methods that keep the first channels as they are: they need no tiles, and heads of the card fit what they make."""
 

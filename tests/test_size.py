@@ -1,6 +1,6 @@
 """What an artifact is estimated to take, held against what `edgeslim export` wrote (bytes by file name).
 
-A real export is held against it in tests/ground/test_export.py, too.
+A real export is held against it in tests/ground/exporting/test_export.py, too.
 """
 
 from dataclasses import replace

@@ -138,8 +138,8 @@ def _embedded(folder: Path, stderr: Console) -> list[Path]:
             f"the ground by `edgeslim export --encoder {DEFAULT_ENCODER} -w 0.5 -o NAME`, or here: {error}"
         ) from None
     from edgeslim import cost
-    from edgeslim.ground.capture import Proving, Request, Source
-    from edgeslim.ground.export import export
+    from edgeslim.ground.exporting.capture import Proving, Request, Source
+    from edgeslim.ground.exporting.export import export
     from edgeslim.ground.golden import golden_tiles
     from edgeslim.target import take_target
 

@@ -61,9 +61,9 @@ def diagnose(
     from edgeslim.cli.encoder import encoder_of
     from edgeslim.cli.flags import positive
     from edgeslim.cli.ground import full_checkpoint
-    from edgeslim.ground.diagnose import diagnose as look
-    from edgeslim.ground.features import spread_over, usual_widths
-    from edgeslim.ground.head import Asked
+    from edgeslim.ground.heads.head import Asked
+    from edgeslim.ground.measuring.diagnose import diagnose as look
+    from edgeslim.ground.measuring.features import spread_over, usual_widths
     from edgeslim.onboard.labels import labelled_tiles
     from edgeslim.report.diagnosis import PAGE_FILE, RECORD_FILE, print_diagnosis, write_diagnosis
     from edgeslim.whole import require_free

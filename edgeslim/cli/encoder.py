@@ -47,7 +47,7 @@ def encoder_of(name: str, cards: Path | None = None) -> Profile:
         from edgeslim.cli.ground import need_ground
 
         need_ground()
-        from edgeslim.ground.checkpoint import shapes_of
+        from edgeslim.ground.checkpoints.checkpoint import shapes_of
 
         shapes, metadata = shapes_of(path), {}
     profile, said = profile_of(path, shapes, metadata, cards, made_for)

@@ -91,7 +91,7 @@ def fetch(
     if asked is None:
         known = ", ".join(hub.id for hub in all_hubs(cards))
         raise InputError(f"{name}: found no hub of that name, expected HUB:NAME with one of {known}")
-    from edgeslim.ground.fetch import fetch as fetch_it
+    from edgeslim.ground.checkpoints.fetch import fetch as fetch_it
     from edgeslim.manifest import sha256_of
 
     path = fetch_it(asked)

@@ -84,10 +84,10 @@ def export(
     from edgeslim import cost
     from edgeslim.cli.ground import chosen_cut, cut_of_head, full_checkpoint, requests_of
     from edgeslim.errors import UsageError
-    from edgeslim.ground.capture import Proving, Source
-    from edgeslim.ground.export import export as run_export
+    from edgeslim.ground.exporting.capture import Proving, Source
+    from edgeslim.ground.exporting.export import export as run_export
     from edgeslim.ground.golden import golden_tiles, proof_tiles
-    from edgeslim.ground.head_file import read_head
+    from edgeslim.ground.heads.head_file import read_head
     from edgeslim.onboard.uplink.bundle import write_bundle
     from edgeslim.onboard.uplink.packed import require_free
     from edgeslim.plan import CUTTING, METHODS, check_method

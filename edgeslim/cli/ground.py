@@ -12,10 +12,10 @@ from edgeslim.errors import InputError, MissingExtra, UsageError
 
 if TYPE_CHECKING:
     from edgeslim.cuts import Cut
-    from edgeslim.ground.calibration import Calibration
-    from edgeslim.ground.capture import Request
-    from edgeslim.ground.checkpoint import Checkpoint, OpenCheckpoint
-    from edgeslim.ground.healing import Healing
+    from edgeslim.ground.checkpoints.checkpoint import Checkpoint, OpenCheckpoint
+    from edgeslim.ground.exporting.capture import Request
+    from edgeslim.ground.slimming.calibration import Calibration
+    from edgeslim.ground.slimming.healing import Healing
     from edgeslim.head_card import HeadCard
     from edgeslim.profile import Profile
 
@@ -129,7 +129,7 @@ def calibration_of(
     Raises UsageError for a method that is none, or that --tiles does not go with; InputError as `read_calibration`, and
     for "learned" with an encoder that did not learn it.
     """
-    from edgeslim.ground.calibration_tiles import read_calibration
+    from edgeslim.ground.slimming.calibration_tiles import read_calibration
     from edgeslim.plan import CUTTING, METHODS, check_method
 
     if method not in METHODS:
@@ -158,7 +158,7 @@ def healing_of(method: str, folder: Path, flags: dict[str, Any]) -> Healing | No
         return None
     import torch
 
-    from edgeslim.ground.healing import Healing
+    from edgeslim.ground.slimming.healing import Healing
 
     if given.get("--device") == "cuda" and not torch.cuda.is_available():
         raise UsageError(f"--device: found no GPU that torch {torch.__version__} can use, expected one; use cpu")
@@ -175,7 +175,7 @@ def requests_of(
     targets have is left to those. Raises UsageError where no target has it, or where "all" has no plan.
     """
     from edgeslim.device import take_device
-    from edgeslim.ground.capture import Request
+    from edgeslim.ground.exporting.capture import Request
     from edgeslim.target import take_target, targets_on
 
     if targets and "all" in targets:
@@ -197,7 +197,7 @@ def requests_of(
 
 def full_checkpoint(profile: Profile, path: Path | None, cards: Path | None = None) -> tuple[Checkpoint, str]:
     """The full-width weights and their SHA-256: `path`, or those that ship beside the card."""
-    from edgeslim.ground.checkpoint import Checkpoint
+    from edgeslim.ground.checkpoints.checkpoint import Checkpoint
 
     opened, digest = opened_checkpoint(profile, path, cards)
     return Checkpoint(opened.architecture, dict(opened.tensors()), opened.heads), digest
@@ -205,7 +205,7 @@ def full_checkpoint(profile: Profile, path: Path | None, cards: Path | None = No
 
 def opened_checkpoint(profile: Profile, path: Path | None, cards: Path | None = None) -> tuple[OpenCheckpoint, str]:
     """The same, not read yet."""
-    from edgeslim.ground.checkpoint import open_checkpoint
+    from edgeslim.ground.checkpoints.checkpoint import open_checkpoint
     from edgeslim.ground.flight import open_profile_checkpoint
     from edgeslim.manifest import sha256_of
 

@@ -92,8 +92,8 @@ def head(
     from edgeslim.cli.flags import positive
     from edgeslim.cli.ground import full_checkpoint
     from edgeslim.errors import shown
-    from edgeslim.ground.head import Asked, fit_head
-    from edgeslim.ground.head_file import require_place, write_head
+    from edgeslim.ground.heads.head import Asked, fit_head
+    from edgeslim.ground.heads.head_file import require_place, write_head
     from edgeslim.onboard.labels import labelled_tiles
     from edgeslim.report.confusion import PICTURE_FILE, print_classes, write_picture
     from edgeslim.report.head import print_head

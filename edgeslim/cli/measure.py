@@ -63,11 +63,11 @@ def measure(
     from edgeslim.cli.encoder import encoder_of
     from edgeslim.cli.flags import positive
     from edgeslim.cli.ground import full_checkpoint
-    from edgeslim.ground.features import spread_over, usual_widths
-    from edgeslim.ground.head import Asked, tiles_wanted
-    from edgeslim.ground.measure import measure as look
-    from edgeslim.ground.measure import scored_card
-    from edgeslim.ground.tile_radiometry import own_bands, radiometry_of_tiles
+    from edgeslim.ground.heads.head import Asked, tiles_wanted
+    from edgeslim.ground.measuring.features import spread_over, usual_widths
+    from edgeslim.ground.measuring.measure import measure as look
+    from edgeslim.ground.measuring.measure import scored_card
+    from edgeslim.ground.measuring.tile_radiometry import own_bands, radiometry_of_tiles
     from edgeslim.onboard.labels import labelled_tiles
     from edgeslim.report.retention import CARD_FILE, PLOT_FILE, print_retention, retention_svg
     from edgeslim.whole import require_free, write_whole

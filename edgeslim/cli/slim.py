@@ -110,10 +110,10 @@ def slim(
     from edgeslim.architecture import Architecture
     from edgeslim.cli.ground import calibration_of, chosen_cut, healing_of, opened_checkpoint
     from edgeslim.errors import InputError, UsageError
-    from edgeslim.ground.checkpoint import Checkpoint, write_checkpoint
+    from edgeslim.ground.checkpoints.checkpoint import Checkpoint, write_checkpoint
     from edgeslim.ground.flight import checkpoint_of
-    from edgeslim.ground.slim import slim_by
-    from edgeslim.ground.stream import Streamed, slim_file
+    from edgeslim.ground.slimming.slim import slim_by
+    from edgeslim.ground.slimming.stream import Streamed, slim_file
     from edgeslim.plan import CUTTING
     from edgeslim.profile import card_facts
     from edgeslim.whole import require_makeable

@@ -103,10 +103,10 @@ def train(
 
     from edgeslim.cli.flags import positive
     from edgeslim.errors import UsageError, shown
-    from edgeslim.ground import together
-    from edgeslim.ground.pretrain import OBJECTIVES
-    from edgeslim.ground.recipe import Course, Recipe
-    from edgeslim.ground.teacher import SIZES
+    from edgeslim.ground.training import together
+    from edgeslim.ground.training.pretrain import OBJECTIVES
+    from edgeslim.ground.training.recipe import Course, Recipe
+    from edgeslim.ground.training.teacher import SIZES
     from edgeslim.profile import take_profile
 
     for flag, found, expected in (
@@ -158,7 +158,7 @@ def train(
         if objective == SUPERVISED:
             _with_labels(profile, tiles, recipe, course, out, say)
             return
-        from edgeslim.ground.pretrain import pretrain
+        from edgeslim.ground.training.pretrain import pretrain
         from edgeslim.onboard.labels import tiles_of
         from edgeslim.onboard.reading.tile import Wanted
 
@@ -172,7 +172,7 @@ def train(
 def _with_labels(profile: Any, tiles: Path, recipe: Any, course: Any, out: Path, say: Callable[[str], None]) -> None:
     from rich.console import Console
 
-    from edgeslim.ground.embedded import train_embedded
+    from edgeslim.ground.training.embedded import train_embedded
     from edgeslim.report.width_scores import print_width_scores
 
     trained = train_embedded(profile, tiles, recipe, course, out, say=say)

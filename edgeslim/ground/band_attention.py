@@ -14,9 +14,9 @@ class BandAttention(nn.Module):
     Panopticon (Waldmann et al., arXiv 2503.10845, section 3.1) embeds each band by one convolution into a wide token,
     adds what tells the band, and lets a learned query attend to the tokens of a patch. The query is the same for every
     patch and nothing but products stands between the pixels and the values, so that the whole is the function here, of
-    products that are multiplied out once (ground/fold.py): a score is a product of the patch itself, a head's output
-    one of the patch that its weights mix. `score` and `band_score` are the scores' slope and offset, `proj` embeds the
-    mixed patches, and `band_shift` adds what the bands are told by, weighted alike.
+    products that are multiplied out once (ground/checkpoints/fold.py): a score is a product of the patch itself, a
+    head's output one of the patch that its weights mix. `score` and `band_score` are the scores' slope and offset,
+    `proj` embeds the mixed patches, and `band_shift` adds what the bands are told by, weighted alike.
     """
 
     def __init__(self, arch: Architecture) -> None:

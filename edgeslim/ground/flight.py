@@ -9,9 +9,9 @@ import torch
 from torch import Tensor, nn
 
 from edgeslim.errors import InputError
-from edgeslim.ground.checkpoint import Checkpoint, OpenCheckpoint, open_checkpoint
+from edgeslim.ground.checkpoints.checkpoint import Checkpoint, OpenCheckpoint, open_checkpoint
 from edgeslim.ground.encoder import AnyEncoder
-from edgeslim.ground.slim import Slimmed, slim_by
+from edgeslim.ground.slimming.slim import Slimmed, slim_by
 from edgeslim.ground.vit import Vit, fold_layer_scale
 from edgeslim.manifest import sha256_of
 from edgeslim.profile import Profile, Radiometry

@@ -10,7 +10,7 @@ from rich.console import Console
 from edgeslim.report.tables import number, titled_table
 
 if TYPE_CHECKING:
-    from edgeslim.ground.card import WidthScore
+    from edgeslim.ground.training.card import WidthScore
 
 
 def print_width_scores(rows: Sequence[WidthScore], console: Console) -> None:

@@ -6,7 +6,7 @@ import pytest
 import torch
 
 from edgeslim.architecture import Architecture
-from edgeslim.ground.checkpoint import Checkpoint, write_checkpoint
+from edgeslim.ground.checkpoints.checkpoint import Checkpoint, write_checkpoint
 from edgeslim.ground.vit import Vit, init_weights
 from edgeslim.manifest import sha256_of
 from edgeslim.profile import Profile, load_profile

@@ -14,15 +14,15 @@ import torch
 from edgeslim import cost
 from edgeslim.cli import main
 from edgeslim.errors import InputError
-from edgeslim.ground.capture import Proving, Request, Source
-from edgeslim.ground.checkpoint import read_checkpoint
-from edgeslim.ground.export import export
-from edgeslim.ground.features import look_at
+from edgeslim.ground.checkpoints.checkpoint import read_checkpoint
+from edgeslim.ground.exporting.capture import Proving, Request, Source
+from edgeslim.ground.exporting.export import export
 from edgeslim.ground.flight import FlightModel, profile_checkpoint, radiometry_of
 from edgeslim.ground.golden import synthetic_tiles
-from edgeslim.ground.head import Asked, tiles_wanted
-from edgeslim.ground.head_file import read_head
-from edgeslim.ground.slim import slim
+from edgeslim.ground.heads.head import Asked, tiles_wanted
+from edgeslim.ground.heads.head_file import read_head
+from edgeslim.ground.measuring.features import look_at
+from edgeslim.ground.slimming.slim import slim
 from edgeslim.manifest import Manifest, parse_manifest, read_manifest
 from edgeslim.onboard.labels import labelled_tiles
 from edgeslim.onboard.reading.gdal import gdal_environment

@@ -7,9 +7,9 @@ import pytest
 import torch
 
 from edgeslim.architecture import Architecture
-from edgeslim.ground.capture import Proving, Request, Source
-from edgeslim.ground.checkpoint import Checkpoint
-from edgeslim.ground.export import export
+from edgeslim.ground.checkpoints.checkpoint import Checkpoint
+from edgeslim.ground.exporting.capture import Proving, Request, Source
+from edgeslim.ground.exporting.export import export
 from edgeslim.ground.golden import synthetic_tiles
 from edgeslim.profile import Profile
 from edgeslim.size import artifact_mb

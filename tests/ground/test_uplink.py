@@ -10,12 +10,12 @@ import numpy as np
 import pytest
 import torch
 
-from edgeslim.ground.capture import Proving, Request, Source
-from edgeslim.ground.checkpoint import Checkpoint
-from edgeslim.ground.export import export
+from edgeslim.ground.checkpoints.checkpoint import Checkpoint
+from edgeslim.ground.exporting.capture import Proving, Request, Source
+from edgeslim.ground.exporting.export import export
 from edgeslim.ground.flight import profile_checkpoint
 from edgeslim.ground.golden import synthetic_tiles
-from edgeslim.ground.known import known_of
+from edgeslim.ground.heads.known import known_of
 from edgeslim.known import KNOWN_NAME, Known
 from edgeslim.onboard.known import statistics_of
 from edgeslim.onboard.uplink.apply import apply

@@ -1,0 +1,1 @@
+"""Checkpoints: files of every family -> the canonical encoder, and back."""

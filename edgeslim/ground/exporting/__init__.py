@@ -1,0 +1,1 @@
+"""Exporting: capture, convert, prove, pack."""

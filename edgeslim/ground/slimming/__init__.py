@@ -1,0 +1,1 @@
+"""Slimming: a narrower encoder from a wider one, by every method."""

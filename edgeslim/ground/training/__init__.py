@@ -1,0 +1,1 @@
+"""Training: encoders with labels and without, and the one that ships."""
