@@ -32,11 +32,8 @@ import tomllib
 import torch
 
 from edgeslim import cost
-from edgeslim.budget import Ask
-from edgeslim.choose import make_plan
 from edgeslim.device import Device, take_device
 from edgeslim.device_text import device_text
-from edgeslim.durations import timed_call
 from edgeslim.errors import EdgeslimError, NothingFits
 from edgeslim.ground.checkpoints.checkpoint import Checkpoint
 from edgeslim.ground.exporting.capture import Proving, Request, Source
@@ -45,6 +42,9 @@ from edgeslim.ground.flight import profile_checkpoint
 from edgeslim.ground.golden import synthetic_tiles
 from edgeslim.measurement import Measurement
 from edgeslim.onboard.calibrating.calibrate import calibrate
+from edgeslim.planning.budget import Ask
+from edgeslim.planning.choose import make_plan
+from edgeslim.planning.durations import timed_call
 from edgeslim.profile import Profile, take_profile
 from edgeslim.shelf import read_record
 from edgeslim.target import take_target

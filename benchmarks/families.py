@@ -131,10 +131,10 @@ def row(name: str, case: Any, state: dict[str, Any], original: Any) -> dict[str,
     from safetensors.torch import save_file
 
     from edgeslim import cost
-    from edgeslim.family import all_families
+    from edgeslim.families.family import all_families
+    from edgeslim.families.recognition import recognise
     from edgeslim.ground.checkpoints.checkpoint import read_checkpoint, shapes_of
     from edgeslim.ground.slimming.slim import slim
-    from edgeslim.recognition import recognise
     from tests.ground.checkpoints.family_cases import DIM
     from tests.ground.counter import count_flop
 

@@ -5,9 +5,9 @@
     python benchmarks/latency.py --write-cards    # ... into devices/*.toml
 
 Rows are those of ../shared/evidence/published_latencies.csv and of latency.toml. Each is computed as the planner does
-(edgeslim.durations.roofline), at the efficiency that the rows of all other devices give; the rule stands at the head of
-latency_fit.py. Transformers are held op by op; CNNs, of which only the total was published, by one term: FLOP / (peak x
-efficiency) and a call's overhead. Nothing is timed: the same rows give the same results on every machine.
+(edgeslim.planning.durations.roofline), at the efficiency that the rows of all other devices give; the rule stands at
+the head of latency_fit.py. Transformers are held op by op; CNNs, of which only the total was published, by one term:
+FLOP / (peak x efficiency) and a call's overhead. Nothing is timed: the same rows give the same results everywhere.
 """
 
 from __future__ import annotations

@@ -12,7 +12,7 @@ from edgeslim import cost
 from edgeslim.architecture import Architecture
 from edgeslim.cost import Op
 from edgeslim.device import take_device
-from edgeslim.durations import roofline
+from edgeslim.planning.durations import roofline
 from edgeslim.shelf import read_toml
 from edgeslim.units import GIGA, OP_CLASSES, VALUE_BYTES
 
@@ -80,7 +80,7 @@ class Row:
         return sum(op.flop * times for op, times in self.ops) / GIGA
 
     def seconds(self, efficiency: float) -> dict[str, float]:
-        """As the planner computes it, at one efficiency for all op classes; see edgeslim.durations.roofline."""
+        """As the planner computes it, at one efficiency for all op classes; see planning.durations.roofline."""
         flop_s = dict.fromkeys(OP_CLASSES, self.peak_flop_s * efficiency)
         parts = {"compute": 0.0, "bandwidth": 0.0, "overhead": self.fixed_s}
         for op, times in self.ops:

@@ -101,7 +101,7 @@ def original(generator: Any) -> tuple[Any, Any]:
     """Panopticon with random weights, none of which is an identity or zero, and the (1, 13) channels it is told."""
     import torch
 
-    from edgeslim.family import all_families
+    from edgeslim.families.family import all_families
     from tests.ground.checkpoints.family_cases import library
 
     library("timm")

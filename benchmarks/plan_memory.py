@@ -42,9 +42,9 @@ import plan_memory_subjects as subjects
 from onboard_process import as_installed, keep_to_cores, machine, markdown, measure
 
 from edgeslim.device import Device, take_device
-from edgeslim.durations import Scene
-from edgeslim.estimate import Conditions, Memory, memory_of
 from edgeslim.figure import Figure
+from edgeslim.planning.durations import Scene
+from edgeslim.planning.estimate import Conditions, Memory, memory_of
 from edgeslim.target import take_target
 
 RESULT = Path(__file__).parent / "results" / "plan_memory"

@@ -68,7 +68,7 @@ def child(arguments: Sequence[str]) -> None:
 def foretold(card: Path, width: float, stride: int) -> dict[str, float]:
     """Of a plan on `card`, s: the sum and its band, without what a cold start reads from storage."""
     from edgeslim.device import load_device
-    from edgeslim.durations import Scene, scene_time, startup_of
+    from edgeslim.planning.durations import Scene, scene_time, startup_of
     from edgeslim.profile import take_profile
 
     profile, device = take_profile(ENCODER), load_device(card)
@@ -109,7 +109,7 @@ def fitted(rows: Sequence[dict[str, Any]]) -> tuple[float, float]:
     """band_pixel_ns and window_us of the rows of `beside`."""
     import numpy as np
 
-    from edgeslim.durations import Scene
+    from edgeslim.planning.durations import Scene
 
     counts = [[r["bands"] * SIZE_PX**2 * 1e-9, Scene(SIZE_PX, SIZE_PX, r["stride"]).tiles(64) * 1e-6] for r in rows]
     found = np.linalg.lstsq(np.array(counts), np.array([r["beside_s"] for r in rows]), rcond=None)[0]

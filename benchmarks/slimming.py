@@ -39,7 +39,7 @@ from torch.nn import functional as F
 
 from edgeslim import cost
 from edgeslim.architecture import Architecture
-from edgeslim.checkpoint_file import profile_of, read_header
+from edgeslim.families.checkpoint_file import profile_of, read_header
 from edgeslim.ground.checkpoints.checkpoint import read_checkpoint
 from edgeslim.ground.flight import normalised, profile_checkpoint
 from edgeslim.ground.heads.labelled import LabelledTiles, load_labelled

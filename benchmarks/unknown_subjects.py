@@ -15,7 +15,7 @@ from PIL import Image
 from scipy.ndimage import zoom
 from torch.nn import functional as F
 
-from edgeslim.checkpoint_file import profile_of, read_header
+from edgeslim.families.checkpoint_file import profile_of, read_header
 from edgeslim.ground.checkpoints.checkpoint import Checkpoint, read_checkpoint
 from edgeslim.ground.flight import FlightModel, profile_checkpoint, slimmed_checkpoint
 from edgeslim.ground.heads.labelled import part_of

@@ -82,7 +82,7 @@ class Manifest:
     checkpoint_sha256: str
     """Of the checkpoint that was slimmed."""
     method: str
-    """Slimming method: one of edgeslim.plan.METHODS."""
+    """Slimming method: one of edgeslim.planning.plan.METHODS."""
     width_multiplier: float
     """Kept fraction of each block's inner widths."""
     architecture: AnyArchitecture

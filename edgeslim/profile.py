@@ -201,7 +201,7 @@ class Profile:
     """How real weights were tried, where they do not ship; None: they never were."""
     made_for: str | None = None
     """Of a checkpoint that serves several kinds of tiles: the modality ("s2l2a") or the bands ("B04,B03,B02") that this
-    encoder is made for, and the ground sample distance ("@10m") where it is made for one; see edgeslim/asked.py."""
+    encoder is made for, and the ground sample distance ("@10m") where it is made for one; see families/asked.py."""
     method: str | None = None
     """By which these weights were slimmed already, of a file that `edgeslim slim` wrote; None: they were not."""
     slimmable: bool = False

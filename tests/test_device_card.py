@@ -11,13 +11,13 @@ from pathlib import Path
 
 import pytest
 
-from edgeslim.choose import make_plan
 from edgeslim.device import Device, complete, load_device, take_device
 from edgeslim.device_card import DeviceCard, MemoryCard, Multiples, Refusal, all_cards, load_card, take_card
-from edgeslim.durations import startup_lacks
 from edgeslim.errors import CardLacks, InputError, UnknownName
 from edgeslim.figure import Figure
 from edgeslim.measurement import Measurement
+from edgeslim.planning.choose import make_plan
+from edgeslim.planning.durations import startup_lacks
 from edgeslim.profile import take_profile
 from edgeslim.shelf import card_paths, shelf_folder
 from edgeslim.target import take_target

@@ -5,14 +5,14 @@ from dataclasses import replace
 import pytest
 
 from edgeslim import cost
-from edgeslim.budget import Ask
-from edgeslim.call_time import ESTIMATED, MEASURED, RESCALED
-from edgeslim.choose import make_plan
 from edgeslim.device import Device, take_device
-from edgeslim.durations import Scene, timed_call
 from edgeslim.errors import InputError
 from edgeslim.measurement import Measurement
-from edgeslim.plan import Plan
+from edgeslim.planning.budget import Ask
+from edgeslim.planning.call_time import ESTIMATED, MEASURED, RESCALED
+from edgeslim.planning.choose import make_plan
+from edgeslim.planning.durations import Scene, timed_call
+from edgeslim.planning.plan import Plan
 from edgeslim.profile import take_profile
 from edgeslim.report.plan import print_plan
 from edgeslim.target import take_target

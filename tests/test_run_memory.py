@@ -9,12 +9,13 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from edgeslim import scene_buffers, size
+from edgeslim import scene_buffers
 from edgeslim.device import Device, take_device
-from edgeslim.durations import Scene
-from edgeslim.estimate import Conditions, Memory, memory_of
 from edgeslim.figure import Figure
 from edgeslim.grid import plan_axis
+from edgeslim.planning import size
+from edgeslim.planning.durations import Scene
+from edgeslim.planning.estimate import Conditions, Memory, memory_of
 from edgeslim.profile import take_profile
 from edgeslim.run_memory import RunMemory, active_bytes, planned_memory, process_memory, usual_call
 from edgeslim.scene_buffers import USUAL_FORM

@@ -13,8 +13,8 @@ from rich.console import Console
 from edgeslim.cli.schema import schema_flag
 from edgeslim.device import complete
 from edgeslim.device_card import DeviceCard, all_cards, load_card, take_card
-from edgeslim.durations import startup_lacks
 from edgeslim.errors import InputError
+from edgeslim.planning.durations import startup_lacks
 from edgeslim.report.devices import ValidatedCard, ValidatedCards, print_card, print_cards, to_dict
 from edgeslim.target import targets_on
 

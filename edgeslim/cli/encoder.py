@@ -9,14 +9,14 @@ from rich.console import Console
 from rich.markup import escape
 
 from edgeslim.errors import InputError, shown
+from edgeslim.families.shards import INDEX_SUFFIXES
 from edgeslim.profile import Profile, take_profile
-from edgeslim.shards import INDEX_SUFFIXES
 
 SUFFIXES = (".safetensors", ".pth", ".pt", ".ckpt", ".bin", ".pth.tar", ".pt.tar", ".pyth", *INDEX_SUFFIXES)
 """What makes the name of an encoder that of a file."""
 _IN_FOLDER = ("model.safetensors", "pytorch_model.bin")
 _FILE = re.compile(rf"(?P<path>.*(?:{'|'.join(map(re.escape, SUFFIXES))}))(?::(?P<made_for>.*))?", re.DOTALL)
-"""A file, and behind a colon what it is asked for (edgeslim/asked.py)."""
+"""A file, and behind a colon what it is asked for (edgeslim/families/asked.py)."""
 
 
 def encoder_of(name: str, cards: Path | None = None) -> Profile:
@@ -36,7 +36,7 @@ def encoder_of(name: str, cards: Path | None = None) -> Profile:
         return _of_hub(name, cards)
     if file is None:
         return take_profile(name, cards)
-    from edgeslim.checkpoint_file import is_safetensors, profile_of, read_header
+    from edgeslim.families.checkpoint_file import is_safetensors, profile_of, read_header
 
     path, made_for = Path(file["path"]), file["made_for"]
     if not path.is_file():
@@ -69,7 +69,7 @@ def _weights_in(folder: Path) -> Path:
 def _of_hub(name: str, cards: Path | None) -> Profile:
     from dataclasses import replace
 
-    from edgeslim.hub import all_hubs, asked_of_hub
+    from edgeslim.families.hub import all_hubs, asked_of_hub
 
     asked = asked_of_hub(name, cards)
     if asked is None:

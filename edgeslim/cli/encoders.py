@@ -12,7 +12,7 @@ from rich.console import Console
 
 from edgeslim.cli.encoder import encoder_of
 from edgeslim.cli.schema import schema_flag
-from edgeslim.family import all_families
+from edgeslim.families.family import all_families
 from edgeslim.profile import all_profiles
 from edgeslim.report.encoders import (
     KnownEncoders,
@@ -71,7 +71,7 @@ def families(
 @encoders.command()
 def hubs(cards: Cards = None) -> None:
     """List the checkpoints that can be fetched by name, and those that were."""
-    from edgeslim.hub import all_hubs
+    from edgeslim.families.hub import all_hubs
     from edgeslim.report.encoders import print_hubs
 
     print_hubs(all_hubs(cards), Console(highlight=False, emoji=False))
@@ -84,7 +84,7 @@ def fetch(
     """Fetch a checkpoint from the network into the cache folder; nothing else ever does."""
     from edgeslim.cli.ground import need_ground
     from edgeslim.errors import InputError
-    from edgeslim.hub import all_hubs, asked_of_hub
+    from edgeslim.families.hub import all_hubs, asked_of_hub
 
     need_ground()
     asked = asked_of_hub(name, cards)

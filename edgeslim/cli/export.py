@@ -90,7 +90,7 @@ def export(
     from edgeslim.ground.heads.head_file import read_head
     from edgeslim.onboard.uplink.bundle import write_bundle
     from edgeslim.onboard.uplink.packed import require_free
-    from edgeslim.plan import CUTTING, METHODS, check_method
+    from edgeslim.planning.plan import CUTTING, METHODS, check_method
     from edgeslim.report.certificate import print_certificate
 
     if not 0 < max_drop < 1:

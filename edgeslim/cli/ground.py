@@ -55,7 +55,7 @@ def chosen_cut(
     Raises UsageError where both or neither are given, or where the plan's architecture is no longer the card's.
     """
     from edgeslim.cli.encoder import encoder_of
-    from edgeslim.plan import read_plan
+    from edgeslim.planning.plan import read_plan
     from edgeslim.profile import DEFAULT_ENCODER
 
     if width_multiplier is not None or depth is not None:
@@ -130,7 +130,7 @@ def calibration_of(
     for "learned" with an encoder that did not learn it.
     """
     from edgeslim.ground.slimming.calibration_tiles import read_calibration
-    from edgeslim.plan import CUTTING, METHODS, check_method
+    from edgeslim.planning.plan import CUTTING, METHODS, check_method
 
     if method not in METHODS:
         raise UsageError(f"--method: found {method!r}, expected one of {', '.join(METHODS)}")

@@ -13,15 +13,15 @@ from typing import Annotated
 import typer
 from rich.console import Console
 
-from edgeslim.budget import Ask
-from edgeslim.choose import NoWidthFits, make_plan
 from edgeslim.cli.encoder import encoder_of
 from edgeslim.cli.schema import schema_flag
 from edgeslim.device import Device, take_device
 from edgeslim.device_card import all_cards
-from edgeslim.durations import Scene
 from edgeslim.errors import UsageError
-from edgeslim.plan import METHODS, Plan, check_method
+from edgeslim.planning.budget import Ask
+from edgeslim.planning.choose import NoWidthFits, make_plan
+from edgeslim.planning.durations import Scene
+from edgeslim.planning.plan import METHODS, Plan, check_method
 from edgeslim.profile import DEFAULT_ENCODER, Profile
 from edgeslim.report.plan import print_plan
 from edgeslim.runtime_figures import RuntimeFigures
@@ -257,7 +257,7 @@ def _plan_boards(
     profile: Profile, ask: Ask, target: str | None, cards: Path | None, allow_unverified: bool, as_json: bool
 ) -> None:
     """Print which boards qualify. Raises NothingFits where none does, after what each lacks is printed."""
-    from edgeslim.boards import plan_boards, require_one, to_dict
+    from edgeslim.planning.boards import plan_boards, require_one, to_dict
     from edgeslim.report.boards import print_boards
 
     boards = all_cards(cards)

@@ -114,7 +114,7 @@ def slim(
     from edgeslim.ground.flight import checkpoint_of
     from edgeslim.ground.slimming.slim import slim_by
     from edgeslim.ground.slimming.stream import Streamed, slim_file
-    from edgeslim.plan import CUTTING
+    from edgeslim.planning.plan import CUTTING
     from edgeslim.profile import card_facts
     from edgeslim.whole import require_makeable
 

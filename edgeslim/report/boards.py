@@ -9,9 +9,9 @@ from rich.console import Console
 from rich.table import Table
 from rich.text import Text
 
-from edgeslim.boards import Board
-from edgeslim.budget import KINDS, Ask
-from edgeslim.plan import Plan
+from edgeslim.planning.boards import Board
+from edgeslim.planning.budget import KINDS, Ask
+from edgeslim.planning.plan import Plan
 from edgeslim.report.tables import number, titled_table
 
 

@@ -6,9 +6,9 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
 
-from edgeslim import boards
-from edgeslim.budget import Ask
-from edgeslim.plan import KEY, SCHEMA, Plan
+from edgeslim.planning import boards
+from edgeslim.planning.budget import Ask
+from edgeslim.planning.plan import KEY, SCHEMA, Plan
 from edgeslim.report import devices, encoders
 
 

@@ -11,10 +11,10 @@ from rich.text import Text
 
 from edgeslim import cost
 from edgeslim.architecture import Architecture
-from edgeslim.asked import other_bands
 from edgeslim.convnext_architecture import AnyArchitecture
-from edgeslim.family import Family
-from edgeslim.hub import Asked, Hub
+from edgeslim.families.asked import other_bands
+from edgeslim.families.family import Family
+from edgeslim.families.hub import Asked, Hub
 from edgeslim.profile import Profile
 from edgeslim.report.tables import grid, number, titled_table
 from edgeslim.score import Score

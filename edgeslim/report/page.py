@@ -13,11 +13,11 @@ from html import escape
 from pathlib import Path
 
 from edgeslim import __version__
-from edgeslim.budget import KINDS, miss_text, short_text
-from edgeslim.call_time import MEASURED
 from edgeslim.device import Device
-from edgeslim.estimate import Estimate
-from edgeslim.plan import Plan, Step
+from edgeslim.planning.budget import KINDS, miss_text, short_text
+from edgeslim.planning.call_time import MEASURED
+from edgeslim.planning.estimate import Estimate
+from edgeslim.planning.plan import Plan, Step
 from edgeslim.report.document import document, is_page_of
 from edgeslim.report.pareto import MARKS, costs_of, mark_of, panel, score_text, shape
 from edgeslim.report.plan import budget_rows, chosen_facts, head_facts, kept_text, nothing_refused, whole_of, why_not

@@ -10,11 +10,11 @@ from __future__ import annotations
 from dataclasses import dataclass
 from html import escape
 
-from edgeslim.budget import KINDS, Limit, short_text
-from edgeslim.call_time import MEASURED
 from edgeslim.cuts import Cut
-from edgeslim.estimate import Estimate
-from edgeslim.plan import Plan, Step
+from edgeslim.planning.budget import KINDS, Limit, short_text
+from edgeslim.planning.call_time import MEASURED
+from edgeslim.planning.estimate import Estimate
+from edgeslim.planning.plan import Plan, Step
 from edgeslim.report.axis import Axis, Labels, axis_for
 from edgeslim.report.tables import number
 

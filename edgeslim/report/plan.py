@@ -8,12 +8,12 @@ from rich.text import Text
 
 from edgeslim import cost
 from edgeslim.architecture import Architecture
-from edgeslim.budget import KINDS, Kind, short_text
-from edgeslim.call_time import ESTIMATED, MEASURED, RESCALED
 from edgeslim.convnext_architecture import AnyArchitecture
-from edgeslim.durations import Scene, SceneTime
-from edgeslim.estimate import Estimate
-from edgeslim.plan import Plan, Step
+from edgeslim.planning.budget import KINDS, Kind, short_text
+from edgeslim.planning.call_time import ESTIMATED, MEASURED, RESCALED
+from edgeslim.planning.durations import Scene, SceneTime
+from edgeslim.planning.estimate import Estimate
+from edgeslim.planning.plan import Plan, Step
 from edgeslim.report.tables import grid, number, titled_table
 from edgeslim.run_memory import USUAL_SCENE_PX
 from edgeslim.units import gflop

@@ -16,10 +16,10 @@ from pathlib import Path
 from types import NoneType, UnionType
 from typing import Annotated, Any, Union, get_args, get_origin, get_type_hints, is_typeddict
 
-from edgeslim import boards
-from edgeslim.budget import KINDS, OBJECTIVES
-from edgeslim.call_time import ESTIMATED, MEASURED, RESCALED
-from edgeslim.plan import KEY, NOT_IN_SUMMARY, SCHEMA
+from edgeslim.planning import boards
+from edgeslim.planning.budget import KINDS, OBJECTIVES
+from edgeslim.planning.call_time import ESTIMATED, MEASURED, RESCALED
+from edgeslim.planning.plan import KEY, NOT_IN_SUMMARY, SCHEMA
 from edgeslim.report import devices
 from edgeslim.report.documents import DOCUMENTS, AnyOf, Boards, Document, Merged
 from edgeslim.shelf import shelf_folder

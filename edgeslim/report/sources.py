@@ -8,7 +8,7 @@ from typing import Any
 
 from edgeslim.device import Device
 from edgeslim.figure import Figure
-from edgeslim.plan import Plan
+from edgeslim.planning.plan import Plan
 from edgeslim.report.tables import number
 
 

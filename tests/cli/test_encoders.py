@@ -12,9 +12,9 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from edgeslim.architecture import Architecture
-from edgeslim.checkpoint_file import profile_of
 from edgeslim.cli import main
 from edgeslim.errors import InputError
+from edgeslim.families.checkpoint_file import profile_of
 from edgeslim.shelf import card_paths
 
 

@@ -11,7 +11,7 @@ from typer.testing import CliRunner
 
 from edgeslim.cli.plan import plan as verb
 from edgeslim.errors import EdgeslimError, InputError, NothingFits, UnknownName, UsageError
-from edgeslim.plan import read_plan
+from edgeslim.planning.plan import read_plan
 from edgeslim.shelf import shelf_folder
 
 GOLDEN = Path(__file__).parent.parent / "golden"

@@ -29,7 +29,7 @@ from edgeslim.onboard.reading.gdal import gdal_environment
 from edgeslim.onboard.reading.tile import TileReader
 from edgeslim.onboard.uplink.apply import apply
 from edgeslim.onboard.uplink.delta import write_delta
-from edgeslim.plan import read_plan
+from edgeslim.planning.plan import read_plan
 from edgeslim.profile import Profile, load_profile
 from edgeslim.target import take_target
 from tests.onboard.artifacts import make_artifact

@@ -16,7 +16,7 @@ from safetensors import safe_open
 from edgeslim import cost
 from edgeslim.cli import main
 from edgeslim.manifest import read_manifest
-from edgeslim.plan import read_plan
+from edgeslim.planning.plan import read_plan
 from tests.ground.conftest import TINY
 from tests.pages import PAGES
 from tests.report.test_schema import hold

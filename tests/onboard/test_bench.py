@@ -8,13 +8,13 @@ from pathlib import Path
 
 import pytest
 
-from edgeslim.choose import make_plan
 from edgeslim.device import take_device
 from edgeslim.errors import InputError, UsageError
 from edgeslim.manifest import read_manifest, sha256_of
 from edgeslim.onboard import bench as benches
 from edgeslim.onboard.bench import Bench, BenchOptions, bench_artifact, cases, planned_of
 from edgeslim.onboard.timing.case import Case
+from edgeslim.planning.choose import make_plan
 from edgeslim.profile import take_profile
 from edgeslim.target import take_target
 

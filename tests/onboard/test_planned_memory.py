@@ -14,9 +14,9 @@ import numpy as np
 import pytest
 
 from edgeslim.device import take_device
-from edgeslim.durations import Scene
-from edgeslim.estimate import Conditions, memory_of
 from edgeslim.figure import Figure
+from edgeslim.planning.durations import Scene
+from edgeslim.planning.estimate import Conditions, memory_of
 from edgeslim.profile import take_profile
 from edgeslim.target import take_target
 from tests.onboard.artifacts import RGB, make_scene, smooth

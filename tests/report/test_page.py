@@ -12,15 +12,15 @@ from pathlib import Path
 
 import pytest
 
-from edgeslim.budget import Ask
-from edgeslim.choose import NoWidthFits, make_plan
 from edgeslim.cli import main
 from edgeslim.device import take_device
 from edgeslim.device_card import all_cards
-from edgeslim.durations import Scene
 from edgeslim.errors import EdgeslimError, InputError
 from edgeslim.measurement import Measurement
-from edgeslim.plan import Plan, Tried
+from edgeslim.planning.budget import Ask
+from edgeslim.planning.choose import NoWidthFits, make_plan
+from edgeslim.planning.durations import Scene
+from edgeslim.planning.plan import Plan, Tried
 from edgeslim.profile import Profile, take_profile
 from edgeslim.report.page import page, verdict, write_page
 from edgeslim.report.pareto import MARKS, costs_of, mark_of

@@ -15,15 +15,15 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from edgeslim.architecture import LATER
-from edgeslim.budget import OBJECTIVES, Ask
-from edgeslim.choose import make_plan
 from edgeslim.cli import main
 from edgeslim.device import Device, complete, take_device
 from edgeslim.device_card import all_cards
-from edgeslim.durations import Scene
 from edgeslim.errors import EdgeslimError
 from edgeslim.onboard.events import EVENTS
-from edgeslim.plan import Plan
+from edgeslim.planning.budget import OBJECTIVES, Ask
+from edgeslim.planning.choose import make_plan
+from edgeslim.planning.durations import Scene
+from edgeslim.planning.plan import Plan
 from edgeslim.profile import take_profile
 from edgeslim.report.documents import DOCUMENTS
 from edgeslim.report.schema import CHOICES, schema_of, schema_path, text_of

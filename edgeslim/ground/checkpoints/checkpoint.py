@@ -15,16 +15,16 @@ from safetensors.torch import save_file
 from torch import Tensor
 
 from edgeslim.architecture import Architecture
-from edgeslim.checkpoint_file import is_safetensors, read_header
 from edgeslim.convnext_architecture import AnyArchitecture
 from edgeslim.errors import InputError
-from edgeslim.family import all_families
+from edgeslim.families.checkpoint_file import is_safetensors, read_header
+from edgeslim.families.family import all_families
+from edgeslim.families.reading import Shape
+from edgeslim.families.recognition import recognise
+from edgeslim.families.shards import is_index, require_held, shards_of
 from edgeslim.ground.checkpoints.convert import OWN, as_weights, canonical_tensors, own_names
 from edgeslim.ground.checkpoints.pickled import pickled_tensors
 from edgeslim.ground.encoder import AnyEncoder, new_encoder
-from edgeslim.reading import Shape
-from edgeslim.recognition import recognise
-from edgeslim.shards import is_index, require_held, shards_of
 
 
 @dataclass(frozen=True, slots=True)
@@ -147,7 +147,7 @@ def open_checkpoint(
 ) -> OpenCheckpoint:
     """A checkpoint of the architecture `arch`: edgeslim's own (encoder.*, heads.*), or one of any known family.
 
-    `made_for` is what is asked of a checkpoint that serves several kinds of tiles (edgeslim/asked.py), and `gsd_m` the
+    `made_for` is what is asked of a checkpoint that serves several kinds of tiles (families/asked.py), and `gsd_m` the
     card's ground sample distance. A linear classifier under `head.` becomes the head of the full width. Raises
     InputError where no family's key map understands it, or where the encoder never saw what is asked.
     """

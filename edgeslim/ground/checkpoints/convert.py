@@ -13,11 +13,11 @@ from torch.nn import functional as F
 from edgeslim.architecture import NORM_OF_MEAN, USUAL_NORM_EPS, Architecture
 from edgeslim.convnext_architecture import AnyArchitecture
 from edgeslim.errors import InputError
-from edgeslim.family import BRANCH, STACKED, TERM, ungrouped
+from edgeslim.families.family import BRANCH, STACKED, TERM, ungrouped
+from edgeslim.families.reading import Reading, Shape, Source, absent_parts
 from edgeslim.ground.checkpoints.fold import folded
 from edgeslim.ground.encoder import new_encoder
 from edgeslim.ground.vit import side_by_side
-from edgeslim.reading import Reading, Shape, Source, absent_parts
 
 _BLOCKS = ("blocks.", "stages.")
 """What the names of tensors inside blocks begin with."""

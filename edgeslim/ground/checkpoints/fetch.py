@@ -13,8 +13,8 @@ from urllib.parse import urlsplit
 import torch.hub
 
 from edgeslim.errors import InputError
+from edgeslim.families.hub import Asked
 from edgeslim.ground.checkpoints.checkpoint import shapes_of
-from edgeslim.hub import Asked
 
 _SILENT_S = 60.0
 """After which a server that says nothing is given up."""

@@ -15,8 +15,8 @@ from torch.nn import functional as F
 
 from edgeslim.architecture import Architecture
 from edgeslim.errors import InputError
-from edgeslim.family import SeenBand
-from edgeslim.reading import Reading
+from edgeslim.families.family import SeenBand
+from edgeslim.families.reading import Reading
 
 _GENERATOR_HEADS = 4
 """Of the weight generator, in every release of DOFA, Copernicus-FM and Clay; shapes do not tell them."""

@@ -16,7 +16,7 @@ from edgeslim.ground.formats import Written
 from edgeslim.manifest import GOLDEN_NAME, Golden, Manifest, sha256_of
 from edgeslim.onboard.runtime import load_runtime
 from edgeslim.parity import Certificate
-from edgeslim.plan import METHODS
+from edgeslim.planning.plan import METHODS
 from edgeslim.profile import licence_obstacle
 
 

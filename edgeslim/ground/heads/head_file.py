@@ -17,8 +17,8 @@ from safetensors import SafetensorError, safe_open
 from safetensors.torch import save_file
 from torch import Tensor
 
-from edgeslim.checkpoint_file import read_header
 from edgeslim.errors import InputError
+from edgeslim.families.checkpoint_file import read_header
 from edgeslim.ground.checkpoints.checkpoint import Checkpoint
 from edgeslim.head_card import LINEAR, HeadCard
 from edgeslim.known import KNOWN_NAME, Known

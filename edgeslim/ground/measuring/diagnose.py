@@ -27,7 +27,7 @@ from edgeslim.ground.measuring.redundancy import (
 )
 from edgeslim.onboard.labels import Labelled
 from edgeslim.onboard.scores import micro_f1
-from edgeslim.plan import METHODS
+from edgeslim.planning.plan import METHODS
 from edgeslim.profile import Profile
 
 F32 = NDArray[np.float32]

@@ -20,7 +20,7 @@ from edgeslim.ground.measuring.features import Seen, look_at
 from edgeslim.ground.measuring.redundancy import standardised
 from edgeslim.ground.training.card import profile_toml
 from edgeslim.onboard.labels import Labelled
-from edgeslim.plan import METHODS
+from edgeslim.planning.plan import METHODS
 from edgeslim.profile import Profile
 from edgeslim.retention import Choice, Kept, Mean, Retention, with_fronts
 from edgeslim.score import Score

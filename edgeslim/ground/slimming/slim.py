@@ -23,7 +23,7 @@ from edgeslim.ground.slimming.healed import heal
 from edgeslim.ground.slimming.healing import Healing
 from edgeslim.ground.slimming.taken import FIRST, Calibrated
 from edgeslim.ground.slimming.uneven import calibrate_uneven
-from edgeslim.plan import CUTTING, METHODS
+from edgeslim.planning.plan import CUTTING, METHODS
 
 
 @dataclass(frozen=True, slots=True)

@@ -17,10 +17,10 @@ from torch import Tensor
 
 from edgeslim.convnext_architecture import AnyArchitecture
 from edgeslim.errors import InputError
+from edgeslim.families.reading import Shape
 from edgeslim.ground.checkpoints.checkpoint import OpenCheckpoint, head_names
 from edgeslim.ground.checkpoints.convert import OWN, expected_shapes
 from edgeslim.ground.slimming.first import first_of
-from edgeslim.reading import Shape
 
 _FLOAT32 = 4
 """Bytes."""

@@ -9,13 +9,13 @@ from edgeslim import __version__
 from edgeslim.convnext_architecture import AnyArchitecture
 from edgeslim.device import Device
 from edgeslim.device_card import Unit
-from edgeslim.durations import modelled_tile_s
 from edgeslim.figure import Figure
 from edgeslim.measurement import Measurement
 from edgeslim.onboard.calibrating.fit import Fitted, fit
 from edgeslim.onboard.calibrating.hardware import Hardware
 from edgeslim.onboard.calibrating.opening import Opening
 from edgeslim.onboard.machine import Host
+from edgeslim.planning.durations import modelled_tile_s
 from edgeslim.runtime_figures import RuntimeFigures
 from edgeslim.units import ARITHMETIC, OP_CLASSES, VALUE_BYTES
 

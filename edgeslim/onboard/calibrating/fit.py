@@ -1,6 +1,6 @@
 """Fit: what share of the peak a runtime reaches, and what a product costs beside it, from what was timed.
 
-A call is modelled as edgeslim/durations.py does, where nothing waits for memory:
+A call is modelled as edgeslim/planning/durations.py does, where nothing waits for memory:
 
     t = fixed + n · overhead + Σ FLOP / (peak · relative efficiency) · 1 / e
 

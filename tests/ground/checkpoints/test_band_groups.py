@@ -16,17 +16,17 @@ from safetensors.torch import save_file
 from torch import Tensor
 from torch.nn import functional as F
 
-from edgeslim.checkpoint_file import profile_of, read_header
 from edgeslim.cli import main
 from edgeslim.errors import InputError
-from edgeslim.family import all_families, load_family
+from edgeslim.families.checkpoint_file import profile_of, read_header
+from edgeslim.families.family import all_families, load_family
+from edgeslim.families.recognition import recognise
 from edgeslim.ground.checkpoints.checkpoint import read_checkpoint
 from edgeslim.ground.checkpoints.convert import canonical_tensors
 from edgeslim.ground.flight import FlightModel, normalised
 from edgeslim.ground.slimming.slim import slim
 from edgeslim.ground.vit import Vit, picked
 from edgeslim.profile import all_profiles, take_profile
-from edgeslim.recognition import recognise
 from edgeslim.shelf import card_paths
 from tests.cli.test_encoders import header
 from tests.ground.checkpoints.family_cases import NEAR, galileo_features, library, random_value

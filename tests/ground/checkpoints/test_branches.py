@@ -14,15 +14,15 @@ from torch import Tensor, nn
 
 from edgeslim import cost
 from edgeslim.architecture import Architecture
-from edgeslim.checkpoint_file import read_header
 from edgeslim.errors import InputError
-from edgeslim.family import all_families
+from edgeslim.families.checkpoint_file import read_header
+from edgeslim.families.family import all_families
+from edgeslim.families.recognition import recognise
 from edgeslim.ground.checkpoints.checkpoint import open_checkpoint, read_checkpoint
 from edgeslim.ground.slimming.first import slim_state
 from edgeslim.ground.slimming.slim import slim
 from edgeslim.ground.slimming.stream import slim_file
 from edgeslim.ground.vit import Attention, Mlp, SwiGlu, Vit, side_by_side
-from edgeslim.recognition import recognise
 from tests.ground.conftest import random_vit
 from tests.ground.counter import count_flop
 

@@ -13,10 +13,10 @@ from safetensors.torch import load_file, save_file
 from torch import Tensor
 
 from edgeslim import cost
-from edgeslim.checkpoint_file import profile_of, read_header
 from edgeslim.cli import main
 from edgeslim.convnext_architecture import ConvNextArchitecture
 from edgeslim.errors import InputError
+from edgeslim.families.checkpoint_file import profile_of, read_header
 from edgeslim.ground.checkpoints.checkpoint import read_checkpoint
 from edgeslim.ground.convnext import ConvNext
 from edgeslim.ground.slimming.slim import slim

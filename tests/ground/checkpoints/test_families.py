@@ -16,13 +16,13 @@ from torch import Tensor, nn
 
 from edgeslim import cost
 from edgeslim.architecture import Architecture
-from edgeslim.checkpoint_file import profile_of, read_header
 from edgeslim.cli import main
 from edgeslim.errors import InputError
-from edgeslim.family import all_families, load_family
+from edgeslim.families.checkpoint_file import profile_of, read_header
+from edgeslim.families.family import all_families, load_family
+from edgeslim.families.recognition import recognise
 from edgeslim.ground.checkpoints.checkpoint import read_checkpoint, shapes_of, write_checkpoint
 from edgeslim.ground.slimming.slim import slim
-from edgeslim.recognition import recognise
 from tests.ground.checkpoints.family_cases import CASES, CONVNEXT, DEPTH, DIM, HEADS, NEAR, TILE, library
 from tests.ground.conftest import random_vit
 

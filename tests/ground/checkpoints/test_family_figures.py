@@ -13,11 +13,11 @@ import pytest
 import torch
 from safetensors.torch import save_file
 
-from edgeslim.checkpoint_file import profile_of, read_header
-from edgeslim.family import all_families
+from edgeslim.families.checkpoint_file import profile_of, read_header
+from edgeslim.families.family import all_families
+from edgeslim.families.recognition import recognise
 from edgeslim.ground.checkpoints.checkpoint import Checkpoint, read_checkpoint, shapes_of, write_checkpoint
 from edgeslim.ground.slimming.slim import slim
-from edgeslim.recognition import recognise
 from tests.ground.checkpoints.family_cases import DIM, NEAR, random_value, seeded_tiles
 
 FIGURES = json.loads((Path(__file__).parent / "family_figures.json").read_text(encoding="utf-8"))

@@ -15,8 +15,8 @@ import torch
 from edgeslim.cli import main
 from edgeslim.cli.encoder import encoder_of
 from edgeslim.errors import InputError, UnknownName
+from edgeslim.families.hub import HubFile, all_hubs, asked_of_hub
 from edgeslim.ground.checkpoints.checkpoint import Checkpoint, write_checkpoint
-from edgeslim.hub import HubFile, all_hubs, asked_of_hub
 from tests.ground.conftest import TINY, random_vit
 
 

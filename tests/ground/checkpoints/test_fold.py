@@ -14,14 +14,14 @@ from torch import Tensor
 from torch.nn import functional as F
 
 from edgeslim.architecture import Architecture
-from edgeslim.checkpoint_file import profile_of, read_header
 from edgeslim.cli import main
 from edgeslim.errors import InputError
-from edgeslim.family import all_families
+from edgeslim.families.checkpoint_file import profile_of, read_header
+from edgeslim.families.family import all_families
+from edgeslim.families.recognition import recognise
 from edgeslim.ground.checkpoints.checkpoint import read_checkpoint, shapes_of
 from edgeslim.ground.checkpoints.fold import resampled_patches
 from edgeslim.ground.slimming.slim import slim
-from edgeslim.recognition import recognise
 from edgeslim.shelf import card_paths
 from tests.ground.checkpoints.family_cases import random_value
 from tests.ground.checkpoints.test_family_figures import FIGURES

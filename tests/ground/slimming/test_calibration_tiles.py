@@ -16,7 +16,7 @@ from edgeslim.errors import InputError
 from edgeslim.ground.flight import FlightModel, profile_checkpoint
 from edgeslim.ground.slimming.calibration import tiles_needed
 from edgeslim.ground.slimming.calibration_tiles import read_calibration
-from edgeslim.plan import read_plan
+from edgeslim.planning.plan import read_plan
 from edgeslim.profile import Band, Profile
 from tests.ground.conftest import TINY
 

@@ -14,7 +14,7 @@ from edgeslim.cli.encoder import encoder_of
 from edgeslim.errors import InputError
 from edgeslim.ground.slimming import healed
 from edgeslim.manifest import read_manifest
-from edgeslim.plan import METHODS, check_method, read_plan
+from edgeslim.planning.plan import METHODS, check_method, read_plan
 from edgeslim.profile import Profile, take_profile
 from tests.ground.slimming.test_calibration_tiles import NEEDED, _refusal, folder
 

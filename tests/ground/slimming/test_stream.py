@@ -17,10 +17,10 @@ from safetensors.torch import load_file, save_file
 from torch import Tensor
 
 from edgeslim.architecture import Architecture
-from edgeslim.checkpoint_file import read_header
 from edgeslim.cli import main
 from edgeslim.cli.encoder import encoder_of
 from edgeslim.errors import InputError
+from edgeslim.families.checkpoint_file import read_header
 from edgeslim.ground.checkpoints.checkpoint import (
     Checkpoint,
     OpenCheckpoint,

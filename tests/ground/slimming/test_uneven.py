@@ -23,7 +23,7 @@ from edgeslim.ground.slimming.slim import slim, slim_by
 from edgeslim.ground.slimming.uneven import allotted, calibrate_uneven, shape_of, steps_of
 from edgeslim.ground.vit import Vit
 from edgeslim.manifest import read_manifest
-from edgeslim.plan import read_plan
+from edgeslim.planning.plan import read_plan
 from tests.ground.conftest import TINY, random_vit
 from tests.ground.counter import count_flop
 from tests.ground.slimming.test_calibrated import SHAPES, error, features, tiles_for

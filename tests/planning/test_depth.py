@@ -8,22 +8,22 @@ from pathlib import Path
 
 import pytest
 
-from edgeslim.boards import plan_boards, to_dict
-from edgeslim.budget import Ask
-from edgeslim.choose import make_plan
 from edgeslim.cuts import Cut
 from edgeslim.device import take_device
 from edgeslim.device_card import load_card, take_card
 from edgeslim.device_text import device_text
 from edgeslim.errors import InputError, NothingFits, UsageError
-from edgeslim.estimate import estimate
 from edgeslim.figure import Figure
 from edgeslim.measurement import Measurement
-from edgeslim.plan import Plan
+from edgeslim.planning.boards import plan_boards, to_dict
+from edgeslim.planning.budget import Ask
+from edgeslim.planning.choose import make_plan
+from edgeslim.planning.estimate import estimate
+from edgeslim.planning.plan import Plan
+from edgeslim.planning.search import cuts_of
 from edgeslim.profile import Profile, take_profile
 from edgeslim.report.plan import chosen_facts
 from edgeslim.score import Score
-from edgeslim.search import cuts_of
 from edgeslim.target import take_target
 
 EMBEDDED = take_profile("eurosat-rgb")

@@ -6,10 +6,10 @@ import re
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import replace
 
-from edgeslim.asked import bands_asked, gsd_asked, modalities_asked, split_gsd
 from edgeslim.errors import InputError
-from edgeslim.family import Family
-from edgeslim.reading import Reading, Shape, Source
+from edgeslim.families.asked import bands_asked, gsd_asked, modalities_asked, split_gsd
+from edgeslim.families.family import Family
+from edgeslim.families.reading import Reading, Shape, Source
 from edgeslim.shelf import shown
 
 _WRAPPED = re.compile(r"(?<![^.])(?:_orig_mod|_fsdp_wrapped_module|_checkpoint_wrapped_module|_forward_module)\.")

@@ -8,11 +8,12 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from edgeslim import cost, size
-from edgeslim.call_time import ESTIMATED
+from edgeslim import cost
 from edgeslim.cuts import Cut
 from edgeslim.device import Device
-from edgeslim.durations import Scene, SceneTime, Startup, scene_time, startup_of, timed_call
+from edgeslim.planning import size
+from edgeslim.planning.call_time import ESTIMATED
+from edgeslim.planning.durations import Scene, SceneTime, Startup, scene_time, startup_of, timed_call
 from edgeslim.profile import Profile
 from edgeslim.run_memory import SLACK_BYTES, USUAL_SCENE_PX, planned_memory, process_memory, usual_call
 from edgeslim.runtime_figures import RuntimeFigures

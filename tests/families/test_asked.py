@@ -11,16 +11,18 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from edgeslim.asked import bands_asked, gsd_asked, split_gsd
-from edgeslim.checkpoint_file import profile_of
 from edgeslim.cli import main
 from edgeslim.errors import InputError
-from edgeslim.family import all_families
+from edgeslim.families.asked import bands_asked, gsd_asked, split_gsd
+from edgeslim.families.checkpoint_file import profile_of
+from edgeslim.families.family import all_families
+from edgeslim.families.recognition import recognise
 from edgeslim.profile import all_profiles
-from edgeslim.recognition import recognise
 from tests.cli.test_encoders import header
 
-FIGURES = json.loads((Path(__file__).parent / "ground" / "family_figures.json").read_text(encoding="utf-8"))
+FIGURES = json.loads(
+    (Path(__file__).parents[1] / "ground" / "checkpoints" / "family_figures.json").read_text(encoding="utf-8")
+)
 
 
 def shapes_of(case: str) -> dict[str, tuple[int, ...]]:

@@ -8,7 +8,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from edgeslim.call_time import ESTIMATED, INSIDE_BAND, MEASURED, OUTSIDE_BAND, RESCALED, Timed, call_time
+from edgeslim.planning.call_time import ESTIMATED, INSIDE_BAND, MEASURED, OUTSIDE_BAND, RESCALED, Timed, call_time
 
 times = st.floats(1e-5, 10.0)
 

@@ -1,8 +1,8 @@
 """Search: the cuts of an encoder, in every way to run it, held against a budget: all of them, or those that matter.
 
 The order of cuts is that of their FLOP, then of their width (edgeslim.cuts). Of one depth a narrower width is estimated
-to need less of everything, and so are fewer blocks of one width (tests/test_laws.py, tests/test_depth_laws.py). Of two
-depths the smaller cut may need more memory, or be slower: many small products take longer than a few large ones.
+to need less of everything, and so are fewer blocks of one width (tests/planning/test_laws.py, test_depth_laws.py). Of
+two depths the smaller cut may need more memory, or be slower: many small products take longer than a few large ones.
 
 A cut is preferred where its inner sizes are multiples that the hardware likes. One whose sizes are not is preferred all
 the same where a smaller cut that is aligned takes as long: nothing would be gained by passing it over for that one, and
@@ -20,15 +20,15 @@ from functools import lru_cache
 from itertools import groupby
 
 from edgeslim import cost
-from edgeslim.budget import Ask, Budget, Miss, budget_of, short_text
 from edgeslim.convnext_architecture import AnyArchitecture
 from edgeslim.cuts import Cut
 from edgeslim.device import Device
 from edgeslim.device_card import PowerMode
 from edgeslim.errors import UsageError
-from edgeslim.estimate import Conditions, Estimate, estimate
+from edgeslim.planning.budget import Ask, Budget, Miss, budget_of, short_text
+from edgeslim.planning.estimate import Conditions, Estimate, estimate
+from edgeslim.planning.ways import Way
 from edgeslim.profile import Profile
-from edgeslim.ways import Way
 
 Pair = tuple[Estimate, tuple[Miss, ...]]
 """A cut, and what it misses."""

@@ -14,12 +14,12 @@ from typing import Any
 from edgeslim.architecture import Architecture
 from edgeslim.convnext_architecture import AnyArchitecture
 from edgeslim.errors import InputError
-from edgeslim.family import all_families
+from edgeslim.families.family import all_families
+from edgeslim.families.reading import Shape
+from edgeslim.families.recognition import recognise
+from edgeslim.families.sensor_bands import sensor_bands
+from edgeslim.families.shards import INDEX_SUFFIXES, is_index, require_held, shards_of
 from edgeslim.profile import FACTS, Profile, read_facts
-from edgeslim.reading import Shape
-from edgeslim.recognition import recognise
-from edgeslim.sensor_bands import sensor_bands
-from edgeslim.shards import INDEX_SUFFIXES, is_index, require_held, shards_of
 from edgeslim.shelf import check_keys, read_value, shown
 
 _LONGEST = 100_000_000
@@ -94,7 +94,7 @@ def profile_of(
 
     Its shape is what the tensors' shapes say; how many dimensions a head has they do not, and the family's card says.
     A file of edgeslim's own says all of it. `made_for` is what is asked of a checkpoint that serves several kinds of
-    tiles (edgeslim/asked.py). Raises InputError where no family's key map understands the names, or where what is asked
+    tiles (families/asked.py). Raises InputError where no family's key map understands the names, or where what is asked
     is none it saw.
     """
     inside = {name: shape for name, shape in shapes.items() if not name.startswith("heads.")}

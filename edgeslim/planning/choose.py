@@ -4,20 +4,20 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-from edgeslim.budget import KINDS, NOTHING_ASKED, Ask, Miss, miss_text, short_text
-from edgeslim.call_time import ESTIMATED
 from edgeslim.cuts import cut_text
 from edgeslim.device import Device
 from edgeslim.device_card import PowerMode
-from edgeslim.durations import startup_lacks
 from edgeslim.errors import CardLacks, NothingFits, UsageError
-from edgeslim.estimate import Estimate
-from edgeslim.plan import METHODS, Plan, Step, Tried
+from edgeslim.planning.budget import KINDS, NOTHING_ASKED, Ask, Miss, miss_text, short_text
+from edgeslim.planning.call_time import ESTIMATED
+from edgeslim.planning.durations import startup_lacks
+from edgeslim.planning.estimate import Estimate
+from edgeslim.planning.plan import METHODS, Plan, Step, Tried
+from edgeslim.planning.search import Held, cuts_of, furthest, nearest, try_ways
+from edgeslim.planning.ways import Way, ways_on
 from edgeslim.profile import Profile
-from edgeslim.search import Held, cuts_of, furthest, nearest, try_ways
 from edgeslim.shelf import shown
 from edgeslim.target import Target
-from edgeslim.ways import Way, ways_on
 
 
 class NoWidthFits(NothingFits):
@@ -39,7 +39,7 @@ def make_plan(
     """The largest aligned cut that meets every budget; an unaligned one only if no aligned one does, or is as fast.
 
     Cuts are the width steps and, in depth, what the encoder's card has scores of (search.cuts_of); the largest is that
-    of the most FLOP, then the widest. Of the ways to run it (edgeslim.ways; the first target's first precision is the
+    of the most FLOP, then the widest. Of the ways to run it (planning.ways; the first target's first precision is the
     usual one) it is the first in which that cut fits and in which no larger one that fits is estimated to be as fast.
     With the objective "score" the cut is that of the best measured score. FLOP and memory that are not asked for come
     from the device's card. Without `narrower` the same is chosen, but cuts that can no longer matter are left out of

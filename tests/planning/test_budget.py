@@ -2,9 +2,9 @@
 
 import pytest
 
-from edgeslim.budget import KINDS, Ask, Budget, Limit
-from edgeslim.durations import Scene
 from edgeslim.errors import UsageError
+from edgeslim.planning.budget import KINDS, Ask, Budget, Limit
+from edgeslim.planning.durations import Scene
 
 NUMBERS = {**{kind.flag: name for name, kind in KINDS.items()}, "--uplink-kb-day": "uplink_kb_day"}
 BESIDE: dict[str, dict[str, object]] = {

@@ -9,18 +9,18 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from edgeslim import cost
-from edgeslim.budget import KINDS, Ask
-from edgeslim.choose import make_plan
 from edgeslim.device import Device, take_device
 from edgeslim.errors import NothingFits
-from edgeslim.estimate import Conditions, Estimate, estimate
 from edgeslim.figure import Figure
 from edgeslim.measurement import Measurement
-from edgeslim.plan import Plan
+from edgeslim.planning.budget import KINDS, Ask
+from edgeslim.planning.choose import make_plan
+from edgeslim.planning.estimate import Conditions, Estimate, estimate
+from edgeslim.planning.plan import Plan
 from edgeslim.profile import Profile, take_profile
 from edgeslim.score import Score
 from edgeslim.units import gflop
-from tests.test_laws import (
+from tests.planning.test_laws import (
     SCENE,
     TARGETS,
     budgets,

@@ -10,7 +10,7 @@ import math
 import re
 
 from edgeslim.errors import InputError
-from edgeslim.family import Family, Modality, SeenBand
+from edgeslim.families.family import Family, Modality, SeenBand
 from edgeslim.shelf import shown
 
 _MOST = 4096

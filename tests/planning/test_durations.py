@@ -12,8 +12,8 @@ from hypothesis import strategies as st
 from edgeslim import cost
 from edgeslim.cost import Op
 from edgeslim.device import take_device
-from edgeslim.durations import bound_of, call_seconds, roofline
 from edgeslim.figure import Figure
+from edgeslim.planning.durations import bound_of, call_seconds, roofline
 from edgeslim.profile import take_profile
 from edgeslim.units import OP_CLASSES
 

@@ -8,12 +8,12 @@ from pathlib import Path
 from typing import Any
 
 from edgeslim.architecture import Architecture
-from edgeslim.budget import Budget, Miss
 from edgeslim.convnext_architecture import AnyArchitecture
-from edgeslim.durations import Scene
 from edgeslim.errors import InputError
-from edgeslim.estimate import Estimate
 from edgeslim.figure import Figure
+from edgeslim.planning.budget import Budget, Miss
+from edgeslim.planning.durations import Scene
+from edgeslim.planning.estimate import Estimate
 from edgeslim.profile import Profile
 from edgeslim.shelf import read_record, shown
 from edgeslim.whole import Kind, write_whole

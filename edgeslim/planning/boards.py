@@ -6,12 +6,12 @@ from collections.abc import Callable, Iterable, Sequence
 from dataclasses import asdict, dataclass, replace
 from typing import Any
 
-from edgeslim.budget import Ask
-from edgeslim.choose import make_plan
 from edgeslim.device import Device, complete
 from edgeslim.device_card import DeviceCard
 from edgeslim.errors import CardLacks, InputError, NothingFits, UsageError
-from edgeslim.plan import Plan
+from edgeslim.planning.budget import Ask
+from edgeslim.planning.choose import make_plan
+from edgeslim.planning.plan import Plan
 from edgeslim.profile import Profile
 from edgeslim.target import Target
 

@@ -11,18 +11,18 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from edgeslim.boards import ALL_MODES, VERDICTS, Board, plan_boards, require_one, to_dict
-from edgeslim.budget import KINDS, Ask
-from edgeslim.choose import make_plan
 from edgeslim.device import Device, complete
 from edgeslim.device_card import all_cards, take_card
-from edgeslim.durations import Scene, startup_lacks
 from edgeslim.errors import InputError, NothingFits, UsageError
-from edgeslim.estimate import estimate
-from edgeslim.plan import Plan
+from edgeslim.planning.boards import ALL_MODES, VERDICTS, Board, plan_boards, require_one, to_dict
+from edgeslim.planning.budget import KINDS, Ask
+from edgeslim.planning.choose import make_plan
+from edgeslim.planning.durations import Scene, startup_lacks
+from edgeslim.planning.estimate import estimate
+from edgeslim.planning.plan import Plan
+from edgeslim.planning.ways import ways_on
 from edgeslim.profile import Profile, take_profile
 from edgeslim.target import Target, take_target
-from edgeslim.ways import ways_on
 
 EMBEDDED, VIT_S = take_profile("eurosat-rgb"), take_profile("vit-s-16")
 CARDS = {card.id: card for card in all_cards()}

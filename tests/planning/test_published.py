@@ -8,14 +8,14 @@ from pathlib import Path
 import pytest
 
 from edgeslim import cost
-from edgeslim.budget import Ask
-from edgeslim.choose import make_plan
 from edgeslim.device import take_device
 from edgeslim.errors import UsageError
+from edgeslim.planning.budget import Ask
+from edgeslim.planning.choose import make_plan
 from edgeslim.profile import take_profile
 from edgeslim.target import take_target
 
-CURVES = Path(__file__).parents[2] / "shared" / "evidence" / "slimming_curves.csv"
+CURVES = Path(__file__).parents[3] / "shared" / "evidence" / "slimming_curves.csv"
 MODELS = {
     "DOFA-B": "dofa-b-16",
     "DOFA-L": "dofa-l-16",

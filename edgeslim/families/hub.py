@@ -101,7 +101,7 @@ class Asked:
     file: HubFile
     """Which one."""
     made_for: str | None
-    """What is asked of it (edgeslim/asked.py)."""
+    """What is asked of it (edgeslim/families/asked.py)."""
 
     @property
     def name(self) -> str:

@@ -7,9 +7,9 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 
 from edgeslim.device import Device
-from edgeslim.durations import Scene
 from edgeslim.errors import UsageError
-from edgeslim.estimate import Conditions, Estimate
+from edgeslim.planning.durations import Scene
+from edgeslim.planning.estimate import Conditions, Estimate
 from edgeslim.runtime_figures import RuntimeFigures
 from edgeslim.shelf import shown
 from edgeslim.units import ARITHMETIC, MOST_BATCH

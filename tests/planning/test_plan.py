@@ -11,13 +11,13 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from edgeslim.architecture import Architecture
-from edgeslim.budget import Ask, Miss, miss_text, over_text
-from edgeslim.choose import make_plan
 from edgeslim.device import Device, take_device
 from edgeslim.errors import EdgeslimError, InputError, NothingFits, UsageError
-from edgeslim.estimate import estimate
 from edgeslim.figure import Figure
-from edgeslim.plan import Plan, read_plan
+from edgeslim.planning.budget import Ask, Miss, miss_text, over_text
+from edgeslim.planning.choose import make_plan
+from edgeslim.planning.estimate import estimate
+from edgeslim.planning.plan import Plan, read_plan
 from edgeslim.profile import Profile, take_profile
 from edgeslim.score import Score
 from edgeslim.target import take_target
@@ -397,7 +397,7 @@ def test_by_how_much(over: float, text: str) -> None:
 
 def test_planning_loads_nothing_heavy() -> None:
     code = (
-        "import sys; import edgeslim.choose, edgeslim.report.plan; "
+        "import sys; import edgeslim.planning.choose, edgeslim.report.plan; "
         "print([m for m in ('torch', 'rasterio', 'onnx', 'onnxruntime', 'numpy') if m in sys.modules])"
     )
     out = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True).stdout

@@ -10,15 +10,15 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from edgeslim.architecture import Architecture
-from edgeslim.budget import KINDS, Ask
-from edgeslim.choose import make_plan
 from edgeslim.device import Device, take_device
 from edgeslim.device_card import PowerMode
-from edgeslim.durations import Scene
 from edgeslim.errors import NothingFits, UsageError
-from edgeslim.estimate import Conditions, Estimate, estimate
 from edgeslim.figure import Figure
-from edgeslim.plan import Plan
+from edgeslim.planning.budget import KINDS, Ask
+from edgeslim.planning.choose import make_plan
+from edgeslim.planning.durations import Scene
+from edgeslim.planning.estimate import Conditions, Estimate, estimate
+from edgeslim.planning.plan import Plan
 from edgeslim.profile import Profile, take_profile
 from edgeslim.score import Score
 from edgeslim.target import take_target

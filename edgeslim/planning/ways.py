@@ -5,9 +5,9 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-from edgeslim.budget import Ask
 from edgeslim.device import Device
 from edgeslim.errors import CardLacks, UsageError
+from edgeslim.planning.budget import Ask
 from edgeslim.runtime_figures import RuntimeFigures
 from edgeslim.shelf import shown
 from edgeslim.target import Target

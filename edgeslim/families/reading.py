@@ -9,10 +9,10 @@ from dataclasses import dataclass, field
 
 from edgeslim.architecture import Architecture
 from edgeslim.convnext_architecture import AnyArchitecture
-from edgeslim.convnext_reading import NEEDED as NEEDED_OF_CONVNEXT
-from edgeslim.convnext_reading import convnext_of
 from edgeslim.errors import InputError
-from edgeslim.family import BRANCH, STACKED, TERM, Family, Modality, SeenBand, ungrouped
+from edgeslim.families.convnext_reading import NEEDED as NEEDED_OF_CONVNEXT
+from edgeslim.families.convnext_reading import convnext_of
+from edgeslim.families.family import BRANCH, STACKED, TERM, Family, Modality, SeenBand, ungrouped
 
 Shape = tuple[int, ...]
 _AXES = {

@@ -7,7 +7,7 @@ from collections.abc import Callable, Collection
 
 from edgeslim.convnext_architecture import ConvNextArchitecture
 from edgeslim.errors import InputError
-from edgeslim.family import Family
+from edgeslim.families.family import Family
 
 Shape = tuple[int, ...]
 _STEM = "stem.0.weight"

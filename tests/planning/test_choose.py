@@ -6,15 +6,15 @@ from dataclasses import replace
 import pytest
 
 from edgeslim import cost
-from edgeslim.budget import Ask, short_text
-from edgeslim.choose import make_plan
 from edgeslim.device import Device, take_device
-from edgeslim.durations import Scene
 from edgeslim.errors import InputError, NothingFits, UsageError
 from edgeslim.figure import Figure
 from edgeslim.grid import plan_axis
 from edgeslim.measurement import Measurement
-from edgeslim.plan import Plan
+from edgeslim.planning.budget import Ask, short_text
+from edgeslim.planning.choose import make_plan
+from edgeslim.planning.durations import Scene
+from edgeslim.planning.plan import Plan
 from edgeslim.profile import Profile, take_profile
 from edgeslim.score import Score
 from edgeslim.target import Target, take_target, targets_on
