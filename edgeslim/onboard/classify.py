@@ -120,8 +120,8 @@ def _warm_up(guard: Guard, batches: tuple[int, ...], workers: int) -> None:
     together = threading.Barrier(workers)
 
     def once() -> None:
-        together.wait()
         for batch in batches:
+            together.wait()  # each time, so that no runtime gets by with what one worker needs
             guard.warm(batch)
 
     with ThreadPoolExecutor(workers) as pool:

@@ -63,6 +63,8 @@ class OpenVino:
         self._logits = found_out.index(logits)
         self._features = found_out.index(features) if features else None
         self._requests = threading.local()
+        self._first = threading.Lock()
+        self._seen: set[tuple[int, ...]] = set()
         self.version = f"openvino {openvino.__version__.split('-')[0]}"
 
     def run(self, tiles: NDArray[np.generic]) -> F32:
@@ -77,6 +79,17 @@ class OpenVino:
         return logits, features
 
     def _infer(self, tiles: NDArray[np.generic], *wanted: int) -> list[F32]:
+        # The first call of a shape packs the weights for it. Callers that all come first would each pack their own, and
+        # how much memory that takes would be a matter of chance: one goes ahead, the others find what it packed.
+        if tiles.shape not in self._seen:
+            with self._first:
+                if tiles.shape not in self._seen:
+                    found = self._call(tiles, wanted)
+                    self._seen.add(tiles.shape)
+                    return found
+        return self._call(tiles, wanted)
+
+    def _call(self, tiles: NDArray[np.generic], wanted: tuple[int, ...]) -> list[F32]:
         if not hasattr(self._requests, "own"):
             self._requests.own = self._compiled.create_infer_request()
         request = self._requests.own
