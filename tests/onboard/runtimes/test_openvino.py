@@ -120,5 +120,5 @@ def test_a_first_call_that_fails_leaves_the_next_one_to_try(
     path.touch()
     runtime = OpenVino(path, NAMES, threads=1)
     for _ in range(2):
-        with pytest.raises(InputError, match="OpenVINO failed on tiles .*out of something"):
+        with pytest.raises(InputError, match=r"OpenVINO failed on tiles .*out of something"):
             runtime.run(np.zeros((1, 3, 8, 8), np.float32))
