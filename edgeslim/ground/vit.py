@@ -265,6 +265,10 @@ class Vit(nn.Module):
         mean = encoded[:, first:].mean(1)
         return self._last_norm(mean) if self.arch.pool in NORM_OF_MEAN else mean
 
+    def feature(self, tokens: Tensor) -> Tensor:
+        """(B, N, d) tokens behind a block -> (B, d)."""
+        return self.pool(self.end(tokens))
+
     def forward(self, tiles: Tensor, width_multiplier: float = 1.0) -> Tensor:
         """(B, C, H, W) normalised tiles -> (B, d) features."""
         return self.pool(self.encode(self.embed(tiles), width_multiplier))

@@ -60,7 +60,8 @@ def diagnose(
             f"{len(seen.files)} tiles are no more than the {arch.dim} features: dimensions are bounded by the tiles"
         )
     by_width = [seen.features[width, arch.depth] for width in widths]
-    by_depth = [seen.features[1.0, blocks] for blocks in range(1, arch.depth + 1)]
+    depths = range(arch.fewest_blocks, arch.depth + 1)
+    by_depth = [seen.features[1.0, blocks] for blocks in depths]
     probe = _Probe.of(seen, tiles, asked, arch.tile_px, notes)
 
     def cut(name: str, width: float, blocks: int, features: F32, gflop: float) -> Cut:
@@ -85,7 +86,8 @@ def diagnose(
         for width, features in zip(widths, by_width, strict=True)
     )
     of_depths = tuple(
-        cut(f"block {k}", 1.0, k, features, cost.flop(arch.at(1.0, k)) / 1e9) for k, features in enumerate(by_depth, 1)
+        cut(f"block {k}", 1.0, k, features, cost.flop(arch.at(1.0, k)) / 1e9)
+        for k, features in zip(depths, by_depth, strict=True)
     )
     return Diagnosis(
         encoder=profile.id,

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from itertools import islice
-from typing import Any
+from typing import Any, cast
 
 import numpy as np
 import torch
@@ -15,11 +15,12 @@ from torch import Tensor, nn
 from edgeslim import cost
 from edgeslim.convnext_architecture import AnyArchitecture
 from edgeslim.ground.checkpoints.checkpoint import Checkpoint
-from edgeslim.ground.encoder import need_vit
+from edgeslim.ground.convnext import Stage
 from edgeslim.ground.flight import FlightModel
 from edgeslim.ground.heads.head import Asked, tiles_wanted
 from edgeslim.ground.measuring.redundancy import pixel_statistics
 from edgeslim.ground.measuring.tile_radiometry import radiometry_of_tiles
+from edgeslim.ground.vit import Vit
 from edgeslim.onboard.labels import Labelled, TileFile
 from edgeslim.onboard.reading.gdal import gdal_environment
 from edgeslim.onboard.reading.tile import Place, TileReader
@@ -60,7 +61,8 @@ class Seen:
     pixels: F32
     """(n, 7 bands) statistics without a network."""
     features: dict[tuple[float, int], F32]
-    """Width multiplier and number of blocks -> (n, d) features, through the last LayerNorm; method "first"."""
+    """Width multiplier and number of blocks -> (n, d) features, through the last LayerNorm; method "first". Of a
+    ConvNeXt V2 behind blocks of the last stage, whose channels that LayerNorm is for."""
     left_out: dict[str, int]
     """Why tiles could not be used -> how many."""
     notes: tuple[str, ...]
@@ -83,7 +85,7 @@ def look_at(
     asked: Asked,
     say: Callable[[str], None],
 ) -> Seen:
-    """Features of all `tiles` that can be read, at each of `widths` and behind each block.
+    """Features of all `tiles` that can be read, at each of `widths` and behind each block that may be the last.
 
     Tiles are embedded once and run through the blocks once a width. Raises InputError for tiles that do not fit the
     encoder.
@@ -93,7 +95,7 @@ def look_at(
     radiometry = profile.radiometry or radiometry_of_tiles(tiles, wanted, say)
     reader = TileReader(replace(wanted, radiometry=profile.radiometry))
     model = FlightModel(checkpoint.build(), (torch.zeros(1, arch.dim), torch.zeros(1)), radiometry).eval()
-    encoder, caught = need_vit(model.encoder, "features block by block"), list[Tensor]()
+    encoder, caught = model.encoder, list[Tensor]()
 
     def before(_: nn.Module, values: tuple[Any, ...]) -> None:
         caught[:] = [values[0]]
@@ -101,8 +103,9 @@ def look_at(
     def after(_: nn.Module, __: tuple[Any, ...], value: Tensor) -> None:
         caught.append(value)
 
-    hooks = [encoder.blocks[0].register_forward_pre_hook(before)]
-    hooks += [block.register_forward_hook(after) for block in encoder.blocks]
+    stages = [encoder.blocks] if isinstance(encoder, Vit) else [cast(Stage, stage).blocks for stage in encoder.stages]
+    hooks = [stages[0][0].register_forward_pre_hook(before)]
+    hooks += [block.register_forward_hook(after) for block in stages[-1]]
     files, places, sizes = list[TileFile](), list[Place | None](), list[float]()
     pixels, parts = list[F32](), dict[tuple[float, int], list[F32]]()
     with gdal_environment(), torch.inference_mode():
@@ -118,8 +121,8 @@ def look_at(
                 else:
                     encoder.encode(tokens, width)
                     behind = caught[1:]
-                for blocks, x in enumerate(behind, 1):
-                    parts.setdefault((width, blocks), []).append(encoder.pool(encoder.end(x)).numpy())
+                for blocks, x in enumerate(behind, arch.fewest_blocks):
+                    parts.setdefault((width, blocks), []).append(encoder.feature(x).numpy())
             files += [tile.file for tile in batch]
             places += [tile.place for tile in batch]
             sizes += [tile.gsd_m for tile in batch if tile.gsd_m is not None]

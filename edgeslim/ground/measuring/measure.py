@@ -48,9 +48,10 @@ def measure(
     asked: Asked,
     say: Callable[[str], None],
 ) -> Retention:
-    """Score `widths` (1.0 is added) behind every block by k-NN and a linear probe, on `seeds` splits of `tiles`.
+    """Score `widths` (1.0 is added) by k-NN and a linear probe, on `seeds` splits of `tiles`.
 
-    Heads are fitted anew for each. Raises InputError for tiles, classes or coordinates that cannot do.
+    Behind every block that may be the last. Heads are fitted anew for each. Raises InputError for tiles, classes or
+    coordinates that cannot do.
     """
     arch = profile.architecture
     widths = tuple(sorted({*widths, 1.0}))
@@ -66,8 +67,9 @@ def measure(
     pixels = judge.probe(standardised(seen.pixels))
     found: dict[tuple[float, int], _Probed] = {}
     for width in widths:
-        say(f"probing width {width:.4g} behind {arch.depth} blocks, {seeds} seeds")
-        for blocks in range(1, arch.depth + 1):
+        depths = range(arch.fewest_blocks, arch.depth + 1)
+        say(f"probing width {width:.4g} behind {len(depths)} block{'s' if len(depths) > 1 else ''}, {seeds} seeds")
+        for blocks in depths:
             found[width, blocks] = judge.probe(seen.features[width, blocks])
     full = found[1.0, arch.depth]
     rows = []

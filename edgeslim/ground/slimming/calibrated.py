@@ -134,8 +134,8 @@ class _Walk:
                 )
             self.say(f"calibrated block {number + 1} of {self.narrow.depth}")
         tiles = slice(0, self.held_out)
-        found = {way.name: way.encoder.pool(way.encoder.end(way.stream[tiles])) for way in self.ways}
-        expected = self.encoder.pool(self.encoder.end(self.full[tiles]))
+        found = {way.name: way.encoder.feature(way.stream[tiles]) for way in self.ways}
+        expected = self.encoder.feature(self.full[tiles])
         return taken({way.name: way.encoder for way in self.ways}, found, expected, self.say)
 
     def _block(self, number: int) -> None:

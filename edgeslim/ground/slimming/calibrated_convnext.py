@@ -59,7 +59,7 @@ class Walk:
         order = torch.randperm(len(calibration.tiles), generator=self.generator)
         self.held_out, self.checked = len(order) // HELD_OUT, len(order) // CHECKED
         pieces = [calibration.tiles[order[some]] for some in slices(0, len(order))]
-        self.full = torch.cat([encoder.stem(encoder.initial_conv(tiles)) for tiles in pieces])
+        self.full = torch.cat([encoder.embed(tiles) for tiles in pieces])
         first = first_of(encoder.state_dict(), encoder.arch, narrow)
         ways = [(mend, f"mend {mend:g}") for mend in MENDS]
         self.ways = [_Way(mend, name, self.full.clone(), _made(narrow, first)) for mend, name in ways]
@@ -82,9 +82,8 @@ class Walk:
                         "weights whole, and the tiles normalised?"
                     )
                 self.say(f"calibrated block {done} of {self.narrow.depth}")
-        norm = self.encoder.head["norm"]
-        found = {way.name: norm(way.maps[: self.held_out].mean((2, 3))) for way in self.ways}
-        expected = norm(self.full[: self.held_out].mean((2, 3)))
+        found = {way.name: way.encoder.feature(way.maps[: self.held_out]) for way in self.ways}
+        expected = self.encoder.feature(self.full[: self.held_out])
         return taken({way.name: way.encoder for way in self.ways}, found, expected, self.say)
 
     def _block(self, stage: int, number: int) -> None:

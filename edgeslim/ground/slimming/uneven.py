@@ -154,7 +154,7 @@ class _Curves:
             tokens = x[some]
             for later in range(number, self.even.depth):
                 tokens = block_of(self.encoder, later)(tokens, places=self.encoder.places)
-            found.append(self.encoder.pool(self.encoder.end(tokens)))
+            found.append(self.encoder.feature(tokens))
         return torch.cat(found)
 
     def _block(self, number: int) -> list[Curve]:

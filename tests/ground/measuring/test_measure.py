@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from dataclasses import replace
 from itertools import pairwise
 from pathlib import Path
 
@@ -14,12 +15,18 @@ from sklearn.neighbors import KNeighborsClassifier
 
 from edgeslim import cost
 from edgeslim.cli import main
+from edgeslim.convnext_architecture import ConvNextArchitecture
+from edgeslim.ground.checkpoints.checkpoint import Checkpoint
+from edgeslim.ground.convnext import ConvNext
 from edgeslim.ground.flight import profile_checkpoint
 from edgeslim.ground.heads.head import Asked
+from edgeslim.ground.measuring.diagnose import diagnose
 from edgeslim.ground.measuring.features import look_at
 from edgeslim.ground.measuring.measure import mean_of, measure
+from edgeslim.ground.slimming.slim import slim
 from edgeslim.onboard.labels import labelled_tiles
 from edgeslim.profile import Profile, load_profile
+from tests.ground.slimming.test_calibrated_convnext import lively
 from tests.tiles import image_folder
 
 
@@ -72,6 +79,38 @@ def test_scores_are_those_of_scikit_learn(tiny: Profile, images: Path) -> None:
     front = record.front("linear")
     assert [one.gflop for one in front] == sorted({one.gflop for one in front})
     assert all(a.score.value < b.score.value for a, b in pairwise(front))
+
+
+CONVNEXT = ConvNextArchitecture((1, 2, 2), (6, 10, 14), (24, 40, 56), tile_px=16, bands=3, stem_stride=2)
+
+
+def of_convnext(tiny: Profile, encoder: ConvNext) -> tuple[Profile, Checkpoint]:
+    state = {name: value.detach() for name, value in encoder.state_dict().items()}
+    return replace(tiny, architecture=encoder.arch), Checkpoint(encoder.arch, state, {})
+
+
+def test_a_convnext_is_looked_at_behind_each_block_of_its_last_stage(tiny: Profile, images: Path) -> None:
+    encoder, tiles = lively(CONVNEXT), labelled_tiles(images)
+    seen = look_at(*of_convnext(tiny, encoder), tiles, (0.25, 1.0), Asked(), lambda _: None)
+    assert seen.features.keys() == {(width, blocks) for width in (0.25, 1.0) for blocks in (4, 5)}
+    for (width, blocks), features in seen.features.items():
+        made = slim(encoder, width, blocks)
+        assert isinstance(made, ConvNext)
+        cut = look_at(*of_convnext(tiny, made), tiles, (1.0,), Asked(), lambda _: None)
+        np.testing.assert_allclose(features, cut.features[1.0, blocks], atol=1e-5)
+        assert features.std() > 0.1
+
+
+def test_a_convnext_is_scored_and_diagnosed(tiny: Profile, images: Path) -> None:
+    given, tiles = of_convnext(tiny, lively(CONVNEXT)), labelled_tiles(images)
+    record = measure(*given, tiles, (0.25,), 2, Asked(), lambda _: None)
+    assert {(one.width_multiplier, one.blocks) for one in record.kept} == {(w, b) for w in (0.25, 1.0) for b in (4, 5)}
+    for one in record.kept:
+        assert one.gflop == cost.flop(CONVNEXT.at(one.width_multiplier, one.blocks)) / 1e9
+    found = diagnose(*given, tiles, (0.25,), Asked(), lambda _: None)
+    assert [cut.blocks for cut in found.depths] == [4, 5]
+    assert [cut.name for cut in found.depths] == ["block 4", "block 5"]
+    assert found.depths[-1].linear == found.widths[-1].linear
 
 
 def test_the_card_holds_the_scores_and_plans(
