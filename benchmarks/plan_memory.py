@@ -16,11 +16,13 @@ figures of devices/x86-64-host.toml. Aim: never below the measurement, at most 1
     scene       the batch that `classify` takes unasked; a small scene, a usual one and a wide one; and where no scene
                 is asked of the planner, which then assumes a Sentinel-2 tile
 
-OpenVINO's rows are not monotone in the weights, because it gives mapped weights back by itself (seen of 2026.4.1 on
-vit-s-16 with smaps after each step and strace): compiling maps all of them and packs two thirds of their size anew (the
-feed-forward networks); each worker's first call packs the other third and lets go of the mapped pages that were packed,
-by madvise. With two first calls at the same time the highest of that is a race: 273 and 287 MiB in two runs of width 1,
-265 and 265 where the first call was made alone; 211 against 197 at width 0.5. Packed weights are linear in the width.
+OpenVINO gives mapped weights back by itself (seen of 2026.4.1 on vit-s-16 with smaps after each step and strace):
+compiling maps all of them and packs two thirds of their size anew (the feed-forward networks); a first call packs the
+other third and lets go of the mapped pages that were packed, by madvise. With two first calls at the same time the
+highest of that was a race (273 and 287 MiB in two runs of one width, 265 where one was made alone), and the rows of
+results/plan_memory.md, measured then, are not monotone in the weights. Now one goes ahead:
+results/plan_memory_openvino.md. How much of the libraries is resident still depends on how the page cache holds them:
+45 MiB more were seen in an environment that had just been installed than after the cache was dropped.
 
 The figures of the card were fitted on the grid's rows of eurosat-rgb and vit-s-16; vit-ti-12b and vit-b-16, and all
 other groups, were held out.
