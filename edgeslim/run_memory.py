@@ -12,9 +12,8 @@ from __future__ import annotations
 from dataclasses import dataclass, replace
 from functools import lru_cache
 
-from edgeslim import cost, scene_buffers
+from edgeslim import cost, scene_buffers, size
 from edgeslim.convnext_architecture import AnyArchitecture
-from edgeslim.planning import size
 from edgeslim.runtime_figures import RuntimeFigures
 from edgeslim.scene_buffers import USUAL_FORM, SceneForm
 from edgeslim.units import MIB

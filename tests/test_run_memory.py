@@ -9,11 +9,10 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from edgeslim import scene_buffers
+from edgeslim import scene_buffers, size
 from edgeslim.device import Device, take_device
 from edgeslim.figure import Figure
 from edgeslim.grid import plan_axis
-from edgeslim.planning import size
 from edgeslim.planning.durations import Scene
 from edgeslim.planning.estimate import Conditions, Memory, memory_of
 from edgeslim.profile import take_profile

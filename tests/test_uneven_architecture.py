@@ -8,10 +8,9 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from edgeslim import cost
+from edgeslim import cost, size
 from edgeslim.architecture import Architecture
 from edgeslim.errors import InputError
-from edgeslim.planning import size
 from tests.test_architecture import TINY
 
 ROPE = replace(TINY, positions="rope", rope_dim=16)

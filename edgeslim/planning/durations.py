@@ -31,14 +31,13 @@ from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from functools import partial
 
-from edgeslim import cost
+from edgeslim import cost, size
 from edgeslim.convnext_architecture import AnyArchitecture
 from edgeslim.cost import Op
 from edgeslim.cuts import Cut
 from edgeslim.device import Device
 from edgeslim.errors import InputError, UsageError
 from edgeslim.measurement import Measurement
-from edgeslim.planning import size
 from edgeslim.planning.call_time import ESTIMATED, CallTime, Timed, call_time
 from edgeslim.profile import Profile
 from edgeslim.runtime_figures import RuntimeFigures

@@ -8,10 +8,9 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from edgeslim import cost
+from edgeslim import cost, size
 from edgeslim.cuts import Cut
 from edgeslim.device import Device
-from edgeslim.planning import size
 from edgeslim.planning.call_time import ESTIMATED
 from edgeslim.planning.durations import Scene, SceneTime, Startup, scene_time, startup_of, timed_call
 from edgeslim.profile import Profile

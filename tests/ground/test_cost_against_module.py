@@ -8,10 +8,9 @@ import pytest
 import torch
 from torch import nn
 
-from edgeslim import cost
+from edgeslim import cost, size
 from edgeslim.architecture import Architecture
 from edgeslim.ground import vit
-from edgeslim.planning import size
 from tests.ground.counter import ProductCounter, count_flop
 
 PLAIN = Architecture(depth=2, dim=48, attention_heads=3, head_dim=16, ffn_hidden=96, patch_size=8, tile_px=32, bands=3)

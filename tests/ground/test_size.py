@@ -11,8 +11,8 @@ from edgeslim.ground.checkpoints.checkpoint import Checkpoint
 from edgeslim.ground.exporting.capture import Proving, Request, Source
 from edgeslim.ground.exporting.export import export
 from edgeslim.ground.golden import synthetic_tiles
-from edgeslim.planning.size import artifact_mb
 from edgeslim.profile import Profile
+from edgeslim.size import artifact_mb
 from edgeslim.target import take_target
 from tests.ground.conftest import random_vit
 

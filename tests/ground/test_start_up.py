@@ -9,8 +9,8 @@ from edgeslim.ground.golden import COUNT
 from edgeslim.onboard.integrity import KEPT_TILES
 from edgeslim.onboard.memory import batch_within
 from edgeslim.planning.durations import REPLAYED_TILES
-from edgeslim.planning.size import GOLDEN_TILES
 from edgeslim.profile import DEFAULT_ENCODER, take_profile
+from edgeslim.size import GOLDEN_TILES
 
 
 @pytest.mark.parametrize("name", [DEFAULT_ENCODER, "vit-s-16", "vit-l-16"])

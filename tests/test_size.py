@@ -8,8 +8,8 @@ from dataclasses import replace
 import pytest
 
 from edgeslim.cost import parameters
-from edgeslim.planning.size import artifact_mb, golden_bytes, weights_bytes
 from edgeslim.profile import take_profile
+from edgeslim.size import artifact_mb, golden_bytes, weights_bytes
 from edgeslim.target import take_target
 
 EMBEDDED = take_profile("eurosat-rgb")
