@@ -56,11 +56,14 @@ def make_plan(
     unknown = {way: why for way in ways if (why := _unknown(planned, way, ask)) is not None}
     if len(unknown) == len(ways):
         raise unknown[ways[0]][1]
-    tried = try_ways(profile, planned, mode, [way for way in ways if way not in unknown], ask, narrower)
+    known = [way for way in ways if way not in unknown]
+    tried = try_ways(profile, planned, mode, known, ask, narrower)
     fits = any(held.fitting for held in tried)
     best = _best(tried, ask.objective) if fits else nearest(pair for held in tried for pair in held.steps)[0]
     if best is None:
-        scored = [found for found, _ in tried[0].steps if found.score is not None]
+        # A quick search leaves out what is too large to fit, and that may be what was scored.
+        every = tried if narrower else try_ways(profile, planned, mode, known[:1], ask, True)
+        scored = [found for found, _ in every[0].steps if found.score is not None]
         measured = ", ".join(map(_shortly, scored))
         raise NothingFits(
             f"--objective score: no width of {profile.id} that fits {device.id} ({mode.id}) has a measured score, "

@@ -174,6 +174,16 @@ def test_a_best_score_where_none_that_fits_was_measured() -> None:
         make_plan(scored(h32=0.91, h24=0.95), PI5, ONNX, Ask(objective="score", gflop=0.1))
 
 
+def test_a_quick_search_names_the_scored_widths_that_it_left_out() -> None:
+    profile, said = scored(h32=0.91), set()
+    for narrower in (True, False):
+        with pytest.raises(NothingFits) as caught:
+            make_plan(profile, PI5, ONNX, Ask(objective="score", artifact_mb=1.0), narrower=narrower)
+        said.add(str(caught.value))
+    assert len(said) == 1
+    assert "expected one of 1; loosen the budgets" in said.pop()
+
+
 @pytest.mark.parametrize(
     ("profile", "ask", "message"),
     [
