@@ -61,7 +61,7 @@ def _weights_in(folder: Path) -> Path:
         if (path := folder / name).is_file():
             return path
     for suffix in INDEX_SUFFIXES:
-        if (path := next(iter(sorted(folder.glob(f"*{suffix}"))), folder)).is_file():
+        for path in sorted(folder.glob(f"*{suffix}")):
             return path
     raise InputError(f"--encoder {folder}: found a folder without {' or '.join(_IN_FOLDER)}, expected a checkpoint")
 

@@ -18,7 +18,7 @@ from edgeslim.families.family import all_families
 from edgeslim.families.reading import Shape
 from edgeslim.families.recognition import recognise
 from edgeslim.families.sensor_bands import sensor_bands
-from edgeslim.families.shards import INDEX_SUFFIXES, is_index, require_held, shards_of
+from edgeslim.families.shards import INDEX_SUFFIXES, from_shards, is_index
 from edgeslim.profile import FACTS, Profile, read_facts
 from edgeslim.shelf import check_keys, read_value, shown
 
@@ -57,7 +57,7 @@ def _mistaken(path: Path) -> str:
 def read_header(path: Path) -> tuple[dict[str, Shape], dict[str, str]]:
     """(shapes by name, metadata) of a safetensors file, or of several by their index. Raises InputError for others."""
     if is_index(path):
-        return _read_headers(path), {}
+        return from_shards(path, lambda file: read_header(file)[0]), {}
     try:
         with path.open("rb") as file:
             length = int.from_bytes(file.read(8), "little")
@@ -73,14 +73,6 @@ def read_header(path: Path) -> tuple[dict[str, Shape], dict[str, str]]:
     except (ValueError, KeyError, IndexError, TypeError, AttributeError, RecursionError):
         raise InputError(f"{path}: {_mistaken(path)}") from None
     return shapes, {str(key): str(value) for key, value in metadata.items()} if isinstance(metadata, dict) else {}
-
-
-def _read_headers(index: Path) -> dict[str, Shape]:
-    places = shards_of(index)
-    headers = {file: read_header(file)[0] for file in sorted(set(places.values()))}
-    for name, file in places.items():
-        require_held(index, name, file, name in headers[file])
-    return {name: headers[file][name] for name, file in places.items()}
 
 
 def profile_of(

@@ -7,7 +7,9 @@ So Hugging Face's libraries write what is larger than their limit of a file, 5 o
 from __future__ import annotations
 
 import json
+from collections.abc import Callable, Mapping
 from pathlib import Path
+from typing import TypeVar
 
 from edgeslim.errors import InputError, shown
 from edgeslim.shelf import read_small_file
@@ -18,6 +20,7 @@ _INDEX_BYTES = 64 << 20
 """Of an index: a hundred bytes a tensor are the rule."""
 _NAMED = 3
 """Files that a message names."""
+Held = TypeVar("Held")
 
 
 def is_index(path: Path) -> bool:
@@ -50,10 +53,19 @@ def shards_of(index: Path) -> dict[str, Path]:
     return {str(name): index.parent / file for name, file in found.items()}
 
 
-def require_held(index: Path, tensor: str, file: Path, held: bool) -> None:
-    """Raise InputError where a file does not hold a tensor that the index says it does."""
-    if not held:
-        raise InputError(f"{index}: {tensor} is not in {file.name}, where it says; copy all files of one version again")
+def from_shards(index: Path, read: Callable[[Path], Mapping[str, Held]]) -> dict[str, Held]:
+    """Tensor -> what `read` finds of it in the file that holds it; each file is read once.
+
+    Raises InputError as `shards_of`, and where a file does not hold a tensor that the index says it does.
+    """
+    places = shards_of(index)
+    files = {file: read(file) for file in sorted(set(places.values()))}
+    for name, file in places.items():
+        if name not in files[file]:
+            raise InputError(
+                f"{index}: {name} is not in {file.name}, where it says; copy all files of one version again"
+            )
+    return {name: files[file][name] for name, file in places.items()}
 
 
 def _no_index(index: Path) -> InputError:

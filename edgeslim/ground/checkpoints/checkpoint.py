@@ -21,7 +21,7 @@ from edgeslim.families.checkpoint_file import is_safetensors, read_header
 from edgeslim.families.family import all_families
 from edgeslim.families.reading import Shape
 from edgeslim.families.recognition import recognise
-from edgeslim.families.shards import is_index, require_held, shards_of
+from edgeslim.families.shards import from_shards, is_index, shards_of
 from edgeslim.ground.checkpoints.convert import OWN, as_weights, canonical_tensors, own_names
 from edgeslim.ground.checkpoints.pickled import pickled_tensors
 from edgeslim.ground.encoder import AnyEncoder, new_encoder
@@ -76,7 +76,7 @@ class _Stored(Mapping[str, Tensor]):
         """`path` may be the index of several files."""
         self.shapes = read_header(path)[0]
         self._files = shards_of(path) if is_index(path) else dict.fromkeys(self.shapes, path)
-        for file in {path} if not is_index(path) else set(self._files.values()):
+        for file in set(self._files.values()) or {path}:
             try:
                 with safe_open(file, framework="pt"):  # looks whether the file is as long as its header says
                     pass
@@ -108,15 +108,7 @@ def _torn(path: Path, error: Exception) -> InputError:
 def _tensors(path: Path) -> Mapping[str, Tensor]:
     if is_safetensors(path):
         return _Stored(path)
-    return _pickled_shards(path) if is_index(path) else pickled_tensors(path)
-
-
-def _pickled_shards(index: Path) -> dict[str, Tensor]:
-    places = shards_of(index)
-    files = {file: pickled_tensors(file) for file in sorted(set(places.values()))}
-    for name, file in places.items():
-        require_held(index, name, file, name in files[file])
-    return {name: files[file][name] for name, file in places.items()}
+    return from_shards(path, pickled_tensors) if is_index(path) else pickled_tensors(path)
 
 
 def _shapes(tensors: Mapping[str, Tensor]) -> dict[str, Shape]:

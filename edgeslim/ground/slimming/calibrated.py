@@ -28,7 +28,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from functools import partial
-from typing import Any, overload
+from typing import Any
 
 import torch
 from torch import Tensor
@@ -61,10 +61,6 @@ WAYS = ((0.0, LAST_CLASS_SHARE), (0.5, 0.5), (1.0, 0.5))
 all tokens before the last block."""
 
 
-@overload
-def calibrate(encoder: Vit, narrow: Architecture, calibration: Calibration) -> Calibrated[Vit]: ...
-@overload
-def calibrate(encoder: ConvNext, narrow: ConvNextArchitecture, calibration: Calibration) -> Calibrated[ConvNext]: ...
 def calibrate(encoder: AnyEncoder, narrow: AnyArchitecture, calibration: Calibration) -> Calibrated[Any]:
     """The encoder in the shape `narrow`, with calibrated weights.
 

@@ -61,9 +61,10 @@ class Walk:
         pieces = [calibration.tiles[order[some]] for some in slices(0, len(order))]
         self.full = torch.cat([encoder.embed(tiles) for tiles in pieces])
         first = first_of(encoder.state_dict(), encoder.arch, narrow)
-        ways = [(mend, f"mend {mend:g}") for mend in MENDS]
-        self.ways = [_Way(mend, name, self.full.clone(), _made(narrow, first)) for mend, name in ways]
-        self.ways.append(_Way(None, FIRST, self.full.clone(), _made(narrow, first)))
+        self.ways = [
+            _Way(mend, FIRST if mend is None else f"mend {mend:g}", self.full.clone(), _made(narrow, first))
+            for mend in (*MENDS, None)
+        ]
 
     def run(self) -> Calibrated[ConvNext]:
         """All blocks, then the best way."""
@@ -102,24 +103,23 @@ class Walk:
     def _fit(self, whole: Block, narrow: Block, way: _Way, mend: float, index: Tensor) -> None:
         """Put a block's weights into the narrow one. `self.full` is behind the block already, `way.maps` before."""
         kept = narrow.mlp.fc1.out_channels
-        moments, responses = (Moments(), Moments()), []
-        for some, part in self._fitted_and_checked():
+        shown, responses = Moments(), []
+        for some in slices(self.held_out, len(self.full)):
             hidden = _hidden(whole, way.maps[some])
-            if not part:
-                responses.append(torch.linalg.vector_norm(hidden, dim=(2, 3)))
+            responses.append(torch.linalg.vector_norm(hidden, dim=(2, 3)))
             behind = whole.mlp.grn(hidden)
-            _add(moments[part], behind, self._target(some, way.maps, whole.mlp.fc2(behind), mend), index)
-        chosen = solve.units(moments[0].centred(), kept, 1)
+            _add(shown, behind, self._target(some, way.maps, whole.mlp.fc2(behind), mend), index)
+        chosen = solve.units(shown.centred(), kept, 1)
         each = torch.cat(responses).double()
         # A tile of one value may answer with nothing at all: it says nothing of the ratio.
         of_all = each.mean(1)
         answers = of_all > 0
         ratio = (each[:, chosen].mean(1)[answers] / of_all[answers]).mean() if answers.any() else torch.ones(())
-        narrow.mlp.fc1.weight.copy_(whole.mlp.fc1.weight[chosen])
-        if narrow.mlp.fc1.bias is not None and whole.mlp.fc1.bias is not None:
-            narrow.mlp.fc1.bias.copy_(whole.mlp.fc1.bias[chosen])
-        narrow.mlp.grn.weight.copy_(whole.mlp.grn.weight[chosen] * ratio)
-        narrow.mlp.grn.bias.copy_(whole.mlp.grn.bias[chosen])
+        for layer in ("fc1", "grn"):
+            before, after = getattr(whole.mlp, layer), getattr(narrow.mlp, layer)
+            after.weight.copy_(before.weight[chosen])
+            after.bias.copy_(before.bias[chosen])
+        narrow.mlp.grn.weight.mul_(ratio)
         moments = (Moments(), Moments())
         for some, part in self._fitted_and_checked():
             target = self._target(some, way.maps, whole.mlp(whole.norm(whole.conv_dw(way.maps[some]))), mend)

@@ -11,10 +11,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Any
 
-from edgeslim.architecture import Architecture
-from edgeslim.convnext_architecture import AnyArchitecture, ConvNextArchitecture
 from edgeslim.errors import InputError
-from edgeslim.ground.convnext import ConvNext
 from edgeslim.ground.encoder import AnyEncoder, need_vit, need_vit_shape, new_encoder
 from edgeslim.ground.slimming.calibrated import calibrate
 from edgeslim.ground.slimming.calibration import Calibration
@@ -92,25 +89,17 @@ def slim_by(
         slimmed = new_encoder(narrow)
         slimmed.load_state_dict(slim_state(encoder.state_dict(), encoder.arch, width_multiplier, depth))
         return Slimmed(slimmed.eval(), method, True)
-    if healing is None and not uneven:
-        made = _calibrated(encoder, narrow, calibration)
-        return Slimmed(made.encoder, method, whole or made.way == FIRST)
     what = f"method {method!r}{' with uneven widths' if uneven else ''}"
-    vit, shape = need_vit(encoder, what), need_vit_shape(narrow, what)
     if healing is None:
-        allotted = calibrate_uneven(vit, shape, calibration)
+        made: Calibrated[Any] = (
+            calibrate_uneven(need_vit(encoder, what), need_vit_shape(narrow, what), calibration)
+            if uneven
+            else calibrate(encoder, narrow, calibration)
+        )
         # Heads are those of one width for all blocks.
-        is_first = allotted.way == FIRST and allotted.encoder.arch == narrow
-        return Slimmed(allotted.encoder, method, whole or is_first)
-    healed = heal(vit, shape, calibration, healing)
+        is_first = made.way == FIRST and made.encoder.arch == narrow
+        return Slimmed(made.encoder, method, whole or is_first)
+    healed = heal(need_vit(encoder, what), need_vit_shape(narrow, what), calibration, healing)
     if healed.step:
         return Slimmed(healed.encoder, method, False, healed.step)
     return Slimmed(healed.encoder, "calibrated", whole or healed.start.way == FIRST, 0)
-
-
-def _calibrated(encoder: AnyEncoder, narrow: AnyArchitecture, calibration: Calibration) -> Calibrated[Any]:
-    if isinstance(encoder, ConvNext):
-        assert isinstance(narrow, ConvNextArchitecture)
-        return calibrate(encoder, narrow, calibration)
-    assert isinstance(narrow, Architecture)
-    return calibrate(encoder, narrow, calibration)
