@@ -91,11 +91,14 @@ def run_memory(
     """
     height, width = size_px
     new = min(chunk_px[0], height) * min(chunk_px[1], width)
-    tall, wide = min(chunk_px[0] + kept_px[0], height), min(chunk_px[1] + kept_px[1], width)
+    talls, wides = (_largest(*axis) for axis in zip(size_px, chunk_px, kept_px, strict=True))
+    tall, wide = talls[0], wides[0]
     pixel = bands * value_bytes + (1 if masked else 0)
-    carried = kept_px[0] * width + tall * kept_px[1]
-    # Two buffers and the strips carried over; where it must be, the chunk before it is put in place.
-    chunks = (2 * tall * wide + carried) * pixel + (3 * new if masked else 0)
+    # Two buffers by turns, of which a scene of few chunks fills less, and the strips carried over.
+    carried = (kept_px[0] * width if talls[1] else 0) + (tall * kept_px[1] if wides[1] else 0)
+    filled = tall * wide + max(talls[1] * wide, tall * wides[1])
+    chunks = (filled + carried) * pixel + (3 * new if masked else 0)
+    # Where it must be, a chunk is read beside its place first.
     chunks += 0 if in_place else new * bands * value_bytes
     # What each worker cuts at once; beside it a plane of float64 of wide values, or a tile's valid pixels.
     beside = 2 if value_bytes > 2 else int(masked)
@@ -109,6 +112,16 @@ def run_memory(
     blending += 4 * windows * classes * 4 + (tall + rows) * (width // 8 + 1) * (2 if masked else 0)
     panel = scene_buffers.panel_bytes(size_px, chunk_px, bands)
     return RunMemory(starting, process, tiles, chunks, reading, panel, blending, writing, finishing)
+
+
+def _largest(size: int, step: int, kept: int) -> tuple[int, int]:
+    """The two largest spans along an axis, px, with what they keep of earlier ones; the second is 0 if one is all."""
+    count = -(-size // step)
+    if count == 1:
+        return size, 0
+    spans = step, *[step + kept] * min(2, count - 2), size - (count - 1) * step + kept
+    largest, second, *_ = sorted((min(size, span) for span in spans), reverse=True)
+    return largest, second
 
 
 @dataclass(frozen=True, slots=True)

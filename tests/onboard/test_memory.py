@@ -18,11 +18,12 @@ from hypothesis import strategies as st
 from edgeslim.errors import InputError
 from edgeslim.grid import plan_axis
 from edgeslim.onboard import run
+from edgeslim.onboard.chunks import ChunkPlan
 from edgeslim.onboard.classify import ClassifyOptions, classify_scene
 from edgeslim.onboard.memory import Fit, fit, late_bytes
 from edgeslim.onboard.progress import Event
 from edgeslim.profile import take_profile
-from edgeslim.run_memory import active_bytes
+from edgeslim.run_memory import active_bytes, run_memory
 from tests.onboard.artifacts import RGB, make_artifact, make_scene, smooth
 
 MIB = 1 << 20
@@ -94,13 +95,40 @@ def test_onnx_runtime_is_granted_again_what_it_gives_back_after_its_warm_up() ->
 @given(scenes(), st.integers(1, 20))
 def test_memory_does_not_grow_with_the_height(scene: Sizes, times: int) -> None:
     taller = Sizes(scene.height * times, scene.width, scene.block_px, len(scene.bands), scene.dtype)
-    if scene.height >= max(1024, scene.block_px[0]):
+    if scene.height >= max(1024, 2 * scene.block_px[0]):  # both buffers are full
         # Where the last window is pulled back decides whether a tile's rows, at most, have to be carried over.
         row = (scene.width + 64) * len(scene.bands) * np.dtype(scene.dtype).itemsize
         high, low = (fitted(s, None).memory for s in (taller, scene))
         assert abs(high.total - low.total) <= 3 * 63 * row + abs(high.panel - low.panel)
         # The quicklook's panel looks at fewer of its pixels.
         assert high.panel <= low.panel
+
+
+@given(
+    size=st.tuples(st.integers(1, 90), st.integers(1, 90)),
+    cut=st.tuples(st.integers(1, 40), st.sampled_from([8, 16, 24, 96])),
+    tile=st.integers(1, 12),
+    data=st.data(),
+)
+def test_two_buffers_hold_what_chunks_fill_of_them(
+    size: tuple[int, int], cut: tuple[int, int], tile: int, data: st.DataObject
+) -> None:
+    stride = data.draw(st.integers(1, tile))
+    plan = ChunkPlan(*(plan_axis(side, tile, stride) for side in size), *cut)
+    memory = run_memory(
+        process=0, reading=0, writing=0, finishing=0, bands=1, value_bytes=1, masked=False, in_place=True, tile_px=tile,
+        stride_px=stride, classes=1, size_px=size, chunk_px=cut, kept_px=plan.kept_px, batch=1, workers=1,
+        probabilities=False,
+    )  # fmt: skip
+    filled, tallest = [0, 0], 0
+    for number in range(plan.count):
+        height, width = (span.stop - span.keep for span in plan.spans(number))
+        filled[number % 2], tallest = max(filled[number % 2], height * width), max(tallest, height)
+    down, across = plan.kept_px
+    carried = (down * size[1] if plan.bands > 1 else 0) + (tallest * across if plan.across > 1 else 0)
+    assert sum(filled) + carried <= memory.chunks <= 2 * plan.largest_px[0] * plan.largest_px[1] + carried
+    if plan.count == 1:
+        assert memory.chunks == size[0] * size[1]
 
 
 RUN = """
