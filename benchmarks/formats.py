@@ -41,10 +41,12 @@ from formats_table import said_plainly, write
 
 from edgeslim import cost
 from edgeslim.ground.exporting.capture import Request
-from edgeslim.ground.flight import flight_model, slimmed_checkpoint
+from edgeslim.ground.flight import flight_model
 from edgeslim.ground.golden import golden_tiles
+from edgeslim.ground.slimming.slimmed_checkpoint import slimmed_checkpoint
 from edgeslim.manifest import Manifest, read_manifest
-from edgeslim.onboard.runtime import Runtime, load_runtime
+from edgeslim.onboard.open_runtime import load_runtime
+from edgeslim.onboard.runtimes.runtime import Runtime
 from edgeslim.target import take_target
 
 RESULT = Path(__file__).parent / "results" / "formats"

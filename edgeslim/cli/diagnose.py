@@ -11,7 +11,7 @@ from rich.console import Console
 from rich.markup import escape
 
 from edgeslim.cli import tile_flags as t
-from edgeslim.cli.ground import need_ground
+from edgeslim.cli.need_ground import need_ground
 from edgeslim.cli.schema import schema_flag
 from edgeslim.errors import MissingExtra, UsageError, shown
 

@@ -7,7 +7,7 @@ from typing import Annotated
 
 import typer
 
-from edgeslim.cli.ground import need_ground
+from edgeslim.cli.need_ground import need_ground
 from edgeslim.cli.schema import schema_flag
 from edgeslim.units import MOST_BATCH
 

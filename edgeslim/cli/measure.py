@@ -11,7 +11,7 @@ from rich.console import Console
 from rich.markup import escape
 
 from edgeslim.cli import tile_flags as t
-from edgeslim.cli.ground import need_ground
+from edgeslim.cli.need_ground import need_ground
 from edgeslim.cli.schema import schema_flag
 from edgeslim.errors import MissingExtra, UsageError, shown
 
@@ -67,7 +67,7 @@ def measure(
     from edgeslim.ground.measuring.features import spread_over, usual_widths
     from edgeslim.ground.measuring.measure import measure as look
     from edgeslim.ground.measuring.measure import scored_card
-    from edgeslim.ground.measuring.tile_radiometry import own_bands, radiometry_of_tiles
+    from edgeslim.ground.tile_radiometry import own_bands, radiometry_of_tiles
     from edgeslim.onboard.labels import labelled_tiles
     from edgeslim.report.retention import CARD_FILE, PLOT_FILE, print_retention, retention_svg
     from edgeslim.whole import require_free, write_whole

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from edgeslim.cli.ground import need_ground
+from edgeslim.cli.need_ground import need_ground
 from edgeslim.cli.schema import schema_flag
 
 if TYPE_CHECKING:
@@ -111,8 +111,8 @@ def slim(
     from edgeslim.cli.ground import calibration_of, chosen_cut, healing_of, opened_checkpoint
     from edgeslim.errors import InputError, UsageError
     from edgeslim.ground.checkpoints.checkpoint import Checkpoint, write_checkpoint
-    from edgeslim.ground.flight import checkpoint_of
     from edgeslim.ground.slimming.slim import slim_by
+    from edgeslim.ground.slimming.slimmed_checkpoint import checkpoint_of
     from edgeslim.ground.slimming.stream import Streamed, slim_file
     from edgeslim.planning.plan import CUTTING
     from edgeslim.profile import card_facts

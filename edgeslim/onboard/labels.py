@@ -9,8 +9,7 @@ from dataclasses import dataclass
 from functools import partial
 from pathlib import Path, PurePosixPath
 
-from edgeslim.errors import InputError, shown
-from edgeslim.onboard.runtime import one_line
+from edgeslim.errors import InputError, one_line, shown
 
 SUFFIXES = {".jpg", ".jpeg", ".png", ".tif", ".tiff"}
 """Of tiles: JPEG, PNG and GeoTIFF."""

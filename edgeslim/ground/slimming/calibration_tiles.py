@@ -13,7 +13,7 @@ from edgeslim.errors import InputError
 from edgeslim.ground.encoder import need_vit_shape
 from edgeslim.ground.flight import normalised, radiometry_of
 from edgeslim.ground.golden import channels_of, golden_tiles
-from edgeslim.ground.heads.labelled import UnreadableImage, image_files, read_image
+from edgeslim.ground.labelled import UnreadableImage, image_files, read_image
 from edgeslim.ground.slimming.calibration import Calibration, tiles_needed
 from edgeslim.profile import Profile
 

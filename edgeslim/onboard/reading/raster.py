@@ -14,14 +14,13 @@ from numpy.typing import NDArray
 from rasterio.enums import MaskFlags
 from rasterio.windows import Window
 
-from edgeslim.errors import InputError, UsageError
+from edgeslim.errors import InputError, UsageError, one_line
 from edgeslim.onboard.quiet import quiet_libraries
 from edgeslim.onboard.reading.decoding import decoding_of
 from edgeslim.onboard.reading.gdal import GDAL_ERRORS, DamageLog
 from edgeslim.onboard.reading.header import Header, check_header
 from edgeslim.onboard.reading.nodata import Mark, mark_of, strike
 from edgeslim.onboard.reading.vrt import is_remote, is_vrt, vrt_sources
-from edgeslim.onboard.runtime import one_line
 
 _URL = re.compile(r"^([A-Za-z][A-Za-z0-9+.-]+):/+")
 _COLOURS = ("red", "green", "blue")

@@ -19,8 +19,8 @@ from edgeslim.ground.golden import golden_tiles
 from edgeslim.ground.heads.head_file import read_head
 from edgeslim.manifest import read_manifest
 from edgeslim.onboard.check import read_golden
+from edgeslim.onboard.open_runtime import open_runtime
 from edgeslim.onboard.reading.gdal import gdal_environment
-from edgeslim.onboard.runtime import open_runtime
 from edgeslim.profile import load_profile
 from tests.ground.conftest import TINY
 from tests.tiles import geotiff_folder, image_folder, pixels, write
