@@ -58,7 +58,8 @@ def test_a_run_of_one_encoder_keeps_the_rows_of_the_others(
 
 
 def test_refusals_are_one_line_each(formats_table: ModuleType, committed: dict[str, Any]) -> None:
-    why = "stage 3, prove: onnx-int8-static against torch at batch 1: 11 of the first 20 tiles have another class (…)"
+    said = "batch 1: 11 of the 20 least sure tiles have another class (…)"
+    why = f"stage 3, prove: onnx-int8-static against torch at {said}"
     case = committed["cases"][0] | {
         "refused": {
             "onnx-int8-static": {"tiles": 1000, "why": "…", "trials": [[0, why], [1, "…"], [2, "on hostile tiles"]]},
@@ -66,7 +67,6 @@ def test_refusals_are_one_line_each(formats_table: ModuleType, committed: dict[s
         }
     }
     lines = formats_table.table({"cases": [case], "timmx": None}).splitlines()
-    said = "batch 1: 11 of the first 20 tiles have another class (…)"
     assert f"| onnx-int8-static | 0 layers in fp32: {said} | 2 layers in fp32: on hostile tiles |" in lines
     assert f"| onnx-fp16 | {why.removeprefix('stage 3, prove: ')} |  |" in lines
 
