@@ -93,6 +93,11 @@ class ConvNextArchitecture:
         return tuple(first >> stage for stage in range(len(self.depths)))
 
     @property
+    def patches(self) -> int:
+        """Places of the last feature map, which stand for parts of the tile as a ViT's patch tokens do."""
+        return self.sides[-1] ** 2
+
+    @property
     def depth(self) -> int:
         """Blocks of all stages."""
         return sum(self.depths)

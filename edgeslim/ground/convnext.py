@@ -115,7 +115,7 @@ class ConvNext(nn.Module):
 
     def forward(self, tiles: Tensor, width_multiplier: float = 1.0) -> Tensor:
         """(B, C, H, W) normalised tiles -> (B, d) features, blocks cut to the first hidden channels."""
-        return self.feature(self.encode(self.embed(tiles), width_multiplier))
+        return self.pool(self.encode(self.embed(tiles), width_multiplier))
 
     def embed(self, tiles: Tensor) -> Tensor:
         """(B, C, H, W) normalised tiles -> (B, d of the first stage, h, w)."""
@@ -123,12 +123,16 @@ class ConvNext(nn.Module):
         return maps
 
     def encode(self, maps: Tensor, width_multiplier: float = 1.0) -> Tensor:
-        """Through every block: (B, d of the first stage, h, w) -> (B, d, h / 8, w / 8) of four stages."""
+        """Through every block: (B, d of the first stage, h, w) -> encoded (B, d, h / 8, w / 8) of four stages."""
         for stage, hidden in zip(self.stages, self.arch.at(width_multiplier).hidden, strict=True):
             maps = stage(maps, hidden)
         return maps
 
+    def pool(self, encoded: Tensor) -> Tensor:
+        """(B, d, h, w) encoded maps -> (B, d) features."""
+        features: Tensor = self.head["norm"](encoded.mean((2, 3)))
+        return features
+
     def feature(self, maps: Tensor) -> Tensor:
         """(B, d, h, w) behind a block of the last stage -> (B, d)."""
-        features: Tensor = self.head["norm"](maps.mean((2, 3)))
-        return features
+        return self.pool(maps)

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from torch import Tensor
+
 from edgeslim.architecture import Architecture
 from edgeslim.convnext_architecture import AnyArchitecture
 from edgeslim.errors import InputError
@@ -15,6 +17,11 @@ AnyEncoder = Vit | ConvNext
 def new_encoder(arch: AnyArchitecture) -> AnyEncoder:
     """A module of this shape, whose weights are not set yet."""
     return Vit(arch) if isinstance(arch, Architecture) else ConvNext(arch)
+
+
+def tokens_of(encoded: Tensor) -> Tensor:
+    """What an encoder's `encode` gives, (B, N, d) tokens or (B, d, h, w) maps -> (B, N, d): of maps the places."""
+    return encoded if encoded.ndim == 3 else encoded.flatten(2).transpose(1, 2)
 
 
 def need_vit_shape(arch: AnyArchitecture, what: str) -> Architecture:

@@ -22,6 +22,8 @@ from edgeslim.ground.slimming.taken import FIRST, Calibrated
 from edgeslim.ground.slimming.uneven import calibrate_uneven
 from edgeslim.planning.plan import CUTTING, METHODS
 
+_UNEVEN = "method 'calibrated' with uneven widths"
+
 
 @dataclass(frozen=True, slots=True)
 class Slimmed:
@@ -89,17 +91,16 @@ def slim_by(
         slimmed = new_encoder(narrow)
         slimmed.load_state_dict(slim_state(encoder.state_dict(), encoder.arch, width_multiplier, depth))
         return Slimmed(slimmed.eval(), method, True)
-    what = f"method {method!r}{' with uneven widths' if uneven else ''}"
     if healing is None:
         made: Calibrated[Any] = (
-            calibrate_uneven(need_vit(encoder, what), need_vit_shape(narrow, what), calibration)
+            calibrate_uneven(need_vit(encoder, _UNEVEN), need_vit_shape(narrow, _UNEVEN), calibration)
             if uneven
             else calibrate(encoder, narrow, calibration)
         )
         # Heads are those of one width for all blocks.
         is_first = made.way == FIRST and made.encoder.arch == narrow
         return Slimmed(made.encoder, method, whole or is_first)
-    healed = heal(need_vit(encoder, what), need_vit_shape(narrow, what), calibration, healing)
+    healed = heal(encoder, narrow, calibration, healing)
     if healed.step:
         return Slimmed(healed.encoder, method, False, healed.step)
     return Slimmed(healed.encoder, "calibrated", whole or healed.start.way == FIRST, 0)
