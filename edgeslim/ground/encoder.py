@@ -29,10 +29,3 @@ def need_vit_shape(arch: AnyArchitecture, what: str) -> Architecture:
     if not isinstance(arch, Architecture):
         raise InputError(f"{what}: found a ConvNeXt V2, expected a vision transformer: it knows no other yet")
     return arch
-
-
-def need_vit(encoder: AnyEncoder, what: str) -> Vit:
-    """The same of a module."""
-    need_vit_shape(encoder.arch, what)
-    assert isinstance(encoder, Vit)
-    return encoder

@@ -12,7 +12,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from edgeslim.errors import InputError
-from edgeslim.ground.encoder import AnyEncoder, need_vit, need_vit_shape, new_encoder
+from edgeslim.ground.encoder import AnyEncoder, new_encoder
 from edgeslim.ground.slimming.calibrated import calibrate
 from edgeslim.ground.slimming.calibration import Calibration
 from edgeslim.ground.slimming.first import slim_state
@@ -21,8 +21,6 @@ from edgeslim.ground.slimming.healing import Healing
 from edgeslim.ground.slimming.taken import FIRST, Calibrated
 from edgeslim.ground.slimming.uneven import calibrate_uneven
 from edgeslim.planning.plan import CUTTING, METHODS
-
-_UNEVEN = "method 'calibrated' with uneven widths"
 
 
 @dataclass(frozen=True, slots=True)
@@ -93,9 +91,7 @@ def slim_by(
         return Slimmed(slimmed.eval(), method, True)
     if healing is None:
         made: Calibrated[Any] = (
-            calibrate_uneven(need_vit(encoder, _UNEVEN), need_vit_shape(narrow, _UNEVEN), calibration)
-            if uneven
-            else calibrate(encoder, narrow, calibration)
+            calibrate_uneven(encoder, narrow, calibration) if uneven else calibrate(encoder, narrow, calibration)
         )
         # Heads are those of one width for all blocks.
         is_first = made.way == FIRST and made.encoder.arch == narrow

@@ -21,7 +21,7 @@ from edgeslim.errors import InputError
 from edgeslim.ground.checkpoints.checkpoint import read_checkpoint
 from edgeslim.ground.convnext import ConvNext
 from edgeslim.ground.slimming.calibration import FEWEST, Calibration, tiles_needed
-from edgeslim.ground.slimming.slim import slim, slim_by
+from edgeslim.ground.slimming.slim import slim
 from tests.ground.checkpoints.test_convnext_families import ARCH as FILE_ARCH
 from tests.ground.checkpoints.test_convnext_families import timm_state
 from tests.ground.conftest import CARD
@@ -139,11 +139,6 @@ def test_tiles_that_cannot_calibrate_it() -> None:
     bad[7] = torch.nan
     with pytest.raises(InputError, match="1 of 60 hold NaN or infinity, the first is number 8"):
         slim(lively(SMALL), 0.5, method="calibrated", calibration=Calibration(bad))
-
-
-def test_widths_of_each_block_are_refused() -> None:
-    with pytest.raises(InputError, match="with uneven widths: found a ConvNeXt V2, expected a vision transformer"):
-        slim_by("calibrated", lively(SMALL), 0.5, calibration=calibration(SMALL), uneven=True)
 
 
 def card_of(arch: ConvNextArchitecture, checkpoint: Path, cards: Path) -> None:
