@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
@@ -150,7 +149,7 @@ def test_what_cannot_be_uneven_is_refused() -> None:
 def test_a_file_with_them_is_an_encoder_of_its_own(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    """`slim --uneven`, then `head`, `export`, `check` and `plan` of that file."""
+    """`slim --uneven`, then `head`, `export`, which proves it, and `plan` of that file."""
     monkeypatch.chdir(tmp_path)
     monkeypatch.setattr(uneven, "MARGIN", -2.0)
     save_file(timm_state(), "a.safetensors")
@@ -172,10 +171,6 @@ def test_a_file_with_them_is_an_encoder_of_its_own(
     manifest = read_manifest(tmp_path / "artifact")
     assert manifest.architecture == shape
     assert manifest.total_parameters == cost.parameters(shape, classes=3)
-    assert main(["check"]) == 0
-    capsys.readouterr()
-    assert main(["encoders", "show", "uneven.safetensors", "--json"]) == 0
-    assert shape.to_dict().items() <= json.loads(capsys.readouterr().out)["architecture"].items()
     budget = ["--device", "raspberry-pi-5-8gb", "--gflop", "1"]
     assert main(["plan", *budget, "--encoder", "uneven.safetensors"]) == 0
     assert read_plan(tmp_path / "plan.json").slim_architecture == shape
