@@ -166,10 +166,10 @@ def _own(path: Path, shapes: Mapping[str, Shape], text: str) -> AnyArchitecture:
             f"encoder.blocks.{last}.mlp.fc1.weight": (ffn_hidden, architecture.dim),
         }
     else:
-        sizes = zip(architecture.depths, architecture.hidden, architecture.dims, strict=True)
+        stages = zip(architecture.stage_sizes, architecture.dims, strict=True)
         expected = {
-            f"encoder.stages.{stage}.blocks.{depth - 1}.mlp.fc1.weight": (hidden, dim, 1, 1)
-            for stage, (depth, hidden, dim) in enumerate(sizes)
+            f"encoder.stages.{stage}.blocks.{len(sizes) - 1}.mlp.fc1.weight": (sizes[-1], dim, 1, 1)
+            for stage, (sizes, dim) in enumerate(stages)
         }
     for key, shape in expected.items():
         if shapes.get(key) != shape:
