@@ -123,8 +123,8 @@ def _judge(path: Path, reader: _Reader, tags: dict[int, _Entry], size: int) -> H
     for index in indices:
         if index is not None and index.place + index.bytes > size:
             raise InputError(f"{claim}, whose index of {index.count} blocks does not fit into its {size} bytes; {mend}")
-    if offsets is not None and 0 < offsets.count < blocks and blocks - offsets.count > size:
-        raise InputError(f"{claim} in {blocks} blocks, but lists {offsets.count}; {mend}")
+        if index is not None and 0 < index.count < blocks:  # libtiff takes the others for empty
+            raise InputError(f"{claim} in {blocks} blocks, but lists {index.count}; {mend}")
     if block_bytes > _LARGE_BYTES and block_bytes > size * _DENSEST:
         raise InputError(f"{claim} in blocks of {block_bytes >> 20} MiB, but holds {size} bytes; {mend}")
     starts = None if offsets is None else reader.numbers(offsets)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import re
 import struct
+from collections import Counter
 from pathlib import Path
 from xml.etree import ElementTree
 
@@ -17,6 +18,8 @@ _VALUE_BYTES = {"UInt16": 2, "Int16": 2, "UInt32": 4, "Int32": 4, "Float32": 4, 
 """Of GDAL's types with more than one."""
 _LARGEST_BYTES = 64 << 20
 _DEEPEST = 8
+_MOST_WAYS = 64
+"""By which one VRT leads to another inside it: GDAL reads it anew along each, and they multiply from level to level."""
 _DECLARED = 1024
 """Bytes in which a VRT says that it is one, as GDAL looks for it."""
 
@@ -34,11 +37,16 @@ def is_remote(name: str) -> bool:
     return name.startswith("/vsi") or (bool(_SCHEME.match(name)) and not Path(name).exists())
 
 
-def vrt_sources(path: Path, allow_network: bool, deepest: int = _DEEPEST) -> list[Path]:
+def vrt_sources(
+    path: Path, allow_network: bool, deepest: int = _DEEPEST, ways: Counter[Path] | None = None
+) -> list[Path]:
     """Every local file that a VRT reads, those of VRTs inside it included, in order, each once.
+
+    `ways`: how often each VRT inside the outermost one has been met so far.
 
     Raises InputError for one that names the network (unless allowed), a missing file, or anything but rasters.
     """
+    ways = Counter() if ways is None else ways
     found: dict[Path, None] = {}
     for name, relative, needed in _named(path):
         if is_remote(name):
@@ -73,7 +81,10 @@ def vrt_sources(path: Path, allow_network: bool, deepest: int = _DEEPEST) -> lis
         if nested:
             if deepest == 0:
                 raise InputError(f"{path}: found virtual rasters nested deeper than {_DEEPEST}; flatten them")
-            found.update(dict.fromkeys(vrt_sources(source, allow_network, deepest - 1)))
+            ways[source] += 1
+            if ways[source] > _MOST_WAYS:
+                raise InputError(f"{path}: found more than {_MOST_WAYS} ways to its source {source}; flatten them")
+            found.update(dict.fromkeys(vrt_sources(source, allow_network, deepest - 1, ways)))
         elif start.startswith((b"<", b"{")) and not allow_network:
             raise InputError(f"{path}: found the source {source}, a description of a service; expected a local raster")
     return list(found)

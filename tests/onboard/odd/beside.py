@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import struct
 from collections.abc import Callable
 from pathlib import Path
 
@@ -176,3 +177,33 @@ def misnamed(folder: Path) -> Made:
     """A name of bytes that are no UTF-8."""
     made = plain()(folder)
     return Made(made.path.rename(folder / os.fsdecode(b"\xe9.tif")), made.values, made.valid)
+
+
+def nested(levels: int, width: int) -> Maker:
+    """So many levels of VRTs, each of so many below it: the ways to the lowest multiply."""
+
+    def make(folder: Path) -> Made:
+        below = ["a.tif"]
+        for level in range(levels, 0, -1):
+            names = [f"{level}-{i}.vrt" for i in range(width if level > 1 else 1)]
+            for name in names:
+                made = virtual(lambda band, below=tuple(below): "".join(source(band, file) for file in below))(folder)
+                made.path.rename(folder / name)
+            below = names
+        return Made(folder / below[0], made.values, made.valid)
+
+    return make
+
+
+def listing(tag: int) -> Maker:
+    """An index of blocks that lists the first two of ten."""
+
+    def make(folder: Path) -> Made:
+        made = plain(blockysize=4)(folder)
+        data = made.path.read_bytes()
+        entry = struct.pack("<HHI", tag, 4 if tag == 273 else 3, 10)
+        assert entry in data
+        made.path.write_bytes(data.replace(entry, entry[:4] + struct.pack("<I", 2)))
+        return made
+
+    return make
