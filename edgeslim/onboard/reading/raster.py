@@ -16,7 +16,7 @@ from rasterio.windows import Window
 
 from edgeslim.errors import InputError, UsageError
 from edgeslim.onboard.quiet import quiet_libraries
-from edgeslim.onboard.reading.beside import check_beside, check_overviews, is_spare
+from edgeslim.onboard.reading.beside import check_beside, check_mask, check_overviews, is_spare
 from edgeslim.onboard.reading.decoding import decoding_of
 from edgeslim.onboard.reading.gdal import GDAL_ERRORS, DamageLog
 from edgeslim.onboard.reading.header import Header, check_header, holds_mask
@@ -66,11 +66,11 @@ class Raster:
                 driver, sources = "VRT", vrt_sources(path.resolve() if path.is_symlink() else path, allow_network)
             elif image in (None, 1):
                 self._header = check_header(path)
-            check_beside(path, self._header, allow_network)
+            check_beside((path, *sources), allow_network)
             for source in sources:
-                header = check_header(source)
-                check_beside(source, header, allow_network)
-                self._sources += [] if header is None else [header]
+                if (header := check_header(source)) is not None:
+                    check_mask(source, header.width, header.height)
+                    self._sources.append(header)
             name = str(path.absolute())  # of a link, what lies beside the link counts, as for GDAL
         self.virtual: bool = driver == "VRT"
         self.dataset = self._open(name, driver, image)
@@ -85,6 +85,8 @@ class Raster:
         try:
             if local:
                 check_overviews(path, self.dataset.tags(ns="OVERVIEWS").get("OVERVIEW_FILE", ""), allow_network)
+                if image in (None, 1):
+                    check_mask(path, self.width, self.height)
             found = [Path(f) for f in (name, *self.dataset.files) if Path(f).is_file()]
             self.files: tuple[Path, ...] = tuple(dict.fromkeys(f.resolve() for f in (*found, *sources)))
             """Every local file that decides its pixels, itself first."""
@@ -95,6 +97,9 @@ class Raster:
         except (*GDAL_ERRORS, ValueError) as error:  # GDAL reports a bad side file at the first look, whatever that is
             self.close()
             raise InputError(f"{path}: not a GeoTIFF that can be used ({one_line(error)})") from None
+        except InputError:
+            self.close()
+            raise
 
     def _open(self, name: str, driver: str, image: int | None) -> Any:
         # Drivers are named, because GDAL would otherwise try every one it has; some of them talk to the network.

@@ -25,6 +25,15 @@ def with_file(name: str, text: str) -> Maker:
     return make
 
 
+def with_odd_neighbours(folder: Path) -> Made:
+    """Links in a circle and to nowhere, a folder under the name of a side file, and a pipe that is none of its own."""
+    for name, target in (("s.tif.ovr", "s.tif.ovr"), ("s.tif.msk", "nowhere"), ("other.tif", "other.tif")):
+        (folder / name).symlink_to(target)
+    (folder / "s.tif.aux.xml").mkdir()
+    os.mkfifo(folder / "season.tif")
+    return plain()(folder)
+
+
 def with_pipe(folder: Path) -> Made:
     """A pipe under the name of a side file, which nobody writes to."""
     os.mkfifo(folder / "s.tif.aux.xml")
@@ -45,6 +54,13 @@ def masked(times: int = 1) -> Maker:
         return made
 
     return make
+
+
+def masked_virtual(folder: Path) -> Made:
+    """A mask twice as large as the VRT that it lies beside."""
+    masked(2)(folder)
+    (folder / "s.tif.msk").rename(folder / "s.vrt.msk")
+    return virtual(source)(folder)
 
 
 def linked(folder: Path) -> Made:

@@ -82,6 +82,7 @@ TABLE = (
     Row("premultiplied alpha", beside.premultiplied, warned="premultiplied"),
     Row("linked mask", beside.linked),
     Row("mask of another size", beside.masked(2), refused="found a mask of 100 × 80 px, expected 50 × 40"),
+    Row("VRT's mask of another size", beside.masked_virtual, refused="s.vrt.msk: found a mask of 100 × 80 px"),
     # what numbers mean
     Row("tags by band", made.tagged((1e-4, 2e-4, 5e-5), (0, -0.01, 0.02)), flags=()),
     Row("zero scale", made.tagged((1e-4, 0, 1e-4), (0, 0, 0)), flags=(), refused="s.tif: found scale 0"),
@@ -167,6 +168,7 @@ TABLE = (
     Row("VRT of a cut PNM", beside.cut_source("PNM", "a.ppm"), refused="s.vrt: cannot be read at rows"),
     Row("VRT of short raw bytes", made.short_raw, refused="found 9000 bytes"),
     # what lies beside
+    Row("odd neighbours", beside.with_odd_neighbours),
     Row("pipe beside", beside.with_pipe, refused="s.tif.aux.xml: found no regular file"),
     Row("torn overviews beside", beside.with_file("s.tif.ovr", "II*\0junkjunk"), warned="s.tif.ovr"),
     Row("mask elsewhere", beside.with_file("s.tif.msk", "<GDAL_WMS/>"), refused="description of other data"),
