@@ -106,7 +106,7 @@ class Scene:
         self.georeference: Georeference = georeference_of(first.dataset)
         if self.georeference.transform != first.dataset.transform:
             self.warnings.append("found a transform that places nothing: taken as none")
-        if first.dataset.rpcs is not None and self.georeference.gsd_m is None:
+        if self.georeference.gsd_m is None and first.has_rational_polynomials:
             self.warnings.append("found rational polynomial coefficients only: where it lies is not computed from them")
         self.warnings += check_gsd(
             where, self.georeference, expected.gsd_m, options.accept_gsd, resample=options.resample
