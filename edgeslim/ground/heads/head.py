@@ -245,7 +245,7 @@ def _read_all(
             if len(features) % 50 == 0:
                 say(f"features of {len(names)} of {len(tiles.files)} tiles")
     if not names:
-        reasons = "; ".join(f"{len(v)} {k}" for k, v in reader.skipped.items())
+        reasons = "; ".join(f"{len(names)}: {reason}" for reason, names in reader.skipped.items())
         raise InputError(f"--tiles: none of {len(tiles.files)} tiles can be used ({reasons}); expected images")
     gsd_m = float(np.median(sizes)) if sizes else None
     return _Read(

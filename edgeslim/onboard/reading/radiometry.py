@@ -21,6 +21,15 @@ LEAST_CEILING = 0.1
 """An integer type whose largest value stands for less reflectance than this cannot hold a land scene."""
 
 
+_SPOKEN = {
+    "flag": "--scale",
+    "tags": "the scene's own scale tags",
+    "manifest": "the manifest",
+    "card": "the encoder's card",
+}
+"""A SceneScale's basis, in messages."""
+
+
 @dataclass(frozen=True, slots=True)
 class SceneScale:
     """reflectance = value * scale + offset, by band, in the encoder's order."""
@@ -30,7 +39,7 @@ class SceneScale:
     offset: tuple[float, ...]
     """Reflectance at 0."""
     basis: str
-    """"flag", "tags" (of the scene) or "manifest"."""
+    """"flag", "tags" (of the scene), "manifest", or "card" (of the encoder)."""
 
     def reflectance(self, values: NDArray[np.float64]) -> NDArray[np.float64]:
         """Reflectance of values (bands, ...)."""
@@ -153,7 +162,7 @@ def check_range(
     if not too_dark and p99 <= BRIGHTEST_P99:
         return []
     read_as = "reflectance" if np.isclose(scale.scale[0], 1) else f"reflectance × {1 / scale.scale[0]:g}"
-    by = {"flag": "--scale", "tags": "the scene's own scale tags", "manifest": "the manifest"}[scale.basis]
+    by = _SPOKEN[scale.basis]
     fact = f"found {dtype} values {values.min():g} … {values.max():g}, which as {read_as} (by {by}) {reach}"
     if too_dark and scale.basis == "flag":
         return [f"{fact}: check --scale"]

@@ -249,7 +249,7 @@ def test_a_real_encoder_that_had_no_head_flies(
         ("few", "too few tiles of River 2; expected at least 5 of each class"),
         ("size", "is 8x8 px, expected 16x16 px"),
         ("grey", "found 1 band (gray), expected 3 bands"),
-        ("torn", "none of 10 tiles can be used (10 cannot be read)"),
+        ("torn", "none of 10 tiles can be used (10: cannot be read)"),
         ("gone", "found neither a folder nor a zip"),
     ],
 )
