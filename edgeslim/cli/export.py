@@ -99,8 +99,10 @@ def export(
         raise UsageError(f"--batch: found {bad[0]}, expected 1 to {MOST_BATCH}")
     if bundle is not None:
         require_free(bundle, False, "--bundle")
-        if bundle.resolve().is_relative_to(out.resolve()):
-            raise UsageError(f"--bundle {bundle}: lies in -o {out}, which holds the artifact alone; choose another place")
+        if out.resolve() in bundle.resolve().parents:
+            raise UsageError(
+                f"--bundle {bundle}: lies in -o {out}, which holds the artifact alone; choose another place"
+            )
     progress = Console(stderr=True, highlight=False, soft_wrap=True)
     fitted = None if head is None else read_head(head)
     if fitted is None:

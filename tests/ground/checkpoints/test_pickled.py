@@ -179,7 +179,15 @@ def test_a_folder_as_a_hub_keeps_it(tmp_path: Path, capsys: pytest.CaptureFixtur
 def test_damage_is_told_in_one_line_without_advice_to_load_code(tmp_path: Path) -> None:
     written = io.BytesIO()
     torch.save(STATE, written)
-    for content in (b"", b"hello", b"hello\nworld\n", bytes(5000), pickle.dumps(3, 4), written.getvalue()[:-3000], written.getvalue()[3000:]):
+    for content in (
+        b"",
+        b"hello",
+        b"hello\nworld\n",
+        bytes(5000),
+        pickle.dumps(3, 4),
+        written.getvalue()[:-3000],
+        written.getvalue()[3000:],
+    ):
         (tmp_path / "a.pth").write_bytes(content)
         with pytest.raises(InputError, match="not a plain state dict") as caught:
             pickled_tensors(tmp_path / "a.pth")
