@@ -99,7 +99,7 @@ def export(
         raise UsageError(f"--batch: found {bad[0]}, expected 1 to {MOST_BATCH}")
     if bundle is not None:
         require_free(bundle, False, "--bundle")
-        if bundle.resolve().is_relative_to(out.resolve()):
+        if out.resolve() in bundle.resolve().parents:
             raise UsageError(
                 f"--bundle {bundle}: lies in -o {out}, which holds the artifact alone; choose another place"
             )
