@@ -34,7 +34,7 @@ from onboard_process import machine, markdown
 from edgeslim.errors import EdgeslimError
 from edgeslim.manifest import read_manifest
 from edgeslim.onboard.check import read_golden, replay
-from edgeslim.onboard.runtime import open_runtime
+from edgeslim.onboard.open_runtime import open_runtime
 from edgeslim.parity import compare
 
 RESULT = Path(__file__).parent / "results" / "arm64"

@@ -8,7 +8,8 @@ real tiles (EuroSAT's test part), into build/benchmarks/formats (formats_making.
 beside it does no harm. A run that is broken off goes on where it was. Then the artifacts, torch eager and the bare
 libraries are timed in one process, all on the same number of threads, in turns: of each round the median is taken, of
 the rounds the least. That takes ten minutes and wants the machine for itself. What OUT.json holds of other encoders
-and widths stays there (formats_table.py): `--subjects vit-s14 --time-only` times the ViT-S/14 alone anew.
+and widths stays there (formats_table.py): `--subjects vit-s14 --time-only` times the ViT-S/14 alone anew. What was
+refused has nothing to be timed: `--make-only` writes it into OUT.json where the rest of its width stands there.
 
     ms            `Runtime.run`, a tile, at batch 1 and 8
     / torch       the same of torch eager, in the same rounds
@@ -37,14 +38,16 @@ import numpy as np
 import onboard_process
 import torch
 from formats_making import BATCHES, TARGETS, folder_of, make, refused
-from formats_table import said_plainly, write
+from formats_table import said_plainly, with_refusals, write
 
 from edgeslim import cost
 from edgeslim.ground.exporting.capture import Request
-from edgeslim.ground.flight import flight_model, slimmed_checkpoint
+from edgeslim.ground.flight import flight_model
 from edgeslim.ground.golden import golden_tiles
+from edgeslim.ground.slimming.slimmed_checkpoint import slimmed_checkpoint
 from edgeslim.manifest import Manifest, read_manifest
-from edgeslim.onboard.runtime import Runtime, load_runtime
+from edgeslim.onboard.open_runtime import load_runtime
+from edgeslim.onboard.runtimes.runtime import Runtime
 from edgeslim.target import take_target
 
 RESULT = Path(__file__).parent / "results" / "formats"
@@ -148,7 +151,7 @@ def time_all(
 def measure(subject: subjects.Subject, name: str, width: float, threads: int, peak: float) -> dict[str, Any]:
     """All rows of one width whose artifacts were made."""
     folder, profile = folder_of(name, width), subject.profile
-    names = [Request(target, precision).name for target in map(take_target, TARGETS) for precision in target.precisions]
+    names = _names()
     artifacts = {
         name: (folder / name, read_manifest(folder / name))
         for name in names
@@ -179,6 +182,10 @@ def measure(subject: subjects.Subject, name: str, width: float, threads: int, pe
         "refused": no,
         "not_made": [name for name in names if name not in artifacts and name not in no],
     }
+
+
+def _names() -> list[str]:
+    return [Request(target, precision).name for target in map(take_target, TARGETS) for precision in target.precisions]
 
 
 def timmx_rows(python: Path, threads: int, peak: float) -> list[dict[str, Any]]:
@@ -273,6 +280,8 @@ def main() -> None:
         for name, width in cases:
             make(chosen[name], name, width, int(counts[name]), arguments.max_drop, precisions, arguments.again)
     if arguments.make_only:
+        late = {(chosen[name].profile.id, width): refused(folder_of(name, width), _names()) for name, width in cases}
+        with_refusals(late, arguments.out)
         return
     gemm = peak_gflop_s(arguments.threads)
     peak = max(gemm.values())

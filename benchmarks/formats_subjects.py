@@ -20,7 +20,7 @@ from torch.nn import functional as F
 
 from edgeslim.architecture import Architecture
 from edgeslim.ground.checkpoints.checkpoint import Checkpoint, read_checkpoint, write_checkpoint
-from edgeslim.ground.heads.labelled import LabelledTiles, image_files, load_labelled, part_of
+from edgeslim.ground.labelled import LabelledTiles, image_files, load_labelled, part_of
 from edgeslim.ground.slimming.slim import slim
 from edgeslim.profile import Profile, load_profile, take_profile
 

@@ -32,6 +32,19 @@ def write(record: dict[str, Any], out: Path) -> str:
     return text
 
 
+def with_refusals(late: dict[tuple[str, float], dict[str, dict[str, Any]]], out: Path) -> None:
+    """Add what was refused of (encoder, width) to the cases of OUT.json that lack it, and write the table again."""
+    path = out.with_suffix(".json")
+    if not path.is_file():
+        return
+    record = json.loads(path.read_text())
+    for case in record["cases"]:
+        found = late.get(_key(case), {})
+        case["refused"] |= {name: found[name] for name in case["not_made"] if name in found}
+        case["not_made"] = [name for name in case["not_made"] if name not in found]
+    write(record, out)
+
+
 def table(record: dict[str, Any]) -> str:
     """The result as Markdown; what misses an aim is bold."""
     timmx = record["timmx"]

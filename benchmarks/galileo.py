@@ -40,7 +40,7 @@ def main() -> None:
 
     from edgeslim import cost
     from edgeslim.ground.checkpoints.checkpoint import Checkpoint, read_checkpoint
-    from edgeslim.ground.heads.labelled import load_labelled
+    from edgeslim.ground.labelled import load_labelled
     from edgeslim.ground.slimming.slim import slim
     from edgeslim.profile import take_profile
 

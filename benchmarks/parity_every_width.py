@@ -22,9 +22,10 @@ from rich.table import Table
 from edgeslim import cost
 from edgeslim.ground.exporting.capture import Proving, Request, Source
 from edgeslim.ground.exporting.export import export
-from edgeslim.ground.flight import flight_model, profile_checkpoint, slimmed_checkpoint
+from edgeslim.ground.flight import flight_model, profile_checkpoint
 from edgeslim.ground.golden import synthetic_tiles
-from edgeslim.ground.heads.labelled import load_labelled
+from edgeslim.ground.labelled import load_labelled
+from edgeslim.ground.slimming.slimmed_checkpoint import slimmed_checkpoint
 from edgeslim.onboard.runtimes.onnx import OnnxRuntime
 from edgeslim.parity import compare
 from edgeslim.profile import DEFAULT_ENCODER, take_profile

@@ -32,9 +32,9 @@ from torch import Tensor
 
 from edgeslim import cost
 from edgeslim.architecture import Architecture
-from edgeslim.ground.heads.labelled import load_labelled
+from edgeslim.ground.labelled import load_labelled
 from edgeslim.ground.measuring.redundancy import pixel_statistics
-from edgeslim.ground.training.card import profile_toml
+from edgeslim.ground.profile_toml import profile_toml
 from edgeslim.ground.training.pretrain import pretrained_encoder
 from edgeslim.ground.vit import Vit
 from edgeslim.profile import take_profile

@@ -42,7 +42,7 @@ from edgeslim.architecture import Architecture
 from edgeslim.families.checkpoint_file import profile_of, read_header
 from edgeslim.ground.checkpoints.checkpoint import read_checkpoint
 from edgeslim.ground.flight import normalised, profile_checkpoint
-from edgeslim.ground.heads.labelled import LabelledTiles, load_labelled
+from edgeslim.ground.labelled import LabelledTiles, load_labelled
 from edgeslim.ground.measuring.redundancy import pixel_statistics
 from edgeslim.ground.slimming.calibrated import calibrate
 from edgeslim.ground.slimming.calibration import Calibration

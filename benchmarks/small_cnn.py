@@ -31,8 +31,9 @@ from onboard_process import keep_to_cores, machine, markdown, versions
 from torch import Tensor, nn
 
 from edgeslim import cost
-from edgeslim.ground.flight import flight_model, profile_checkpoint, slimmed_checkpoint
-from edgeslim.ground.heads.labelled import LabelledTiles, load_labelled
+from edgeslim.ground.flight import flight_model, profile_checkpoint
+from edgeslim.ground.labelled import LabelledTiles, load_labelled
+from edgeslim.ground.slimming.slimmed_checkpoint import slimmed_checkpoint
 from edgeslim.ground.training.classifier import NormalisedTeacher
 from edgeslim.ground.training.embedded import calm
 from edgeslim.ground.training.recipe import Recipe

@@ -209,8 +209,8 @@ def cost(shared: Path, width: float) -> dict[str, float]:
     from edgeslim.cli import main as edgeslim
     from edgeslim.manifest import read_standing
     from edgeslim.onboard.integrity import Guard
+    from edgeslim.onboard.open_runtime import open_runtime
     from edgeslim.onboard.resident import RUNNING_BLOCK_BYTES, map_blocks_from
-    from edgeslim.onboard.runtime import open_runtime
 
     train, labels, classes = eurosat(shared / "eurosat" / "eurosat_rgb_train.zip", "train", 20)
     with tempfile.TemporaryDirectory() as name:

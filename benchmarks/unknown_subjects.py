@@ -17,8 +17,9 @@ from torch.nn import functional as F
 
 from edgeslim.families.checkpoint_file import profile_of, read_header
 from edgeslim.ground.checkpoints.checkpoint import Checkpoint, read_checkpoint
-from edgeslim.ground.flight import FlightModel, profile_checkpoint, slimmed_checkpoint
-from edgeslim.ground.heads.labelled import part_of
+from edgeslim.ground.flight import FlightModel, profile_checkpoint
+from edgeslim.ground.labelled import part_of
+from edgeslim.ground.slimming.slimmed_checkpoint import slimmed_checkpoint
 from edgeslim.onboard.known import pixel_statistics
 from edgeslim.profile import Radiometry, take_profile
 

@@ -303,7 +303,7 @@ class Architecture:
     def inner_texts(self) -> tuple[str, str]:
         """Dimensions of a head and hidden units, for people: "8" and "128", or "4 to 12" where blocks differ."""
         heads, hidden = zip(*self.inner_sizes, strict=True)
-        return _span(heads), _span(hidden)
+        return span(heads), span(hidden)
 
     @property
     def shape_text(self) -> str:
@@ -368,5 +368,6 @@ def _cut(full: Architecture, width_multiplier: float, depth: int | None) -> Arch
     return full.sized([kept(*sizes) for sizes in full.inner_sizes[:depth]])
 
 
-def _span(sizes: tuple[int, ...]) -> str:
+def span(sizes: Sequence[int]) -> str:
+    """Sizes of blocks, for people: "8", or "4 to 12" where they differ."""
     return str(sizes[0]) if len(set(sizes)) == 1 else f"{min(sizes)} to {max(sizes)}"

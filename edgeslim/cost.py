@@ -12,7 +12,7 @@ embedded once, and N counts those of all. Blocks of parallel branches count as t
 and blocks that differ each as it is.
 Of a ConvNeXt V2, with S² values in a stage's map and d' channels before,
 
-    MACs = S₁²·C·k²·d₁ + Σ stages (S²·4·d'·d + depth·S²·d·(49 + 2·hidden)),   1 MAC = 2 FLOP,
+    MACs = S₁²·C·k²·d₁ + Σ stages (S²·4·d'·d + Σ blocks S²·d·(49 + 2·hidden)),   1 MAC = 2 FLOP,
 
 with k = 4 px of the stem; of MMEarth's the first term is S₀²·C·9·d₁ + S₁²·k²·d₁, S₀ a tile's side less 2 px.
 """
@@ -100,9 +100,9 @@ def _convnext_parameters(arch: ConvNextArchitecture) -> int:
         count += bands * BEFORE_STEM**2 * first + 3 * first
         bands = 1
     count += bands * arch.stem_stride**2 * first
-    for stage, (depth, d, h) in enumerate(zip(arch.depths, arch.dims, arch.hidden, strict=True)):
+    for stage, (d, sizes) in enumerate(zip(arch.dims, arch.stage_sizes, strict=True)):
         count += 2 * before[stage] + 4 * before[stage] * d + d if stage else 0
-        count += depth * (KERNEL**2 * d + d + 2 * d + 2 * d * h + 3 * h + d)
+        count += sum(KERNEL**2 * d + d + 2 * d + 2 * d * h + 3 * h + d for h in sizes)
     return count + 2 * arch.dim
 
 
@@ -186,7 +186,7 @@ def _vit_phases(arch: Architecture, scores_held: int) -> list[int]:
 
 
 def _convnext_phases(arch: ConvNextArchitecture) -> list[int]:
-    """Values alive in each phase."""
+    """Values alive in each phase; of blocks that differ in the widest of the stage."""
     values_in, phases = arch.bands * arch.tile_px**2, []
     if arch.conv_before_stem:
         values = arch.dims[0] * arch.side_before_stem**2
@@ -301,14 +301,13 @@ def _convnext_ops(arch: ConvNextArchitecture, classes: int, batch: int, value_by
         yield Op("stem", "conv", FLOP_PER_MAC * macs, (moved + first * kernel**2) * value_bytes)
     else:
         yield convolution("stem", arch.bands, first, kernel, arch.tile_px, side, normed)
-    shapes = zip(arch.depths, arch.sides, arch.dims, arch.hidden, strict=True)
-    for stage, (depth, side, d, h) in enumerate(shapes):
+    for stage, (side, d, sizes) in enumerate(zip(arch.sides, arch.dims, arch.stage_sizes, strict=True)):
         if stage:
             before, side_before = arch.dims[stage - 1], arch.sides[stage - 1]
             normed = 2 * before * side_before**2
             yield convolution(f"stages.{stage}.downsample", before, d, 2, side_before, side, normed)
         rows = batch * side**2
-        for block in range(depth):
+        for block, h in enumerate(sizes):
             name = f"stages.{stage}.blocks.{block}"
             # Depthwise: each channel is a map of its own, with its own kernel.
             macs, moved = rows * d * KERNEL**2, 4 * rows * d + d * KERNEL**2

@@ -32,6 +32,12 @@ def shown(text: object) -> str:
     return plain if len(plain) <= LONGEST else plain[: LONGEST - 1] + "…"
 
 
+def one_line(error: BaseException | str) -> str:
+    """An error of a foreign library as one line of at most 200 characters."""
+    text = " ".join(str(error).split())
+    return text if len(text) <= 200 else text[:199] + "…"
+
+
 class EdgeslimError(Exception):
     """Root of the tree; `exit_code` is what the command line returns for it."""
 

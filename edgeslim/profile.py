@@ -32,8 +32,11 @@ _LARGEST = 1e30
 """Of a radiometric value: float32 holds it and its products with a scene's numbers."""
 
 
-def _printable(text: str, field: str) -> None:
-    """Names go into tags, tables and styles, where a control character ends or bends what follows."""
+def require_printable(text: str, field: str) -> None:
+    """Raise InputError for a name with control characters, none, or too many.
+
+    Names go into tags, tables and styles, where a control character ends or bends what follows.
+    """
     if not text.strip() or not text.isprintable() or len(text) > 200:
         raise InputError(f"{field}: found {shown(text)}, expected 1 to 200 printable characters")
 
@@ -68,7 +71,7 @@ class Band:
 
     def __post_init__(self) -> None:
         for field in ("name", "common_name"):
-            _printable(getattr(self, field), field)
+            require_printable(getattr(self, field), field)
         if self.wavelength_um is not None and not self.wavelength_um > 0:
             raise InputError(f"wavelength_um: found {self.wavelength_um:g}, expected more than 0 micrometres")
 
@@ -97,7 +100,7 @@ class Radiometry:
     """Ranges inside `clip`, one a band, where each has its own (SatMAE: two deviations about its mean); empty: none."""
 
     def __post_init__(self) -> None:
-        _printable(self.unit, "unit")
+        require_printable(self.unit, "unit")
         if not self.scale > 0:
             raise InputError(f"scale: found {self.scale:g}, expected more than 0")
         if not self.clip[0] < self.clip[1]:
@@ -155,8 +158,8 @@ class ClassLabel:
     """Share of the land that the encoder is meant to fly over; None: not known."""
 
     def __post_init__(self) -> None:
-        _printable(self.name, "name")
-        _printable(self.title, "title")
+        require_printable(self.name, "name")
+        require_printable(self.title, "title")
         if not _COLOR.fullmatch(self.color):
             raise InputError(f"color: found {shown(self.color)}, expected RRGGBB")
         for field in ("trained_share", "land_share"):

@@ -8,7 +8,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 
-from edgeslim.errors import InputError
+from edgeslim.errors import InputError, UsageError
 
 
 @dataclass(frozen=True, slots=True)
@@ -21,6 +21,8 @@ class Kind:
     """Of the command line, that gives its name: "-o"."""
     is_one: Callable[[Path], bool]
     """Whether an existing file is one of this kind, which may be replaced."""
+    suffix: str = ""
+    """Of every file of this kind, as other programs go by it; "": of any name."""
 
 
 def require_makeable(path: Path, flag: str) -> None:
@@ -33,13 +35,18 @@ def require_makeable(path: Path, flag: str) -> None:
 
 
 def require_free(path: Path, kind: Kind, *, overwrite: bool = False) -> None:
-    """Raise InputError if `path` is a folder, a file of another kind that is not to be replaced, or cannot be made."""
+    """Raise InputError if `path` is a folder, a file of another kind that is not to be replaced, or cannot be made.
+
+    UsageError for a name whose suffix is that of another kind.
+    """
     if path.is_dir():
         raise InputError(f"{path}: found a folder, expected a file's name for the {kind.name}; give one by {kind.flag}")
     if path.exists() and not overwrite and not kind.is_one(path):
         raise InputError(
             f"{path}: found a file that is no {kind.name}, kept it; give another name by {kind.flag} or --overwrite"
         )
+    if not path.name.endswith(kind.suffix):
+        raise UsageError(f"{kind.flag} {path}: found suffix {path.suffix!r}, expected {kind.suffix}")
     require_makeable(path, kind.flag)
 
 

@@ -57,8 +57,27 @@ def test_a_run_of_one_encoder_keeps_the_rows_of_the_others(
     assert "Not made: onnx-fp16." in fresh
 
 
+def test_a_refusal_joins_the_rows_that_were_timed(
+    formats_table: ModuleType, committed: dict[str, Any], tmp_path: Path
+) -> None:
+    out = tmp_path / "formats"
+    first, second = committed["cases"][:2]
+    case = first | {"refused": {}, "not_made": ["onnx-fp16", "tflite-fp16"]}
+    formats_table.write({"cases": [case, second], "timmx": None}, out)
+    note = {"tiles": 1000, "why": "stage 3, prove: onnx-fp16 against torch at batch 1: no", "trials": []}
+    key = case["encoder"], case["width_multiplier"]
+    formats_table.with_refusals({key: {"onnx-fp16": note, "onnx-fp32": note}}, out)
+    # What was timed is not refused by a later run that did not time it.
+    then = case | {"refused": {"onnx-fp16": note}, "not_made": ["tflite-fp16"]}
+    assert json.loads(out.with_suffix(".json").read_text())["cases"] == [then, second]
+    assert "| onnx-fp16 | batch 1: no |  |" in out.with_suffix(".md").read_text()
+    formats_table.with_refusals({key: {"onnx-fp16": note}}, tmp_path / "none")
+    assert [path.stem for path in tmp_path.iterdir()] == ["formats", "formats"]
+
+
 def test_refusals_are_one_line_each(formats_table: ModuleType, committed: dict[str, Any]) -> None:
-    why = "stage 3, prove: onnx-int8-static against torch at batch 1: 11 of the first 20 tiles have another class (…)"
+    said = "batch 1: 11 of the 20 least sure tiles have another class (…)"
+    why = f"stage 3, prove: onnx-int8-static against torch at {said}"
     case = committed["cases"][0] | {
         "refused": {
             "onnx-int8-static": {"tiles": 1000, "why": "…", "trials": [[0, why], [1, "…"], [2, "on hostile tiles"]]},
@@ -66,7 +85,6 @@ def test_refusals_are_one_line_each(formats_table: ModuleType, committed: dict[s
         }
     }
     lines = formats_table.table({"cases": [case], "timmx": None}).splitlines()
-    said = "batch 1: 11 of the first 20 tiles have another class (…)"
     assert f"| onnx-int8-static | 0 layers in fp32: {said} | 2 layers in fp32: on hostile tiles |" in lines
     assert f"| onnx-fp16 | {why.removeprefix('stage 3, prove: ')} |  |" in lines
 

@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from edgeslim.errors import InputError
+from edgeslim.errors import InputError, UsageError
 from edgeslim.whole import Kind, require_free, write_whole
 
 KIND = Kind("plan", "-o", lambda path: path.read_text() == "plan")
@@ -43,3 +43,10 @@ def test_somebody_elses_file_is_kept(tmp_path: Path) -> None:
     assert path.read_text() == "mine"
     write_whole(path, "plan", KIND, overwrite=True)
     write_whole(path, "plan", KIND)
+
+
+def test_a_name_that_says_something_else(tmp_path: Path) -> None:
+    page = Kind("page", "--html", lambda _: False, ".html")
+    with pytest.raises(UsageError, match=r"--html .*page.txt: found suffix '.txt', expected .html"):
+        require_free(tmp_path / "page.txt", page)
+    require_free(tmp_path / "page.html", page)

@@ -35,7 +35,7 @@ def build(
     from edgeslim.manifest import read_manifest
     from edgeslim.onboard.check import check_artifact
     from edgeslim.onboard.engine import build_engine
-    from edgeslim.onboard.runtime import available_threads
+    from edgeslim.onboard.machine import available_threads
 
     if threads is not None and threads < 1:
         raise UsageError(f"--threads: found {threads}, expected a whole number of at least 1")

@@ -127,7 +127,8 @@ def _targets(cards: Path | None) -> list[Target]:
 
 def _embedded(folder: Path, stderr: Console) -> list[Path]:
     """The embedded encoder at WIDTHS as ONNX, exported into `folder`. Raises UsageError where the ground is missing."""
-    from edgeslim.cli.ground import full_checkpoint, need_ground
+    from edgeslim.cli.ground import full_checkpoint
+    from edgeslim.cli.need_ground import need_ground
     from edgeslim.profile import DEFAULT_ENCODER, take_profile
 
     try:

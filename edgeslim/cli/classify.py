@@ -12,10 +12,11 @@ from rich.markup import escape
 from rich.table import Table
 
 from edgeslim.cli import flags as f
+from edgeslim.cli.observer import observer_of
 from edgeslim.cli.schema import schema_flag
 from edgeslim.cli.stopping import DEADLINE, EXIT_DEADLINE, Stopping
 from edgeslim.errors import EdgeslimError, UsageError, shown
-from edgeslim.onboard.progress import Bar, Event, Lines, Silence
+from edgeslim.onboard.progress import Event, Lines, Silence
 
 if TYPE_CHECKING:
     from edgeslim.onboard.classify import Unfinished
@@ -154,15 +155,6 @@ def _one(
         typer.echo(json.dumps(result.to_dict(), indent=2))
     else:
         print_summary(result.to_dict(), out)
-
-
-def observer_of(progress: f.ProgressMode, stderr: Console, stop: Stopping | None = None) -> Bar | Lines | Silence:
-    """Who is told of events: a bar where a person looks on, lines of JSON where asked, otherwise nobody."""
-    if progress is f.ProgressMode.json:
-        return Lines(stderr.file)
-    if progress is f.ProgressMode.bar or (progress is f.ProgressMode.auto and stderr.is_terminal):
-        return Bar(stderr, stop)
-    return Silence()
 
 
 def say_stopped(unfinished: Unfinished, stderr: Console, as_events: bool, as_json: bool) -> None:

@@ -9,7 +9,8 @@ from typing import Annotated
 
 import typer
 
-from edgeslim.cli.ground import make_folder, need_ground
+from edgeslim.cli.ground import make_folder
+from edgeslim.cli.need_ground import need_ground
 from edgeslim.errors import EdgeslimError, MissingExtra
 
 DEVICE = "raspberry-pi-5-8gb"

@@ -11,9 +11,9 @@ from rich.console import Console
 from rich.markup import escape
 
 from edgeslim.cli import tile_flags as t
-from edgeslim.cli.ground import need_ground
+from edgeslim.cli.need_ground import need_ground
 from edgeslim.cli.schema import schema_flag
-from edgeslim.errors import MissingExtra, UsageError, shown
+from edgeslim.errors import MissingExtra, shown
 
 
 def diagnose(
@@ -43,7 +43,7 @@ def diagnose(
     offset: t.TileOffset = None,
     resample: t.ResampleTiles = False,
     tile_px: t.TilePx = None,
-    seed: Annotated[int, typer.Option(help="Of the split.")] = 0,
+    seed: Annotated[int, typer.Option(min=0, max=t.LARGEST_SEED, help="Of the split.")] = 0,
     checkpoint: Annotated[Path | None, typer.Option(help="Weights, instead of those beside the card.")] = None,
     cards: Annotated[Path | None, typer.Option(help="Folder with your own devices/, profiles/, export/.")] = None,
     overwrite: Annotated[bool, typer.Option("--overwrite", help="Replace whatever stands at -o.")] = False,
@@ -68,10 +68,8 @@ def diagnose(
     from edgeslim.report.diagnosis import PAGE_FILE, RECORD_FILE, print_diagnosis, write_diagnosis
     from edgeslim.whole import require_free
 
-    for flag, value in (("--scale", scale), ("--tile-px", tile_px)):
-        positive(flag, value)
-    if out.suffix != ".html":
-        raise UsageError(f"-o {out}: found suffix {out.suffix!r}, expected .html")
+    positive("--tile-px", tile_px)
+    t.require_units(scale, offset)
     require_free(out, PAGE_FILE, overwrite=overwrite)
     require_free(out.with_suffix(".json"), RECORD_FILE, overwrite=overwrite)
     profile = encoder_of(encoder, cards)

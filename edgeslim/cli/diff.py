@@ -12,7 +12,7 @@ from rich.markup import escape
 from rich.table import Table
 
 from edgeslim.cli.schema import schema_flag
-from edgeslim.errors import shown
+from edgeslim.errors import UsageError, shown
 
 if TYPE_CHECKING:
     from edgeslim.onboard.uplink.delta import Difference
@@ -29,6 +29,9 @@ def diff(
     """Write what changed between two artifacts, for `edgeslim apply` on board: a new head takes a few kilobytes."""
     from edgeslim.onboard.uplink.delta import write_delta
 
+    for artifact in (old, new):
+        if artifact.is_dir() and artifact.resolve() in out.resolve().parents:
+            raise UsageError(f"-o {out}: lies in {artifact}, which holds the artifact alone; choose another place")
     made = write_delta(old, new, out, overwrite=overwrite)
     if as_json:
         typer.echo(json.dumps({"schema": 1, "delta": str(out), **made.to_dict()}, indent=2))

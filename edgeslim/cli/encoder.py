@@ -44,7 +44,7 @@ def encoder_of(name: str, cards: Path | None = None) -> Profile:
     if is_safetensors(path):
         shapes, metadata = read_header(path)
     else:
-        from edgeslim.cli.ground import need_ground
+        from edgeslim.cli.need_ground import need_ground
 
         need_ground()
         from edgeslim.ground.checkpoints.checkpoint import shapes_of

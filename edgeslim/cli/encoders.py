@@ -82,7 +82,7 @@ def fetch(
     name: Annotated[str, typer.Argument(help="HUB:NAME, as `encoders hubs` lists them.")], cards: Cards = None
 ) -> None:
     """Fetch a checkpoint from the network into the cache folder; nothing else ever does."""
-    from edgeslim.cli.ground import need_ground
+    from edgeslim.cli.need_ground import need_ground
     from edgeslim.errors import InputError
     from edgeslim.families.hub import all_hubs, asked_of_hub
 

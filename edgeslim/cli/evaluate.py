@@ -46,7 +46,7 @@ def evaluate(
         raise UsageError("--tiles: found none, expected a folder or zip of labelled tiles")
     if threads is not None and threads < 1:
         raise UsageError(f"--threads: found {threads}, expected a whole number of at least 1")
-    f.positive("--scale", scale)
+    t.require_units(scale, offset)
     if picture is not None:
         require_free(picture, PICTURE_FILE, overwrite=overwrite)
     options = TileOptions(bands, scale, offset, resample, training_prior, threads)

@@ -7,7 +7,7 @@ from typing import Annotated
 
 import typer
 
-from edgeslim.cli.ground import need_ground
+from edgeslim.cli.need_ground import need_ground
 from edgeslim.cli.schema import schema_flag
 from edgeslim.units import MOST_BATCH
 
@@ -99,6 +99,10 @@ def export(
         raise UsageError(f"--batch: found {bad[0]}, expected 1 to {MOST_BATCH}")
     if bundle is not None:
         require_free(bundle, False, "--bundle")
+        if out.resolve() in bundle.resolve().parents:
+            raise UsageError(
+                f"--bundle {bundle}: lies in -o {out}, which holds the artifact alone; choose another place"
+            )
     progress = Console(stderr=True, highlight=False, soft_wrap=True)
     fitted = None if head is None else read_head(head)
     if fitted is None:

@@ -14,7 +14,7 @@ from edgeslim.errors import UsageError
 from edgeslim.units import mib
 
 if TYPE_CHECKING:
-    from edgeslim.onboard.classify import ClassifyOptions
+    from edgeslim.onboard.classify_options import ClassifyOptions
 
 _UNITS = {"B": 1}
 _UNITS |= {f"{prefix}iB": 1024**power for power, prefix in enumerate("KMGT", 1)}
@@ -213,7 +213,8 @@ class SceneFlags:
 
     def options(self, artifact: Path, resume: bool, overwrite: bool) -> ClassifyOptions:
         """What `classify_scene` takes. Raises UsageError for flags that do not fit, InputError without an artifact."""
-        from edgeslim.onboard.classify import CHECK_EVERY_S, ClassifyOptions, SceneOptions
+        from edgeslim.onboard.classify_options import CHECK_EVERY_S, ClassifyOptions
+        from edgeslim.onboard.reading.scene import SceneOptions
 
         return ClassifyOptions(
             stride_px=self._stride_px(artifact),

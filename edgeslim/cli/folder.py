@@ -85,7 +85,7 @@ def classify_folder(
 
     Raises typer.Exit(1) if one failed, InputError or UntrustedResult where none can be classified.
     """
-    from edgeslim.cli.classify import observer_of
+    from edgeslim.cli.observer import observer_of
 
     scenes = scenes_in(folder)
     read_manifest(artifact)  # said once, not once a scene

@@ -1,14 +1,13 @@
-"""What the ground's verbs share: is the ground installed, which encoder at which cut, which weights."""
+"""What the ground's verbs share: which encoder at which cut, which weights."""
 
 from __future__ import annotations
 
-import importlib.util
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from edgeslim.errors import InputError, MissingExtra, UsageError
+from edgeslim.errors import InputError, UsageError
 
 if TYPE_CHECKING:
     from edgeslim.cuts import Cut
@@ -18,13 +17,6 @@ if TYPE_CHECKING:
     from edgeslim.ground.slimming.healing import Healing
     from edgeslim.head_card import HeadCard
     from edgeslim.profile import Profile
-
-
-def need_ground() -> None:
-    """Raise MissingExtra unless torch and the converters are installed."""
-    for module in ("torch", "safetensors", "PIL", "onnx", "onnxscript", "onnxruntime"):
-        if importlib.util.find_spec(module) is None:
-            raise MissingExtra(module, "ground")
 
 
 def make_folder(path: Path) -> None:

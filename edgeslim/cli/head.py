@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from edgeslim.cli import tile_flags as t
-from edgeslim.cli.ground import need_ground
+from edgeslim.cli.need_ground import need_ground
 from edgeslim.errors import MissingExtra, UsageError
 
 if TYPE_CHECKING:
@@ -73,7 +73,10 @@ def head(
             rich_help_panel=_FIT,
         ),
     ] = 0.05,
-    seed: Annotated[int, typer.Option(help="Of split, cross-validation and bootstrap.", rich_help_panel=_FIT)] = 0,
+    seed: Annotated[
+        int,
+        typer.Option(min=0, max=t.LARGEST_SEED, help="Of split, cross-validation and bootstrap.", rich_help_panel=_FIT),
+    ] = 0,
     picture: Annotated[
         Path | None, typer.Option(help="Confusion matrix to draw (.svg); default beside the head.")
     ] = None,
@@ -99,8 +102,9 @@ def head(
     from edgeslim.report.head import print_head
     from edgeslim.whole import require_free
 
-    for flag, value in (("--block-m", block_m), ("--gsd-m", gsd_m), ("--scale", scale), ("--tile-px", tile_px)):
+    for flag, value in (("--block-m", block_m), ("--gsd-m", gsd_m), ("--tile-px", tile_px)):
         positive(flag, value)
+    t.require_units(scale, offset)
     if not 0 <= unknown_share < 1:
         raise UsageError(f"--unknown-share: found {unknown_share:g}, expected a share from 0, and below 1")
     drawn = picture or out.with_suffix(".svg")

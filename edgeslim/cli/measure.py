@@ -11,7 +11,7 @@ from rich.console import Console
 from rich.markup import escape
 
 from edgeslim.cli import tile_flags as t
-from edgeslim.cli.ground import need_ground
+from edgeslim.cli.need_ground import need_ground
 from edgeslim.cli.schema import schema_flag
 from edgeslim.errors import MissingExtra, UsageError, shown
 
@@ -34,7 +34,7 @@ def measure(
         ),
     ] = None,
     seeds: Annotated[int, typer.Option(min=1, help="Splits of the tiles, each with its own seed.")] = 5,
-    seed: Annotated[int, typer.Option(help="Of the first split.")] = 0,
+    seed: Annotated[int, typer.Option(min=0, max=t.LARGEST_SEED, help="Of the first split.")] = 0,
     tiles_max: t.TilesMax = 1000,
     labels: t.Labels = None,
     block_m: Annotated[
@@ -67,13 +67,14 @@ def measure(
     from edgeslim.ground.measuring.features import spread_over, usual_widths
     from edgeslim.ground.measuring.measure import measure as look
     from edgeslim.ground.measuring.measure import scored_card
-    from edgeslim.ground.measuring.tile_radiometry import own_bands, radiometry_of_tiles
+    from edgeslim.ground.tile_radiometry import own_bands, radiometry_of_tiles
     from edgeslim.onboard.labels import labelled_tiles
     from edgeslim.report.retention import CARD_FILE, PLOT_FILE, print_retention, retention_svg
     from edgeslim.whole import require_free, write_whole
 
-    for flag, value in (("--scale", scale), ("--tile-px", tile_px), ("--block-m", block_m)):
+    for flag, value in (("--tile-px", tile_px), ("--block-m", block_m)):
         positive(flag, value)
+    t.require_units(scale, offset)
     if out.suffix != ".toml":
         raise UsageError(f"-o {out}: found suffix {out.suffix!r}, expected .toml")
     plot = out.with_suffix(".svg")

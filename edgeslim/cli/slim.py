@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from edgeslim.cli.ground import need_ground
+from edgeslim.cli.need_ground import need_ground
 from edgeslim.cli.schema import schema_flag
 
 if TYPE_CHECKING:
@@ -107,12 +107,11 @@ def slim(
     from rich.console import Console
     from rich.markup import escape
 
-    from edgeslim.architecture import Architecture
     from edgeslim.cli.ground import calibration_of, chosen_cut, healing_of, opened_checkpoint
     from edgeslim.errors import InputError, UsageError
     from edgeslim.ground.checkpoints.checkpoint import Checkpoint, write_checkpoint
-    from edgeslim.ground.flight import checkpoint_of
     from edgeslim.ground.slimming.slim import slim_by
+    from edgeslim.ground.slimming.slimmed_checkpoint import checkpoint_of
     from edgeslim.ground.slimming.stream import Streamed, slim_file
     from edgeslim.planning.plan import CUTTING
     from edgeslim.profile import card_facts
@@ -187,9 +186,8 @@ def slim(
         f"{profile.id} at width {cut}: {_cut_text(profile.architecture, done.architecture)}, "
         f"parameters {done.before:,} -> {done.parameters:,}"
     )
-    if isinstance(done.architecture, Architecture) and done.architecture.is_uneven:
-        each = ", ".join(f"{dk}/{dh}" for dk, dh in done.architecture.inner_sizes)
-        typer.echo(f"head_dim/ffn_hidden of each block: {each}")
+    if done.architecture.is_uneven:
+        typer.echo(_each_text(done.architecture))
     if not done.has_head:
         unfitted = "no head was fitted at this width" if cut.depth is None else "heads are fitted behind all blocks"
         why = unfitted if method in CUTTING else "heads were fitted to the features of first"
@@ -204,4 +202,13 @@ def _cut_text(before: AnyArchitecture, arch: AnyArchitecture) -> str:
     if isinstance(before, Architecture) and isinstance(arch, Architecture):
         (heads, hidden), (kept_heads, kept_hidden) = before.inner_texts, arch.inner_texts
         return f"head_dim {heads} -> {kept_heads}, ffn_hidden {hidden} -> {kept_hidden}"
-    return f"{before.inner_text} -> {arch.inner_text.split()[-1]}"
+    return f"{before.inner_text} -> {arch.inner_texts[-1]}"
+
+
+def _each_text(arch: AnyArchitecture) -> str:
+    """The inner sizes of each block."""
+    from edgeslim.architecture import Architecture
+
+    if isinstance(arch, Architecture):
+        return "head_dim/ffn_hidden of each block: " + ", ".join(f"{dk}/{dh}" for dk, dh in arch.inner_sizes)
+    return f"hidden channels of each block: {', '.join(map(str, arch.inner_sizes))}"

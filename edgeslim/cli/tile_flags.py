@@ -7,6 +7,10 @@ from typing import Annotated
 
 import typer
 
+from edgeslim.errors import UsageError
+
+LARGEST_SEED = (1 << 31) - 1
+"""scikit-learn takes 32 bits, and splits count on from it."""
 TILES = "The tiles"
 """Their panel in the help."""
 TilesMax = Annotated[
@@ -38,3 +42,11 @@ ResampleTiles = Annotated[
 TilePx = Annotated[
     int | None, typer.Option(help="Side of a tile, px, other than the encoder's: its positions are resampled.")
 ]
+
+
+def require_units(scale: float | None, offset: float | None) -> None:
+    """Raise UsageError unless --scale is above 0 and --offset a number, where they are given."""
+    if scale is not None and not 0 < scale < float("inf"):
+        raise UsageError(f"--scale: found {scale:g}, expected a number above 0")
+    if offset is not None and not abs(offset) < float("inf"):
+        raise UsageError(f"--offset: found {offset:g}, expected a number")

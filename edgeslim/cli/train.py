@@ -9,7 +9,8 @@ from typing import Annotated, Any
 import typer
 
 from edgeslim.cli import tile_flags as t
-from edgeslim.cli.ground import make_folder, need_ground
+from edgeslim.cli.ground import make_folder
+from edgeslim.cli.need_ground import need_ground
 
 SUPERVISED = "supervised"
 WITH_LABELS = "With labels"

@@ -11,7 +11,7 @@ from rich.console import Console
 from rich.markup import escape
 
 from edgeslim.cli import flags as f
-from edgeslim.cli.classify import observer_of
+from edgeslim.cli.observer import observer_of
 from edgeslim.cli.schema import schema_flag
 from edgeslim.cli.stopping import Stopping
 from edgeslim.errors import UsageError, shown

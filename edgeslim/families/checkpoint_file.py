@@ -15,7 +15,7 @@ from edgeslim.architecture import Architecture
 from edgeslim.convnext_architecture import AnyArchitecture
 from edgeslim.errors import InputError
 from edgeslim.families.family import all_families
-from edgeslim.families.reading import Shape
+from edgeslim.families.reading import Reading, Shape
 from edgeslim.families.recognition import recognise
 from edgeslim.families.sensor_bands import sensor_bands
 from edgeslim.families.shards import INDEX_SUFFIXES, from_shards, is_index
@@ -98,7 +98,7 @@ def profile_of(
     if reading is None:
         architecture, said = _own(path, inside, metadata["architecture"]), "edgeslim's own, as it says itself"
     else:
-        architecture = reading.architecture()
+        architecture = _shape_of(reading, path)
         said = (
             f"{reading.family.name} ({reading.family.id}), {len(inside)} tensors"
             + (f", made for {reading.made_for}" if reading.made_for else "")
@@ -123,10 +123,19 @@ def profile_of(
     return profile, f"{path}: {said}"
 
 
+def _shape_of(reading: Reading, path: Path) -> AnyArchitecture:
+    """What a checkpoint's tensors make. Raises InputError, naming the file, where they make no encoder."""
+    try:
+        return reading.architecture()
+    except InputError as error:
+        raise InputError(f"{path}: {error}") from None
+
+
 def _taken(architecture: AnyArchitecture) -> str:
     """What shapes do not tell."""
     if isinstance(architecture, Architecture):
-        return f"{architecture.attention_heads} heads of {architecture.head_dim}"
+        heads = architecture.attention_heads
+        return f"{heads} {'head' if heads == 1 else 'heads'} of {architecture.head_dim}"
     return f"tiles of {architecture.tile_px} px"
 
 
@@ -166,10 +175,10 @@ def _own(path: Path, shapes: Mapping[str, Shape], text: str) -> AnyArchitecture:
             f"encoder.blocks.{last}.mlp.fc1.weight": (ffn_hidden, architecture.dim),
         }
     else:
-        sizes = zip(architecture.depths, architecture.hidden, architecture.dims, strict=True)
+        stages = zip(architecture.stage_sizes, architecture.dims, strict=True)
         expected = {
-            f"encoder.stages.{stage}.blocks.{depth - 1}.mlp.fc1.weight": (hidden, dim, 1, 1)
-            for stage, (depth, hidden, dim) in enumerate(sizes)
+            f"encoder.stages.{stage}.blocks.{len(sizes) - 1}.mlp.fc1.weight": (sizes[-1], dim, 1, 1)
+            for stage, (sizes, dim) in enumerate(stages)
         }
     for key, shape in expected.items():
         if shapes.get(key) != shape:

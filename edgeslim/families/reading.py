@@ -156,7 +156,10 @@ class Reading:
         dim, inner = self._need("blocks.0.norm1.weight")[0], qkv[0] // 3
         kept = head_dim or self.family.head_dim_of(dim)
         if inner % kept:
-            raise InputError(f"head_dim: found {kept}, expected one that divides the {inner} dimensions of q; give it")
+            raise InputError(
+                f"head_dim: found {kept}, expected one that divides the {inner} dimensions of q; a family "
+                "card of your own says it (head_dim, or [[size]])"
+            )
         blocks = {name.split(".")[1] for name in self.pieces if name.startswith("blocks.")}
         bands, patch_size, band_groups = self._patches(dim)
         has_class, found = "cls_token" in self.pieces, self.shape("reg_token")

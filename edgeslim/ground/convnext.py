@@ -6,6 +6,7 @@ the sizes Atto to Nano needs no map; of Tiny and above fc1 and fc2 are linear th
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from itertools import repeat
 
 import torch
@@ -79,18 +80,21 @@ class Block(nn.Module):
 class Stage(nn.Module):
     """Blocks of one resolution, behind the downsampling from the one before."""
 
-    def __init__(self, depth: int, dim_before: int | None, dim: int, hidden: int, grn_eps: float) -> None:
+    def __init__(self, dim_before: int | None, dim: int, sizes: Sequence[int], grn_eps: float) -> None:
         super().__init__()
         self.downsample = nn.Sequential()
         if dim_before is not None:
             self.downsample.append(LayerNorm2d(dim_before))
             self.downsample.append(nn.Conv2d(dim_before, dim, 2, stride=2))
-        self.blocks = nn.ModuleList(Block(dim, hidden, grn_eps) for _ in range(depth))
+        self.blocks = nn.ModuleList(Block(dim, hidden, grn_eps) for hidden in sizes)
 
-    def forward(self, x: Tensor, hidden: int | None = None) -> Tensor:
-        """(B, d before, H, W) -> (B, d, H / 2, W / 2); the first stage keeps its sides."""
+    def forward(self, x: Tensor, sizes: Sequence[int | None] | None = None) -> Tensor:
+        """(B, d before, H, W) -> (B, d, H / 2, W / 2), using so many hidden channels of each block (all by default).
+
+        The first stage keeps its sides.
+        """
         x = self.downsample(x)
-        for block in self.blocks:
+        for block, hidden in zip(self.blocks, sizes or repeat(None), strict=False):
             x = block(x, hidden)
         return x
 
@@ -110,12 +114,12 @@ class ConvNext(nn.Module):
             self.stem = nn.Sequential(nn.Conv2d(arch.bands, first, side, side))
         self.stem.append(LayerNorm2d(first))
         before = (None, *arch.dims[:-1])
-        self.stages = nn.ModuleList(map(Stage, arch.depths, before, arch.dims, arch.hidden, repeat(arch.grn_eps)))
+        self.stages = nn.ModuleList(map(Stage, before, arch.dims, arch.stage_sizes, repeat(arch.grn_eps)))
         self.head = nn.ModuleDict({"norm": nn.LayerNorm(arch.dim, eps=arch.norm_eps)})
 
     def forward(self, tiles: Tensor, width_multiplier: float = 1.0) -> Tensor:
         """(B, C, H, W) normalised tiles -> (B, d) features, blocks cut to the first hidden channels."""
-        return self.feature(self.encode(self.embed(tiles), width_multiplier))
+        return self.pool(self.encode(self.embed(tiles), width_multiplier))
 
     def embed(self, tiles: Tensor) -> Tensor:
         """(B, C, H, W) normalised tiles -> (B, d of the first stage, h, w)."""
@@ -123,12 +127,16 @@ class ConvNext(nn.Module):
         return maps
 
     def encode(self, maps: Tensor, width_multiplier: float = 1.0) -> Tensor:
-        """Through every block: (B, d of the first stage, h, w) -> (B, d, h / 8, w / 8) of four stages."""
-        for stage, hidden in zip(self.stages, self.arch.at(width_multiplier).hidden, strict=True):
-            maps = stage(maps, hidden)
+        """Through every block: (B, d of the first stage, h, w) -> encoded (B, d, h / 8, w / 8) of four stages."""
+        for stage, sizes in zip(self.stages, self.arch.at(width_multiplier).stage_sizes, strict=True):
+            maps = stage(maps, sizes)
         return maps
+
+    def pool(self, encoded: Tensor) -> Tensor:
+        """(B, d, h, w) encoded maps -> (B, d) features."""
+        features: Tensor = self.head["norm"](encoded.mean((2, 3)))
+        return features
 
     def feature(self, maps: Tensor) -> Tensor:
         """(B, d, h, w) behind a block of the last stage -> (B, d)."""
-        features: Tensor = self.head["norm"](maps.mean((2, 3)))
-        return features
+        return self.pool(maps)

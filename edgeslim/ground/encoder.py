@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from torch import Tensor
+
 from edgeslim.architecture import Architecture
 from edgeslim.convnext_architecture import AnyArchitecture
 from edgeslim.errors import InputError
@@ -17,15 +19,13 @@ def new_encoder(arch: AnyArchitecture) -> AnyEncoder:
     return Vit(arch) if isinstance(arch, Architecture) else ConvNext(arch)
 
 
+def tokens_of(encoded: Tensor) -> Tensor:
+    """What an encoder's `encode` gives, (B, N, d) tokens or (B, d, h, w) maps -> (B, N, d): of maps the places."""
+    return encoded if encoded.ndim == 3 else encoded.flatten(2).transpose(1, 2)
+
+
 def need_vit_shape(arch: AnyArchitecture, what: str) -> Architecture:
     """The same architecture. Raises InputError, naming `what` knows no other, where it is no vision transformer's."""
     if not isinstance(arch, Architecture):
         raise InputError(f"{what}: found a ConvNeXt V2, expected a vision transformer: it knows no other yet")
     return arch
-
-
-def need_vit(encoder: AnyEncoder, what: str) -> Vit:
-    """The same of a module."""
-    need_vit_shape(encoder.arch, what)
-    assert isinstance(encoder, Vit)
-    return encoder

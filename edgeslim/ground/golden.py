@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 
 from edgeslim.errors import InputError
 from edgeslim.ground.flight import radiometry_of
-from edgeslim.ground.heads.labelled import image_files, read_image
+from edgeslim.ground.labelled import image_files, read_image
 from edgeslim.onboard.labels import labelled_tiles
 from edgeslim.onboard.reading.scene import Scene, SceneOptions, gdal_environment
 from edgeslim.onboard.reading.tile import TileReader, Wanted

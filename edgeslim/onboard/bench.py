@@ -15,8 +15,8 @@ from numpy.typing import NDArray
 from edgeslim import __version__, cost
 from edgeslim.errors import InputError, UsageError
 from edgeslim.manifest import MANIFEST_NAME, Manifest, read_standing, sha256_of
-from edgeslim.onboard.machine import Host, this_host
-from edgeslim.onboard.runtime import MOST_THREADS, Runtime, available_threads
+from edgeslim.onboard.machine import MOST_THREADS, Host, available_threads, this_host
+from edgeslim.onboard.runtimes.runtime import Runtime
 from edgeslim.onboard.timing.calls import Timing
 from edgeslim.onboard.timing.case import Case
 from edgeslim.onboard.timing.measuring import Order

@@ -13,9 +13,11 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from edgeslim.errors import InputError, ParityError, UntrustedResult
+from edgeslim.errors import InputError, ParityError, UntrustedResult, one_line
 from edgeslim.manifest import GOLDEN_NAME, Manifest, read_standing
-from edgeslim.onboard.runtime import Runtime, available_threads, one_line, open_runtime
+from edgeslim.onboard.machine import available_threads
+from edgeslim.onboard.open_runtime import open_runtime
+from edgeslim.onboard.runtimes.runtime import Runtime
 from edgeslim.parity import Parity, compare
 
 F32 = NDArray[np.float32]

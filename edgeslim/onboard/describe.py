@@ -18,12 +18,12 @@ from edgeslim.manifest import MANIFEST_NAME, Manifest, read_manifest, sha256_of
 from edgeslim.onboard.journal import as_json
 from edgeslim.onboard.reading.scene import Scene
 from edgeslim.onboard.recorder import Recorder
-from edgeslim.onboard.runtime import Runtime
+from edgeslim.onboard.runtimes.runtime import Runtime
 from edgeslim.onboard.writing.layer import flavour_of
 from edgeslim.onboard.writing.summary import ClassArea, Summary
 
 if TYPE_CHECKING:
-    from edgeslim.onboard.classify import ClassifyOptions
+    from edgeslim.onboard.classify_options import ClassifyOptions
 
 
 def inputs_of(

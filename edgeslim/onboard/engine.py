@@ -23,11 +23,10 @@ from typing import Any
 
 import numpy as np
 
-from edgeslim.errors import InputError, UntrustedResult, shown
+from edgeslim.errors import InputError, UntrustedResult, one_line, shown
 from edgeslim.jetpack import require_versions
 from edgeslim.manifest import ANY_BATCH, GOLDEN_NAME, Manifest, read_manifest, sha256_of, verify_files
 from edgeslim.onboard.machine import Machine, gpu, onnxruntime_module, this_machine
-from edgeslim.onboard.runtime import one_line
 from edgeslim.onboard.runtimes.providers import CUDA, TENSORRT, Providers, require_available
 from edgeslim.shelf import read_record, read_small_file
 from edgeslim.units import ARITHMETIC, MOST_BATCH

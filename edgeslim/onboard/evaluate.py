@@ -20,10 +20,11 @@ from edgeslim.onboard.check import doubts, prove, require_golden
 from edgeslim.onboard.integrity import Guard
 from edgeslim.onboard.known import LIMIT
 from edgeslim.onboard.labels import Labelled
+from edgeslim.onboard.machine import available_threads
+from edgeslim.onboard.open_runtime import open_runtime
 from edgeslim.onboard.prior import land_log_odds
 from edgeslim.onboard.reading.gdal import gdal_environment
 from edgeslim.onboard.reading.tile import TileReader, Wanted
-from edgeslim.onboard.runtime import available_threads, open_runtime
 from edgeslim.onboard.scores import ClassScore, calibration_error, class_scores, confusion_of, wilson_interval
 
 F32 = NDArray[np.float32]

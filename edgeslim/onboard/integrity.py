@@ -12,7 +12,7 @@ from edgeslim.errors import InputError, ParityError, UntrustedResult
 from edgeslim.manifest import GOLDEN_NAME, Manifest
 from edgeslim.onboard.check import read_golden
 from edgeslim.onboard.known import pixel_statistics, read_distances
-from edgeslim.onboard.runtime import Runtime
+from edgeslim.onboard.runtimes.runtime import Runtime
 from edgeslim.parity import compare
 
 F32 = NDArray[np.float32]

@@ -21,10 +21,9 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
-from edgeslim.errors import InputError
+from edgeslim.errors import InputError, one_line
 from edgeslim.manifest import Manifest
 from edgeslim.onboard.check import UNREADABLE, npz_array
-from edgeslim.onboard.runtime import one_line
 
 F32 = NDArray[np.float32]
 LIMIT = np.float32(1)

@@ -3,19 +3,14 @@
 from __future__ import annotations
 
 import csv
-import zipfile
 from collections.abc import Callable
 from dataclasses import dataclass
-from functools import partial
 from pathlib import Path, PurePosixPath
 
-from edgeslim.errors import InputError, shown
-from edgeslim.onboard.runtime import one_line
+from edgeslim.errors import InputError, one_line, shown
+from edgeslim.onboard.tile_files import tile_files
+from edgeslim.profile import require_printable
 
-SUFFIXES = {".jpg", ".jpeg", ".png", ".tif", ".tiff"}
-"""Of tiles: JPEG, PNG and GeoTIFF."""
-LARGEST_BYTES = 1 << 28
-"""Of a tile's file."""
 COLUMNS = ("file", "class")
 """Of a CSV of labels."""
 
@@ -29,7 +24,7 @@ class TileFile:
     classes: tuple[str, ...]
     """Sorted; more than one of a tile that shows several, none of one that nobody labelled."""
     read: Callable[[], bytes]
-    """Gives the file's bytes. Raises OSError or zipfile.BadZipFile."""
+    """Gives the file's bytes. Raises OSError."""
 
     @property
     def is_tiff(self) -> bool:
@@ -57,10 +52,10 @@ class Labelled:
 def labelled_tiles(source: Path, labels: Path | None = None) -> Labelled:
     """The tiles under `source` and their classes: by the CSV `labels`, or each by the folder that it lies in.
 
-    Raises InputError where there are none, where a tile lies in no class's folder, or where the CSV is none or names
-    files that are not there.
+    Raises InputError where there are none, where a tile lies in no class's folder, where a class has no name that can
+    be shown, or where the CSV is none or names files that are not there.
     """
-    found = _files_of(source)
+    found = tile_files(source)
     if not found:
         raise InputError(f"--tiles {source}: found no tile, expected .png, .jpg or .tif, one folder a class")
     if labels is not None:
@@ -69,40 +64,18 @@ def labelled_tiles(source: Path, labels: Path | None = None) -> Labelled:
         files = [TileFile(_short(path), (_class_of(source, path),), read) for path, read in found.items()]
     files.sort(key=lambda file: file.name)
     classes = sorted({name for file in files for name in file.classes})
+    for name in classes:
+        require_printable(name, f"--tiles {source}: class")
     return Labelled(tuple(files), tuple(classes), source.name)
 
 
 def tiles_of(source: Path) -> Labelled:
     """The tiles under `source`, wherever they lie and without classes. Raises InputError where there are none."""
-    found = _files_of(source)
+    found = tile_files(source)
     if not found:
         raise InputError(f"{source}: found no tile, expected .png, .jpg or .tif")
     files = sorted((TileFile(_short(path), (), read) for path, read in found.items()), key=lambda file: file.name)
     return Labelled(tuple(files), (), source.name)
-
-
-def _files_of(source: Path) -> dict[str, Callable[[], bytes]]:
-    """Path inside `source` -> what reads it."""
-    if source.is_dir():
-        paths = sorted(p for p in source.rglob("*") if p.suffix.lower() in SUFFIXES and p.is_file())
-        return {path.relative_to(source).as_posix(): partial(_read_file, path) for path in paths}
-    if source.is_file() and zipfile.is_zipfile(source):
-        archive = zipfile.ZipFile(source)  # stays open for as long as anything that reads from it does
-        names = sorted(n for n in archive.namelist() if PurePosixPath(n).suffix.lower() in SUFFIXES)
-        return {name: partial(_read_entry, archive, name) for name in names}
-    raise InputError(f"--tiles {source}: found neither a folder nor a zip, expected labelled tiles")
-
-
-def _read_file(path: Path) -> bytes:
-    if path.stat().st_size > LARGEST_BYTES:
-        raise OSError(f"larger than {LARGEST_BYTES >> 20} MiB")
-    return path.read_bytes()
-
-
-def _read_entry(archive: zipfile.ZipFile, name: str) -> bytes:
-    if archive.getinfo(name).file_size > LARGEST_BYTES:
-        raise OSError(f"larger than {LARGEST_BYTES >> 20} MiB")
-    return archive.read(name)
 
 
 def _short(path: str) -> str:
@@ -127,7 +100,7 @@ def _by_csv(source: Path, found: dict[str, Callable[[], bytes]], labels: Path) -
         by_file.setdefault(PurePosixPath(path).name, []).append(path)
     classes: dict[str, set[str]] = {}
     missing: list[str] = []
-    for number, (file, name) in enumerate(_rows(labels, where), 2):
+    for number, file, name in _rows(labels, where):
         if not file or not name:
             raise InputError(f"{where}: line {number}: found no {COLUMNS[0 if not file else 1]}, expected both columns")
         same = [file] if file in found else by_file.get(PurePosixPath(file).name, [])
@@ -149,14 +122,18 @@ def _by_csv(source: Path, found: dict[str, Callable[[], bytes]], labels: Path) -
     return [TileFile(path, tuple(sorted(names)), found[path]) for path, names in classes.items()]
 
 
-def _rows(labels: Path, where: str) -> list[tuple[str, str]]:
+def _rows(labels: Path, where: str) -> list[tuple[int, str, str]]:
+    """Number of its (last) line, file and class of each row."""
     try:
         with labels.open(newline="", encoding="utf-8-sig") as text:
             reader = csv.DictReader(text)
-            if not set(COLUMNS) <= set(reader.fieldnames or ()):
-                have = ", ".join(map(shown, reader.fieldnames or ())) or "nothing"
-                raise InputError(f"{where}: found columns {have}, expected {' and '.join(COLUMNS)}")
-            return [((row["file"] or "").strip(), (row["class"] or "").strip()) for row in reader]
+            fields = list(reader.fieldnames or ())
+            if any(fields.count(column) != 1 for column in COLUMNS):
+                have = ", ".join(map(shown, fields)) or "nothing"
+                raise InputError(
+                    f"{where}: found columns {have}, expected {' and '.join(COLUMNS)}, with a comma between"
+                )
+            return [(reader.line_num, (row["file"] or "").strip(), (row["class"] or "").strip()) for row in reader]
     except OSError as error:
         raise InputError(f"{where}: cannot be read ({error.strerror}), expected a CSV") from None
     except (UnicodeDecodeError, csv.Error) as error:

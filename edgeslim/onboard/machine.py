@@ -11,8 +11,17 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from edgeslim.errors import InputError, MissingExtra
-from edgeslim.onboard.runtime import available_threads, one_line
+from edgeslim.errors import InputError, MissingExtra, one_line
+
+MOST_THREADS = 1024
+"""More are a slip of the keyboard."""
+
+
+def available_threads() -> int:
+    """Cores that this process may use."""
+    if hasattr(os, "sched_getaffinity"):
+        return max(1, len(os.sched_getaffinity(0)))
+    return os.cpu_count() or 1
 
 
 @dataclass(frozen=True, slots=True)

@@ -36,7 +36,7 @@ from edgeslim.run_memory import SLACK_BYTES
 from edgeslim.units import MIB, mib
 
 if TYPE_CHECKING:
-    from edgeslim.onboard.classify import ClassifyOptions
+    from edgeslim.onboard.classify_options import ClassifyOptions
 
 _WAITING = 2
 """Results of chunks that may wait for the writer."""

@@ -7,7 +7,6 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
-from edgeslim.architecture import Architecture
 from edgeslim.convnext_architecture import AnyArchitecture
 from edgeslim.errors import InputError
 from edgeslim.figure import Figure
@@ -176,16 +175,12 @@ class Plan:
 def check_method(method: str, profile: Profile) -> None:
     """Raise InputError for a method that is none of this encoder's.
 
-    "learned" is for one whose card says that it was trained to be slimmed; "healed" trains vision transformers alone.
+    "learned" is for one whose card says that it was trained to be slimmed.
     """
     if method == "learned" and not profile.slimmable:
         raise InputError(
             f"method learned: the card of {profile.id} does not say slimmable = true, expected an encoder that was "
             "trained to be slimmed; use first, which cuts the same channels, or calibrated or healed, which mend them"
-        )
-    if method == "healed" and not isinstance(profile.architecture, Architecture):
-        raise InputError(
-            f"method healed: found {profile.id}, a ConvNeXt V2, expected a vision transformer; use calibrated"
         )
 
 

@@ -36,7 +36,7 @@ def _is_picture(path: Path) -> bool:
         return False
 
 
-PICTURE_FILE = Kind("confusion matrix", "--picture", _is_picture)
+PICTURE_FILE = Kind("confusion matrix", "--picture", _is_picture, ".svg")
 """What `write_picture` writes."""
 
 

@@ -30,7 +30,7 @@ def _is_record(path: Path) -> bool:
     return isinstance(found, dict) and {"cka_widths", "cka_depths"} <= found.keys()
 
 
-PAGE_FILE = Kind("page of a diagnosis", "-o", partial(is_page_of, "diagnose"))
+PAGE_FILE = Kind("page of a diagnosis", "-o", partial(is_page_of, "diagnose"), ".html")
 RECORD_FILE = Kind("record of a diagnosis", "-o", _is_record)
 
 

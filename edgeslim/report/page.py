@@ -28,7 +28,7 @@ from edgeslim.whole import Kind, write_whole
 _LINK = re.compile(r"https?://[^\s<>&\"']+[^\s<>&\"'.,;:)]")
 
 
-PAGE_FILE = Kind("page of a plan", "--html", partial(is_page_of, "plan"))
+PAGE_FILE = Kind("page of a plan", "--html", partial(is_page_of, "plan"), ".html")
 """What `write_page` writes."""
 
 

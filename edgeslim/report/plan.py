@@ -135,7 +135,7 @@ def _cut_text(plan: Plan) -> str:
     if isinstance(full, Architecture) and isinstance(slim, Architecture):
         (heads, hidden), (kept_heads, kept_hidden) = full.inner_texts, slim.inner_texts
         return f"head_dim {kept_heads} of {heads}, FFN {kept_hidden} of {hidden}"
-    return f"{slim.inner_text} of {full.inner_text.split()[-1]}"
+    return f"{slim.inner_text} of {full.inner_texts[-1]}"
 
 
 def kind_text(arch: AnyArchitecture) -> str:

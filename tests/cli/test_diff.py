@@ -76,3 +76,11 @@ def test_what_cannot_be_is_one_line(
     assert captured.err.count("\n") == 1
     assert said in captured.err
     assert sorted(p.name for p in here.iterdir()) == ["new", "old"]
+
+
+@pytest.mark.parametrize("artifact", ["old", "new"])
+def test_an_artifact_holds_its_own_files_alone(here: Path, artifact: str, capsys: pytest.CaptureFixture[str]) -> None:
+    before = sorted(path.name for path in (here / artifact).iterdir())
+    assert main(["diff", "old", "new", "-o", f"{artifact}/x.delta"]) == 2
+    assert f"-o {artifact}/x.delta: lies in {artifact}, which holds the artifact alone" in capsys.readouterr().err
+    assert sorted(path.name for path in (here / artifact).iterdir()) == before

@@ -124,6 +124,18 @@ def test_a_file_that_is_no_checkpoint_is_one_line(
     assert [path.name for path in tmp_path.iterdir()] == ["a.safetensors"]
 
 
+def test_shapes_that_make_no_encoder_name_the_file(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    header(tmp_path / "a.safetensors", shapes_of(Architecture(2, 32, 2, 16, 64, 8, 16, 3)))
+    _, err = typed("plan --device rpi5 --encoder a.safetensors", capsys, 1)
+    assert err.startswith(
+        "error: a.safetensors: head_dim: found 64, expected one that divides the 32 dimensions of q; a"
+    )
+    assert "family card of your own says it" in err
+
+
 @settings(max_examples=150, deadline=None)
 @given(st.data())
 def test_any_shapes_are_planned_or_refused_in_a_line(data: st.DataObject) -> None:

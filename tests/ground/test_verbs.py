@@ -120,6 +120,8 @@ def test_refusals_are_one_line_and_write_nothing(
     assert "plan.json: cannot be read" in _fails(capsys, ["export", *cards], 1)
     line = _fails(capsys, ["export", "--encoder", "tinny", "-w", "0.5", *cards], 2)
     assert "unknown encoder 'tinny': expected one of tiny" in line
+    words = ["export", "--encoder", "tiny", "-w", "0.5", "-o", "art", "--bundle", "art/a.tar.xz"]
+    assert "--bundle art/a.tar.xz: lies in -o art, which holds the artifact alone" in _fails(capsys, words, 2)
     assert "expected 0 < w <= 1" in _fails(capsys, ["export", "--encoder", "tiny", "-w", "1.5", *cards], 1)
     line = _fails(capsys, ["export", "--encoder", "vit-b-16", "-w", "0.5", *cards], 1)
     assert "ships no weights, expected --checkpoint FILE" in line

@@ -31,7 +31,7 @@ def fly(scene: Path, artifact: Path, folder: Path) -> None:
     from edgeslim.manifest import read_manifest
     from edgeslim.onboard.check import read_golden
     from edgeslim.onboard.classify import ClassifyOptions, classify_scene
-    from edgeslim.onboard.runtime import open_runtime
+    from edgeslim.onboard.open_runtime import open_runtime
 
     manifest = read_manifest(artifact)
     tiles, golden = read_golden(artifact, manifest)

@@ -46,7 +46,11 @@ def test_a_csv_says_more_than_folders(folder: Path, tmp_path: Path) -> None:
     [
         ("file,label\nx.png,a\n", "found columns file, label, expected file and class"),
         ("", "found columns nothing, expected file and class"),
+        ("file;class\nForest_0.png;a\n", "found columns file;class, expected file and class, with a comma between"),
+        ("file,class,class\nForest_0.png,a,b\n", "found columns file, class, class, expected"),
         ("file,class\n", "found no line"),
+        ('file,class\nForest_0.png,"a\nb"\n', "class: found 'a.*b', expected 1 to 200 printable"),
+        ("file,class\n\n\nForest_0.png,\n", "line 4: found no class"),
         ("file,class\nForest_0.png,\n", "line 2: found no class"),
         ("file,class\nForest_0.png,a\ngone.png,a\nlost.png,b\n", "names 2 files that are not in"),
     ],

@@ -16,7 +16,7 @@ import pytest
 from edgeslim.errors import InputError
 from edgeslim.manifest import read_manifest
 from edgeslim.onboard.machine import gpu
-from edgeslim.onboard.runtime import load_runtime
+from edgeslim.onboard.open_runtime import load_runtime
 from edgeslim.onboard.runtimes.onnx import OnnxRuntime
 from edgeslim.onboard.runtimes.providers import (
     CPU,

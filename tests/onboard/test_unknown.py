@@ -16,7 +16,7 @@ from edgeslim.known import KNOWN_NAME, UNKNOWN, Known
 from edgeslim.manifest import read_manifest, read_standing, sha256_of
 from edgeslim.onboard.classify import ClassifyOptions, classify_scene
 from edgeslim.onboard.integrity import Guard
-from edgeslim.onboard.runtime import open_runtime
+from edgeslim.onboard.open_runtime import open_runtime
 from edgeslim.onboard.unfinished import Unfinished
 from tests.onboard.artifacts import LABELS, TILE_PX, bands_named, make_artifact, make_scene, reference_logits, smooth
 from tests.onboard.artifacts import weights as tiny_weights

@@ -9,8 +9,10 @@ from __future__ import annotations
 
 import re
 import sys
+import warnings
 import zipfile
 from argparse import Namespace
+from collections import OrderedDict
 from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
@@ -43,6 +45,13 @@ _PLAIN = frozenset(
 )
 """Modules of the standard library whose objects training keeps. Of its others, which open files and start programs,
 nothing is stood for."""
+_PLAIN_BUILTINS = frozenset(
+    (
+        *("bool", "bytes", "dict", "float", "frozenset", "int", "list", "object"),
+        *("range", "slice", "str", "tuple"),
+    )
+)
+"""Of Python's own, which torch names without their module: what a history of losses is kept in."""
 _OF_PYTHON_2 = ("__builtin__", "commands", "exceptions")
 """Names that pickles keep."""
 _POINTER = b"version https://git-lfs"
@@ -57,6 +66,11 @@ class _Unread:
     def __init__(self, *_: Any, **__: Any) -> None: ...
 
     def __setstate__(self, _: Any) -> None: ...
+
+
+def _mapping(*_: Any) -> OrderedDict[Any, Any]:
+    """Stands for a defaultdict: torch fills none but plain mappings, and there may be weights in it."""
+    return OrderedDict()
 
 
 def pickled_tensors(path: Path) -> dict[str, Tensor]:
@@ -84,20 +98,26 @@ def _load(path: Path) -> Any:
     stood_for: dict[str, tuple[Any, str]] = {}
     while True:
         try:
-            with torch.serialization.safe_globals([Namespace, *stood_for.values()]):
+            with torch.serialization.safe_globals([Namespace, *stood_for.values()]), warnings.catch_warnings():
+                # Of protocols and storages of other days: what cannot be read is an error all the same.
+                warnings.simplefilter("ignore")
                 # A file older than torch 1.6 is no zip, and cannot be mapped.
                 return torch.load(path, map_location="cpu", weights_only=True, mmap=zipped)
         except Exception as error:  # torch raises many kinds for a file that is not a plain state dict
             text = str(error)
             name = found[1] if (found := _GLOBAL.search(text)) else ""
-            module = name.partition(".")[0]
-            if not name or name in stood_for or _reaches(module) or len(stood_for) == _MOST_CLASSES:
+            if name in _PLAIN_BUILTINS:
+                name = f"builtins.{name}"
+            if not name or name in stood_for or _reaches(name) or len(stood_for) == _MOST_CLASSES:
                 raise InputError(f"{path}: not a plain state dict ({_reason(path, text, name)})") from None
-            stood_for[name] = (_Unread, name)
+            stood_for[name] = (_mapping if name == "collections.defaultdict" else _Unread, name)
 
 
-def _reaches(module: str) -> bool:
+def _reaches(name: str) -> bool:
     """Whether what is called may reach the system."""
+    module, _, inside = name.partition(".")
+    if module == "builtins":
+        return inside not in _PLAIN_BUILTINS
     return (module in sys.stdlib_module_names and module not in _PLAIN) or module in _OF_PYTHON_2
 
 
@@ -125,10 +145,9 @@ def _reason(path: Path, text: str, name: str) -> str:
         return f"it holds {called}, which no weights need: do not trust it"
     if "TorchScript" in text:
         return "a TorchScript program; save its state_dict() as safetensors"
-    # "Weights only load failed" advises to load it with all its code.
-    first = text.strip().splitlines()[0][:120] if text.strip() else "empty"
-    advice = "damaged, or written by something else" if first.startswith("Weights only") else first
-    return f"{advice}; copy it again, or save its state_dict() as safetensors"
+    # What torch says of a damaged file is about its own code, or advises to load it with all of the file's.
+    what = "damaged, or written by something else" if path.stat().st_size else "empty"
+    return f"{what}; copy it again, or save its state_dict() as safetensors"
 
 
 def _holds_tensors(value: Any, depth: int = 0) -> bool:

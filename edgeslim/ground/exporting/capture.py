@@ -13,9 +13,10 @@ from edgeslim.cuts import Cut
 from edgeslim.errors import CaptureError, InputError
 from edgeslim.ground.checkpoints.checkpoint import Checkpoint
 from edgeslim.ground.exporting.proof import Reference, answers
-from edgeslim.ground.flight import FlightModel, flight_model, slimmed_checkpoint
+from edgeslim.ground.flight import FlightModel, flight_model
 from edgeslim.ground.formats import Written
 from edgeslim.ground.golden import GoldenTiles, hostile_tiles
+from edgeslim.ground.slimming.slimmed_checkpoint import slimmed_checkpoint
 from edgeslim.known import Known
 from edgeslim.profile import Profile, licence_obstacle
 from edgeslim.shelf import shown

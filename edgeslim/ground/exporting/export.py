@@ -26,7 +26,8 @@ from edgeslim.ground.formats import Format, Written, format_called
 from edgeslim.manifest import Manifest
 from edgeslim.onboard.bench import ms_per_tile
 from edgeslim.onboard.known import LIMIT, Distances
-from edgeslim.onboard.runtime import Runtime, load_runtime
+from edgeslim.onboard.open_runtime import load_runtime
+from edgeslim.onboard.runtimes.runtime import Runtime
 from edgeslim.parity import Certificate
 from edgeslim.target import Target
 from edgeslim.units import ARITHMETIC

@@ -14,7 +14,7 @@ from edgeslim.ground.exporting.proof import run_all
 from edgeslim.ground.flight import radiometry_of
 from edgeslim.ground.formats import Written
 from edgeslim.manifest import GOLDEN_NAME, Golden, Manifest, sha256_of
-from edgeslim.onboard.runtime import load_runtime
+from edgeslim.onboard.open_runtime import load_runtime
 from edgeslim.parity import Certificate
 from edgeslim.planning.plan import METHODS
 from edgeslim.profile import licence_obstacle

@@ -14,7 +14,7 @@ from edgeslim.errors import ParityError
 from edgeslim.ground.exporting.tally import Tally
 from edgeslim.ground.flight import FlightModel
 from edgeslim.ground.golden import GoldenTiles
-from edgeslim.onboard.runtime import Runtime
+from edgeslim.onboard.runtimes.runtime import Runtime
 from edgeslim.parity import ENOUGH_TILES, Ceiling, Certificate, Parity, compare
 
 F32 = NDArray[np.float32]

@@ -13,7 +13,7 @@ F32 = NDArray[np.float32]
 
 
 class Tally:
-    """Counts, tile by tile, how far logits are from their reference, and how many tiles may still differ.
+    """Counts, from the least sure tile on, how far logits are from their reference, and how many may still differ.
 
     The largest difference never shrinks and a tile that differs never agrees again. So what is beyond the ceiling even
     if all tiles to come are equal stays beyond it, whatever their order: `missed` after some tiles refuses exactly what
@@ -50,7 +50,7 @@ class Tally:
         if best.missed(ceiling) is None:
             return None
         all_run = self._tiles == self._of
-        ran = f"{self._of} tiles" if all_run else f"the first {self._tiles} of {self._of} tiles"
+        ran = f"{self._of} tiles" if all_run else f"the {self._tiles} least sure of {self._of} tiles"
         if not math.isfinite(best.max_abs):
             return f"logits that are not finite, in {ran}"
         if ceiling.relative is not None and not best.relative <= ceiling.relative:
@@ -59,8 +59,8 @@ class Tally:
                 f"at most {ceiling.relative:g} of it"
             )
         may = max(n for n in range(self._differing) if (self._of - n) / self._of >= ceiling.agreement)
-        first = f"{self._of}" if all_run else f"the first {self._tiles}"
+        some = f"{self._of}" if all_run else f"the {self._tiles} least sure"
         return (
-            f"{self._differing} of {first} tiles have another class (logits differ by up to {best.relative:.2g} of "
+            f"{self._differing} of {some} tiles have another class (logits differ by up to {best.relative:.2g} of "
             f"their range), at most {may} {'' if all_run else f'of {self._of} '}may"
         )

@@ -20,8 +20,8 @@ from torch import nn
 
 from edgeslim.errors import MissingExtra
 from edgeslim.ground.formats import Written
+from edgeslim.onboard.machine import available_threads
 from edgeslim.onboard.quiet import quiet_libraries
-from edgeslim.onboard.runtime import available_threads
 from edgeslim.onboard.runtimes.litert import interpreter_class
 from edgeslim.target import Target
 

@@ -13,7 +13,7 @@ from torch import Tensor
 
 from edgeslim.errors import InputError
 from edgeslim.ground.checkpoints.checkpoint import Checkpoint
-from edgeslim.ground.flight import FlightModel, slimmed_checkpoint
+from edgeslim.ground.flight import FlightModel
 from edgeslim.ground.heads.fitting import (
     Fold,
     called_by,
@@ -24,7 +24,8 @@ from edgeslim.ground.heads.fitting import (
 )
 from edgeslim.ground.heads.known import UNKNOWN_SHARE, beyond, known_of
 from edgeslim.ground.heads.split import Split, folds_of, rarest, require_enough, split_tiles
-from edgeslim.ground.measuring.tile_radiometry import own_bands, radiometry_of_tiles
+from edgeslim.ground.slimming.slimmed_checkpoint import slimmed_checkpoint
+from edgeslim.ground.tile_radiometry import own_bands, radiometry_of_tiles
 from edgeslim.head_card import LINEAR, HeadCard
 from edgeslim.onboard.known import pixel_statistics
 from edgeslim.onboard.labels import Labelled
@@ -244,7 +245,7 @@ def _read_all(
             if len(features) % 50 == 0:
                 say(f"features of {len(names)} of {len(tiles.files)} tiles")
     if not names:
-        reasons = "; ".join(f"{len(v)} {k}" for k, v in reader.skipped.items())
+        reasons = "; ".join(f"{len(names)}: {reason}" for reason, names in reader.skipped.items())
         raise InputError(f"--tiles: none of {len(tiles.files)} tiles can be used ({reasons}); expected images")
     gsd_m = float(np.median(sizes)) if sizes else None
     return _Read(

@@ -9,6 +9,7 @@ import numpy as np
 from numpy.typing import NDArray
 from sklearn.covariance import LedoitWolf
 
+from edgeslim.errors import InputError
 from edgeslim.ground.heads.fitting import MOST_CHECKED, Fold
 from edgeslim.onboard.known import LIMIT, Distances, FeatureDistances, nearest, rank_of
 
@@ -93,13 +94,20 @@ def whitened_means(values: F32, labels: NDArray[np.int64], classes: int) -> tupl
     """Whitening (d, d) and whitened class means (classes, d) of values (n, d) with labels (n,).
 
     Distances after it are Mahalanobis distances with the covariance of all tiles about their class's mean, shrunk as in
-    `fit_features`. Numbers are brought to unit deviation first, lest the largest of them decide the shrinkage.
+    `fit_features`. Numbers are brought to unit deviation first, lest the largest of them decide the shrinkage. Raises
+    InputError where all tiles of a class are alike, for every class: nothing is far from them, or everything.
     """
     scale = np.maximum(values.std(0, dtype=np.float64), 1e-6)
     scaled = values / scale
     means = _class_means(scaled, labels, classes)
     fitted = LedoitWolf(assume_centered=True).fit(scaled - means[labels])
-    root = np.linalg.cholesky(np.asarray(fitted.precision_, np.float64))
+    try:
+        root = np.linalg.cholesky(np.asarray(fitted.precision_, np.float64))
+    except np.linalg.LinAlgError:
+        raise InputError(
+            "--tiles: found pixels that do not differ within any class, expected tiles of what the encoder will see; "
+            "are they empty, or is their --scale wrong?"
+        ) from None
     return (root / scale[:, None]).astype(np.float32), (means @ root).astype(np.float32)
 
 

@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 from sklearn.model_selection import StratifiedGroupKFold, StratifiedKFold
 
 from edgeslim.errors import InputError
-from edgeslim.ground.heads.labelled import part_of
+from edgeslim.ground.labelled import part_of
 from edgeslim.onboard.reading.tile import Place
 
 LEAST_TILES = 5

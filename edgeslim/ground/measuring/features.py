@@ -19,7 +19,7 @@ from edgeslim.ground.convnext import Stage
 from edgeslim.ground.flight import FlightModel
 from edgeslim.ground.heads.head import Asked, tiles_wanted
 from edgeslim.ground.measuring.redundancy import pixel_statistics
-from edgeslim.ground.measuring.tile_radiometry import radiometry_of_tiles
+from edgeslim.ground.tile_radiometry import radiometry_of_tiles
 from edgeslim.ground.vit import Vit
 from edgeslim.onboard.labels import Labelled, TileFile
 from edgeslim.onboard.reading.gdal import gdal_environment

@@ -18,7 +18,7 @@ from edgeslim.ground.heads.head import Asked
 from edgeslim.ground.heads.split import Split, folds_of, require_enough, split_tiles
 from edgeslim.ground.measuring.features import Seen, look_at
 from edgeslim.ground.measuring.redundancy import standardised
-from edgeslim.ground.training.card import profile_toml
+from edgeslim.ground.profile_toml import profile_toml
 from edgeslim.onboard.labels import Labelled
 from edgeslim.planning.plan import METHODS
 from edgeslim.profile import Profile

@@ -14,6 +14,9 @@ from math import isfinite
 
 from edgeslim.errors import InputError
 
+ALIGNED = 8
+"""Largest multiple that sizes keep to; a larger one would leave few sizes to choose from."""
+
 
 @dataclass(frozen=True, slots=True)
 class Curve:
@@ -49,6 +52,15 @@ class Curve:
                 total, steps = total + saved, steps + pooled
             pools.append((total, steps))
         return [total / steps for total, steps in pools for _ in range(steps)]
+
+
+def sizes_of(full: int, even: int, step: int) -> tuple[list[int], int]:
+    """The sizes that a half may have, a `step` apart, and the one that it is cut to for what is felt of that.
+
+    It is the size at one width for all; where that is the full one, the next smaller.
+    """
+    sizes = list(range(step, full + 1, step))
+    return sizes, min(even, max(sizes[:-1], default=full))
 
 
 def allot(curves: Sequence[Curve], flop: int) -> list[int]:

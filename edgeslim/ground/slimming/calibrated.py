@@ -64,7 +64,7 @@ all tokens before the last block."""
 def calibrate(encoder: AnyEncoder, narrow: AnyArchitecture, calibration: Calibration) -> Calibrated[Any]:
     """The encoder in the shape `narrow`, with calibrated weights.
 
-    That is encoder.arch.at(width multiplier, depth), or of a ViT has sizes of its own for each block (slimming.uneven).
+    That is encoder.arch.at(width multiplier, depth), or has sizes of its own for each block (slimming.uneven).
 
     Deterministic for the calibration's seed on one machine. Raises InputError for tiles that cannot calibrate it, and
     where numbers are no longer finite.

@@ -10,10 +10,9 @@ import torch
 from numpy.typing import NDArray
 
 from edgeslim.errors import InputError
-from edgeslim.ground.encoder import need_vit_shape
 from edgeslim.ground.flight import normalised, radiometry_of
 from edgeslim.ground.golden import channels_of, golden_tiles
-from edgeslim.ground.heads.labelled import UnreadableImage, image_files, read_image
+from edgeslim.ground.labelled import UnreadableImage, image_files, read_image
 from edgeslim.ground.slimming.calibration import Calibration, tiles_needed
 from edgeslim.profile import Profile
 
@@ -38,8 +37,6 @@ def read_calibration(
     resized.
     """
     arch, radiometry = profile.architecture, radiometry_of(profile)
-    if method == "healed":
-        need_vit_shape(arch, f"method {method!r}")
     needed = tiles_needed(arch)
     if count is not None and count < needed:
         raise InputError(f"--tiles-max: found {count}, expected at least the {needed} that {profile.id} needs")

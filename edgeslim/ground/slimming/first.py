@@ -69,14 +69,14 @@ def _first_of_convnext(
     sliced = {}
     for key, tensor in state.items():
         parts = key.split(".")
-        if parts[0] == "stages":
-            stage = int(parts[1])
-            hidden = slim.hidden[stage]
-            if parts[2] == "blocks" and int(parts[3]) >= slim.depths[stage]:
+        if parts[0] == "stages" and parts[2] == "blocks":
+            stage, number = int(parts[1]), int(parts[3])
+            if number >= slim.depths[stage]:
                 continue
-            if hidden < arch.hidden[stage] and key.endswith("mlp.fc2.weight"):
+            full, hidden = arch.stage_sizes[stage][number], slim.stage_sizes[stage][number]
+            if hidden < full and key.endswith("mlp.fc2.weight"):
                 tensor = tensor[:, :hidden].contiguous()
-            elif hidden < arch.hidden[stage] and (".mlp.fc1." in key or ".mlp.grn." in key):
+            elif hidden < full and (".mlp.fc1." in key or ".mlp.grn." in key):
                 tensor = tensor[:hidden].contiguous()
         sliced[key] = tensor
     return sliced

@@ -8,7 +8,7 @@ what the full encoder makes of the same views of tiles (ground.slimming.targets)
 - a view's features are as near to the full encoder's of all other tiles as the full encoder's own are: the
   Kullback-Leibler divergence of two softmaxes over cosines, as in SEED (Fang et al., arXiv 2101.04731). It asks for
   neighbours, not for values, which a narrow encoder cannot all keep;
-- the encoded tokens are near the full encoder's, too (Huber's loss).
+- the encoded tokens, of a ConvNeXt V2 the places of its last map, are near the full encoder's, too (Huber's loss).
 
 The moving average of the weights is looked at several times on held-out tiles, that neither the calibration nor the
 training sees. Kept is the state whose features leave those more of the neighbours that they have by the full encoder's
@@ -33,8 +33,9 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from edgeslim.architecture import Architecture
+from edgeslim.convnext_architecture import AnyArchitecture
 from edgeslim.errors import InputError
+from edgeslim.ground.encoder import AnyEncoder, new_encoder, tokens_of
 from edgeslim.ground.slimming.calibrated import calibrate
 from edgeslim.ground.slimming.calibration import Calibration, tiles_needed
 from edgeslim.ground.slimming.first import first_of
@@ -42,7 +43,6 @@ from edgeslim.ground.slimming.healing import RATES, Healing
 from edgeslim.ground.slimming.scaled_adam import ScaledAdam
 from edgeslim.ground.slimming.taken import Calibrated, neighbours_kept
 from edgeslim.ground.slimming.targets import VIEWS, Targets, fingerprint, make_targets
-from edgeslim.ground.vit import Vit
 
 HELD_OUT = 8
 """Every eighth tile is held out: which state is kept is decided on those."""
@@ -70,9 +70,9 @@ _AT_ONCE = 16
 class Healed:
     """What a healing made."""
 
-    encoder: Vit
+    encoder: AnyEncoder
     """In the shape of "first", in evaluation mode."""
-    start: Calibrated[Vit]
+    start: Calibrated[AnyEncoder]
     """What was healed."""
     step: int
     """After which its weights are kept; 0: they are those of the calibration, which no state was better than."""
@@ -84,8 +84,8 @@ class Healed:
 class _State:
     """Of a training run: all that a later process needs to go on."""
 
-    model: Vit
-    average: Vit
+    model: AnyEncoder
+    average: AnyEncoder
     optimizer: ScaledAdam
     step: int
     rate: float
@@ -115,7 +115,7 @@ class _State:
         self.step, self.rate, self.kept, self.best = (state[key] for key in ("step", "rate", "kept", "best"))
 
 
-def heal(encoder: Vit, narrow: Architecture, calibration: Calibration, healing: Healing) -> Healed:
+def heal(encoder: AnyEncoder, narrow: AnyArchitecture, calibration: Calibration, healing: Healing) -> Healed:
     """The encoder in the shape `narrow` = encoder.arch.at(width multiplier, depth), calibrated and then healed.
 
     Deterministic for the calibration's seed on one machine's CPU. Raises InputError as `calibrate` does, and where the
@@ -142,7 +142,7 @@ def heal(encoder: Vit, narrow: Architecture, calibration: Calibration, healing: 
     expected = make_targets(full, tiles, held_out, 1, calibration.seed, **make)  # type: ignore[arg-type]
     found = _Run(start.encoder, targets, expected, healing, calibration.seed, say).run()
     best = best_of(found.kept)
-    made = Vit(narrow)
+    made = new_encoder(narrow)
     made.load_state_dict(found.best)
     if best == 0:
         say("healed: no state was better than the calibrated weights, which are kept")
@@ -159,15 +159,17 @@ def best_of(kept: dict[int, float]) -> int:
     return max(kept, key=lambda step: (kept[step], -step))
 
 
-def _cut(encoder: Vit, depth: int) -> Vit:
+def _cut(encoder: AnyEncoder, depth: int) -> AnyEncoder:
     """The encoder's first blocks, at full width."""
     arch = encoder.arch.at(1.0, depth)
-    cut = Vit(arch)
+    cut = new_encoder(arch)
     cut.load_state_dict(first_of(encoder.state_dict(), encoder.arch, arch))
     return cut.eval()
 
 
-def _calibrated(encoder: Vit, narrow: Architecture, calibration: Calibration, folder: Path) -> Calibrated[Vit]:
+def _calibrated(
+    encoder: AnyEncoder, narrow: AnyArchitecture, calibration: Calibration, folder: Path
+) -> Calibrated[AnyEncoder]:
     """What is healed, from the folder where it was made there already."""
     path = folder / f"calibrated-{fingerprint(encoder, calibration.tiles, narrow, calibration.seed)}.pt"
     if not path.exists():
@@ -176,7 +178,7 @@ def _calibrated(encoder: Vit, narrow: Architecture, calibration: Calibration, fo
         return made
     calibration.say("calibrated already")
     kept = _load(path)
-    made = Calibrated(Vit(narrow).eval(), kept["way"], kept["neighbours"])
+    made = Calibrated(new_encoder(narrow).eval(), kept["way"], kept["neighbours"])
     made.encoder.load_state_dict(kept["weights"])
     return made
 
@@ -186,7 +188,7 @@ class _Run:
 
     def __init__(
         self,
-        start: Vit,
+        start: AnyEncoder,
         targets: Targets,
         held_out: Targets,
         healing: Healing,
@@ -215,7 +217,7 @@ class _Run:
                 self.state.rate = self._tried(model)
             self._look(0.0)
 
-    def _tried(self, start: Vit) -> float:
+    def _tried(self, start: AnyEncoder) -> float:
         """BEYOND_TRIAL times that one of RATES by which a few steps lower the loss most."""
         found = {}
         for rate in RATES:
@@ -230,7 +232,7 @@ class _Run:
         self.say(f"loss after {TRIAL_STEPS} steps of a trial: {tried}; learning rate {BEYOND_TRIAL * best:g}")
         return BEYOND_TRIAL * best
 
-    def _update(self, model: Vit, optimizer: ScaledAdam, step: int, rate: float) -> Tensor:
+    def _update(self, model: AnyEncoder, optimizer: ScaledAdam, step: int, rate: float) -> Tensor:
         """One update of the weights; the loss before it."""
         loss = self._loss(model, self._chosen(step))
         model.zero_grad(set_to_none=True)
@@ -267,7 +269,7 @@ class _Run:
             chosen.append(order[number % count])
         return torch.stack(chosen)
 
-    def _loss(self, model: Vit, chosen: Tensor) -> Tensor:
+    def _loss(self, model: AnyEncoder, chosen: Tensor) -> Tensor:
         tiles = self.targets.seen(chosen).to(self.place)
         with torch.autocast(self.place.type, torch.bfloat16, enabled=self.healing.precision == "bf16"):
             encoded = model.encode(model.embed(tiles))
@@ -280,7 +282,8 @@ class _Run:
         near, wanted = (F.normalize(f, dim=1) @ self.anchors.T / self.healing.temperature for f in (found, expected))
         loss = loss + F.kl_div(near.log_softmax(1), wanted.softmax(1), reduction="batchmean")
         index = self.targets.index[chosen].to(self.place)
-        tokens = encoded.gather(1, index.unsqueeze(2).expand(-1, -1, encoded.shape[2]))
+        tokens = tokens_of(encoded)
+        tokens = tokens.gather(1, index.unsqueeze(2).expand(-1, -1, tokens.shape[2]))
         found, expected = (
             (some - self.token_mean) / self.token_std for some in (tokens, self.targets.encoded(chosen).to(self.place))
         )

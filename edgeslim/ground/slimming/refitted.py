@@ -14,6 +14,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from edgeslim.architecture import Architecture
+from edgeslim.ground.encoder import AnyEncoder
 from edgeslim.ground.places import turn
 from edgeslim.ground.slimming import solve
 from edgeslim.ground.slimming.calibration import HELD_OUT, PATCHES, Calibration
@@ -68,8 +69,8 @@ class Seen:
         return y + self.mend * (self.wanted[some][:, self.index] - self.stream[some][:, self.index] - y)
 
 
-def embedded(encoder: Vit, calibration: Calibration, generator: torch.Generator) -> tuple[Tensor, int, int]:
-    """(n, N, d) tokens before the first block, of the tiles in an order that is drawn.
+def embedded(encoder: AnyEncoder, calibration: Calibration, generator: torch.Generator) -> tuple[Tensor, int, int]:
+    """(n, N, d) tokens, or (n, d, h, w) maps, before the first block, of the tiles in an order that is drawn.
 
     And how many of them, the first ones, are held out; and of these, how many choose between penalties.
     """
@@ -110,7 +111,7 @@ def block_of(encoder: Vit, number: int) -> Block:
 
 
 def through(stream: Tensor, half: Callable[[Tensor], Tensor]) -> None:
-    """Take (n, N, d) tokens through half a block, in place."""
+    """Take (n, N, d) tokens, or (n, d, h, w) maps, through what leaves their shape, in place."""
     for some in slices(0, len(stream)):
         stream[some] = half(stream[some])
 

@@ -12,7 +12,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from edgeslim.errors import InputError
-from edgeslim.ground.encoder import AnyEncoder, need_vit, need_vit_shape, new_encoder
+from edgeslim.ground.encoder import AnyEncoder, new_encoder
 from edgeslim.ground.slimming.calibrated import calibrate
 from edgeslim.ground.slimming.calibration import Calibration
 from edgeslim.ground.slimming.first import slim_state
@@ -89,17 +89,14 @@ def slim_by(
         slimmed = new_encoder(narrow)
         slimmed.load_state_dict(slim_state(encoder.state_dict(), encoder.arch, width_multiplier, depth))
         return Slimmed(slimmed.eval(), method, True)
-    what = f"method {method!r}{' with uneven widths' if uneven else ''}"
     if healing is None:
         made: Calibrated[Any] = (
-            calibrate_uneven(need_vit(encoder, what), need_vit_shape(narrow, what), calibration)
-            if uneven
-            else calibrate(encoder, narrow, calibration)
+            calibrate_uneven(encoder, narrow, calibration) if uneven else calibrate(encoder, narrow, calibration)
         )
         # Heads are those of one width for all blocks.
         is_first = made.way == FIRST and made.encoder.arch == narrow
         return Slimmed(made.encoder, method, whole or is_first)
-    healed = heal(need_vit(encoder, what), need_vit_shape(narrow, what), calibration, healing)
+    healed = heal(encoder, narrow, calibration, healing)
     if healed.step:
         return Slimmed(healed.encoder, method, False, healed.step)
     return Slimmed(healed.encoder, "calibrated", whole or healed.start.way == FIRST, 0)

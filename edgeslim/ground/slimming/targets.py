@@ -1,7 +1,8 @@
 """Targets: what the full encoder makes of unlabelled tiles, kept on disk for a slimmed one to be taught by.
 
 A tile is seen as it is and, where few tiles are given, turned and mirrored: the eight views of a square. Of each view
-are kept its features, (d,) float32, and of its encoded tokens some, (K, d) float16: neighbours are much alike.
+are kept its features, (d,) float32, and of its encoded tokens some, (K, d) float16: neighbours are much alike. Tokens
+of a ConvNeXt V2 are the places of its last map.
 """
 
 from __future__ import annotations
@@ -18,9 +19,11 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
+from edgeslim.architecture import Architecture
+from edgeslim.convnext_architecture import AnyArchitecture
 from edgeslim.errors import InputError
+from edgeslim.ground.encoder import AnyEncoder, tokens_of
 from edgeslim.ground.slimming.calibration import PATCHES
-from edgeslim.ground.vit import Vit
 
 VIEWS = 8
 """Of a tile: four quarter turns, each mirrored or not."""
@@ -36,7 +39,7 @@ def view(tiles: Tensor, number: int) -> Tensor:
     return mirrored.rot90(number % 4, (-2, -1))
 
 
-def fingerprint(encoder: Vit, tiles: Iterable[Tensor], *facts: object) -> str:
+def fingerprint(encoder: AnyEncoder, tiles: Iterable[Tensor], *facts: object) -> str:
     """16 hex digits that another encoder, other tiles or other facts would change."""
     digest = hashlib.sha256(repr((encoder.arch, facts)).encode())
     for value in encoder.state_dict().values():
@@ -77,7 +80,7 @@ class Targets:
 
 
 def make_targets(
-    encoder: Vit,
+    encoder: AnyEncoder,
     tiles: Tensor,
     rows: Tensor,
     views: int,
@@ -93,14 +96,7 @@ def make_targets(
     the folder cannot be written, and where the encoder gives no numbers.
     """
     arch, count = encoder.arch, len(rows) * views
-    before = arch.tokens - arch.patches
-    generator = torch.Generator().manual_seed(seed)
-    kept = min(PATCHES, arch.patches)
-    picked = torch.stack([torch.randperm(arch.patches, generator=generator)[:kept].sort().values for _ in range(count)])
-    # Registers are nobody's feature, and the next encoder's may mean something else.
-    index = picked + before
-    if arch.class_token:
-        index = torch.cat([torch.zeros(count, 1, dtype=torch.int64), index], dim=1)
+    index = _kept_tokens(arch, count, torch.Generator().manual_seed(seed))
     name = folder / f"targets-{fingerprint(encoder, (tiles[row] for row in rows), len(rows), views, seed, device)}"
     shapes = {"features": (count, arch.dim), "tokens": (*index.shape, arch.dim)}
     kinds = {"features": np.float32, "tokens": np.float16}
@@ -122,7 +118,7 @@ def make_targets(
             with torch.inference_mode():
                 encoded = full.encode(full.embed(seen))
                 features = full.pool(encoded)
-                some = encoded.gather(1, own.unsqueeze(2).expand(-1, -1, arch.dim))
+                some = tokens_of(encoded).gather(1, own.unsqueeze(2).expand(-1, -1, arch.dim))
             if not features.isfinite().all():
                 raise InputError(
                     "healing: the full encoder gives features that are not finite, expected numbers; are its weights "
@@ -140,6 +136,17 @@ def make_targets(
     finally:
         encoder.cpu()
     return Targets(tiles, rows, views, torch.from_numpy(np.array(maps["features"])), index, maps["tokens"])
+
+
+def _kept_tokens(arch: AnyArchitecture, count: int, generator: torch.Generator) -> Tensor:
+    """(count, K) int64: which of the encoded tokens of each example are kept."""
+    kept = min(PATCHES, arch.patches)
+    picked = torch.stack([torch.randperm(arch.patches, generator=generator)[:kept].sort().values for _ in range(count)])
+    if not isinstance(arch, Architecture):
+        return picked
+    # Registers are nobody's feature, and the next encoder's may mean something else.
+    index = picked + arch.tokens - arch.patches
+    return torch.cat([torch.zeros(count, 1, dtype=torch.int64), index], dim=1) if arch.class_token else index
 
 
 def _note(path: Path, done: int) -> None:

@@ -1,7 +1,7 @@
 """Uneven: inner sizes for each block of a calibrated encoder, within the FLOP that one width for all of them takes.
 
 Blocks are not alike: some lose little when they are cut, and what others lose reaches the features. Calibration tiles,
-without labels, say which, along the stream of the full encoder:
+without labels, say which, along the stream of the full encoder (of a ConvNeXt V2 as uneven_convnext says):
 
 - how the loss of half a block, attention or feed-forward network, falls with its size: what the refitted attention
   misses at some sizes, with straight lines between them, and what the hidden units that are chosen first leave
@@ -21,17 +21,22 @@ from __future__ import annotations
 from collections.abc import Callable
 from functools import partial
 from math import gcd
+from typing import Any
 
 import torch
 from torch import Tensor
 
 from edgeslim import cost
 from edgeslim.architecture import Architecture
+from edgeslim.convnext_architecture import AnyArchitecture, ConvNextArchitecture
 from edgeslim.errors import InputError
-from edgeslim.ground.slimming import solve
-from edgeslim.ground.slimming.allotment import Curve, allot
+from edgeslim.ground.convnext import ConvNext
+from edgeslim.ground.encoder import AnyEncoder
+from edgeslim.ground.slimming import solve, uneven_convnext
+from edgeslim.ground.slimming.allotment import ALIGNED, Curve, allot, sizes_of
 from edgeslim.ground.slimming.calibrated import calibrate
 from edgeslim.ground.slimming.calibration import Calibration
+from edgeslim.ground.slimming.felt import felt, felt_tiles, scaled
 from edgeslim.ground.slimming.refitted import (
     Seen,
     block_of,
@@ -47,26 +52,22 @@ from edgeslim.ground.slimming.refitted import (
 from edgeslim.ground.slimming.taken import Calibrated
 from edgeslim.ground.vit import Block, Vit
 
-ALIGNED = 8
-"""Largest multiple that sizes keep to; a larger one would leave few sizes to choose from."""
 MARGIN = 0.02
 """By which the uneven encoder must keep more of the held-out tiles' neighbours, as a share of all: less is noise."""
 _TRIED = 6
 """Sizes of an attention that are tried, at most, besides that at one width."""
-_FELT = 64
-"""Tiles, at most, on which the features' change is looked at."""
 _CLASS_SHARE = 0.5
 """Weight of the class token before the last block, where it is the feature."""
 
 
-def calibrate_uneven(encoder: Vit, even: Architecture, calibration: Calibration) -> Calibrated[Vit]:
+def calibrate_uneven(encoder: AnyEncoder, even: AnyArchitecture, calibration: Calibration) -> Calibrated[Any]:
     """The encoder calibrated, within the FLOP of the shape `even` = encoder.arch.at(width multiplier, depth).
 
     Its blocks have sizes of their own where that pays, and those of `even` where not. Deterministic for the
     calibration's seed on one machine. Raises InputError as `calibrate` does.
     """
-    shape = allotted(encoder, even, calibration)
     one = calibrate(encoder, even, calibration)
+    shape = allotted(encoder, even, calibration)
     if shape == even:
         calibration.say("uneven: every block is best at the same width, which is kept")
         return one
@@ -79,17 +80,17 @@ def calibrate_uneven(encoder: Vit, even: Architecture, calibration: Calibration)
     return taken
 
 
-def pays(uneven: Calibrated[Vit], even: Calibrated[Vit]) -> bool:
+def pays(uneven: Calibrated[Any], even: Calibrated[Any]) -> bool:
     """Whether uneven widths keep more of the held-out tiles' neighbours, by more than MARGIN."""
     return kept(uneven) - kept(even) > MARGIN
 
 
-def kept(made: Calibrated[Vit]) -> float:
+def kept(made: Calibrated[Any]) -> float:
     """Share of the held-out tiles' neighbours by the way that was taken."""
     return made.neighbours[made.way]
 
 
-def allotted(encoder: Vit, even: Architecture, calibration: Calibration) -> Architecture:
+def allotted(encoder: AnyEncoder, even: AnyArchitecture, calibration: Calibration) -> AnyArchitecture:
     """The encoder's shape with inner sizes for each block, of no more FLOP than `even`; `even` itself at full width.
 
     Raises InputError for tiles that cannot calibrate it, and where numbers are no longer finite.
@@ -100,16 +101,29 @@ def allotted(encoder: Vit, even: Architecture, calibration: Calibration) -> Arch
         return even
     try:
         with torch.no_grad():
-            curves = _Curves(encoder, even, calibration).run()
+            curves = _curves_of(encoder, even, calibration)
     except torch.linalg.LinAlgError as error:  # type: ignore[attr-defined]
         raise InputError(f"calibration: found no solution ({error}); give other tiles, or use method first") from None
     return shape_of(full, even, curves)
 
 
-def shape_of(full: Architecture, even: Architecture, curves: list[Curve]) -> Architecture:
-    """The shape with the sizes that `allot` gives, for two curves a block: its attention's, its network's."""
+def _curves_of(encoder: AnyEncoder, even: AnyArchitecture, calibration: Calibration) -> list[Curve]:
+    if isinstance(encoder, ConvNext) and isinstance(even, ConvNextArchitecture):
+        return uneven_convnext.Curves(encoder, even, calibration).run()
+    assert isinstance(encoder, Vit)
+    assert isinstance(even, Architecture)
+    return _Curves(encoder, even, calibration).run()
 
-    def shape(sizes: list[int]) -> Architecture:
+
+def shape_of(full: AnyArchitecture, even: AnyArchitecture, curves: list[Curve]) -> AnyArchitecture:
+    """The shape with the sizes that `allot` gives.
+
+    For two curves a block of a ViT, its attention's and its network's; for one a block of a ConvNeXt V2.
+    """
+
+    def shape(sizes: list[int]) -> AnyArchitecture:
+        if isinstance(full, ConvNextArchitecture):
+            return full.sized(sizes)
         return full.sized(list(zip(sizes[::2], sizes[1::2], strict=True)))
 
     smallest = shape([curve.sizes[0] for curve in curves])
@@ -135,8 +149,7 @@ class _Curves:
         self.steps = steps_of(self.full, even)
         self.generator = torch.Generator().manual_seed(calibration.seed)
         self.stream, self.held_out, self.checked = embedded(encoder, calibration, self.generator)
-        # Of the tiles that weights are fitted to: held-out ones are to judge what comes of it.
-        self.felt = slice(self.held_out, min(self.held_out + _FELT, len(self.stream)))
+        self.felt = felt_tiles(self.held_out, len(self.stream))
         self.features = self._features(self.stream[self.felt], 0)
 
     def run(self) -> list[Curve]:
@@ -172,8 +185,7 @@ class _Curves:
 
     def _attention(self, number: int, whole: Block, seen: Seen) -> Curve:
         full, even, step = self.full.inner_sizes[number][0], self.even.inner_sizes[number][0], self.steps[number][0]
-        sizes = list(range(step, full + 1, step))
-        at = min(even, max(sizes[:-1], default=full))
+        sizes, at = sizes_of(full, even, step)
         tried = sorted({at, *(sizes[place] for place in _spread(len(sizes) - 1, _TRIED))})
         errors, reaching = {full: 0.0}, 0.0
         of_qk = queries_and_keys(whole, seen)
@@ -187,12 +199,11 @@ class _Curves:
                     fitted.write(whole, narrow)
                     reaching = self._reaching(number, partial(narrow, places=self.encoder.places))
         losses = _between(sizes, errors)
-        return self._curve(number, sizes, _scaled(losses, losses[sizes.index(at)], reaching), attention=True)
+        return self._curve(number, sizes, scaled(losses, losses[sizes.index(at)], reaching), attention=True)
 
     def _feed_forward(self, number: int, whole: Block, seen: Seen) -> Curve:
         full, even, step = self.full.inner_sizes[number][1], self.even.inner_sizes[number][1], self.steps[number][1]
-        sizes = list(range(step, full + 1, step))
-        at = min(even, max(sizes[:-1], default=full))
+        sizes, at = sizes_of(full, even, step)
         units = units_of(whole, seen)
         narrow = Block(self.arch.sized([(self.arch.head_dim, at)]))
         units.fit(at).write(whole, narrow)
@@ -200,17 +211,13 @@ class _Curves:
         left = solve.unexplained(units.fitted, full, self.arch.branches)
         losses = [left[size - 1] for size in sizes]
         reaching = self._reaching(number, narrow.add_feed_forward)
-        return self._curve(number, sizes, _scaled(losses, losses[sizes.index(at)], reaching), attention=False)
+        return self._curve(number, sizes, scaled(losses, losses[sizes.index(at)], reaching), attention=False)
 
     def _reaching(self, number: int, cut: Callable[[Tensor], Tensor]) -> float:
-        """Change of the features, as a share of their variance, where `cut` is the rest of a block, half of it cut.
-
-        A change that all tiles share is none.
-        """
+        """What is felt of it where `cut` is the rest of a block, half of it cut."""
         x = self.stream[self.felt].clone()
         through(x, cut)
-        change = self._features(x, number + 1) - self.features
-        return float(change.double().var(0).sum() / self.features.double().var(0).sum().clamp_min(1e-300))
+        return felt(self.features, self._features(x, number + 1))
 
     def _curve(self, number: int, sizes: list[int], losses: list[float], *, attention: bool) -> Curve:
         one = self.full.sized([self.full.inner_sizes[number]])
@@ -237,9 +244,3 @@ def _between(sizes: list[int], known: dict[int, float]) -> list[float]:
         share = (size - below) / (above - below) if above > below else 0.0
         found.append(known[below] + share * (known[above] - known[below]))
     return found
-
-
-def _scaled(losses: list[float], at: float, reaching: float) -> list[float]:
-    """Losses that are `reaching` where they were `at`; none where there was none."""
-    scale = reaching / at if at > 0 else 0.0
-    return [scale * loss for loss in losses]

@@ -3,23 +3,22 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import asdict, dataclass, replace
+from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Any
 
-import tomli_w
 import torch
 from torch import Tensor
 
 from edgeslim import cost
 from edgeslim.ground.checkpoints.checkpoint import Checkpoint, read_checkpoint, write_checkpoint
-from edgeslim.ground.flight import flight_model, radiometry_of, slimmed_checkpoint
-from edgeslim.ground.heads.labelled import LabelledTiles
+from edgeslim.ground.flight import flight_model, radiometry_of
+from edgeslim.ground.labelled import LabelledTiles
+from edgeslim.ground.profile_toml import profile_toml
+from edgeslim.ground.slimming.slimmed_checkpoint import slimmed_checkpoint
 from edgeslim.ground.training import augment
 from edgeslim.ground.training.supervised import accuracy
-from edgeslim.manifest import sha256_of
 from edgeslim.onboard.scores import wilson_interval
-from edgeslim.profile import Profile, card_facts
+from edgeslim.profile import Profile
 from edgeslim.score import Score
 
 BATCH = 64
@@ -94,26 +93,3 @@ def write_card(
     scored = replace(profile, checkpoint=path, scores=scores)
     (folder / f"{profile.id}.toml").write_text(profile_toml(scored), encoding="utf-8")
     return scored, rows
-
-
-def profile_toml(profile: Profile) -> str:
-    """The text of an encoder card, which `load_profile` reads."""
-    facts = card_facts(profile)
-    data: dict[str, Any] = {
-        "schema": 1,
-        "id": profile.id,
-        "aliases": list(profile.aliases),
-        "name": profile.name,
-        "licence": profile.licence,
-        "source": profile.source,
-        "weights_tried": profile.weights_tried,
-        "made_for": profile.made_for,
-        "gsd_m": profile.gsd_m,
-        "architecture": profile.architecture.to_dict(),
-        **{key: facts.get(key) for key in ("slimmable", "radiometry", "band", "land_share_source", "class")},
-        "score": [{k: v for k, v in asdict(score).items() if v is not None} for score in profile.scores],
-    }
-    if profile.checkpoint is not None:
-        data["checkpoint"] = profile.checkpoint.name
-        data["checkpoint_sha256"] = sha256_of(profile.checkpoint)
-    return tomli_w.dumps({k: v for k, v in data.items() if v is not None and v != []})

@@ -15,7 +15,7 @@ from edgeslim import __version__
 from edgeslim.errors import InputError
 from edgeslim.ground.checkpoints.checkpoint import Checkpoint
 from edgeslim.ground.encoder import need_vit_shape
-from edgeslim.ground.heads.labelled import LabelledTiles, load_labelled
+from edgeslim.ground.labelled import LabelledTiles, load_labelled
 from edgeslim.ground.training import together
 from edgeslim.ground.training.card import WidthScore, write_card
 from edgeslim.ground.training.classifier import Classifier, NormalisedTeacher

@@ -8,7 +8,7 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F
 
-from edgeslim.ground.heads.labelled import LabelledTiles
+from edgeslim.ground.labelled import LabelledTiles
 from edgeslim.ground.training import augment
 from edgeslim.ground.training.augment import Chance
 from edgeslim.ground.training.classifier import Classifier

@@ -6,7 +6,7 @@ from pathlib import Path
 from typing import Any
 
 from edgeslim.ground.encoder import need_vit_shape
-from edgeslim.ground.heads.labelled import PARTS
+from edgeslim.ground.labelled import PARTS
 from edgeslim.ground.training.card import WidthScore
 from edgeslim.profile import Profile
 

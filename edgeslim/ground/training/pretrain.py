@@ -14,8 +14,8 @@ from edgeslim import __version__
 from edgeslim.errors import InputError
 from edgeslim.ground.checkpoints.checkpoint import Checkpoint, write_checkpoint
 from edgeslim.ground.encoder import need_vit_shape
-from edgeslim.ground.heads.labelled import part_of
-from edgeslim.ground.measuring.tile_radiometry import own_bands, radiometry_of_tiles
+from edgeslim.ground.labelled import part_of
+from edgeslim.ground.tile_radiometry import own_bands, radiometry_of_tiles
 from edgeslim.ground.training import together
 from edgeslim.ground.training.contrastive import Contrast, Contrastive
 from edgeslim.ground.training.masked import Masked, MaskedAutoencoding, check_maskable, sines_of_places

@@ -14,7 +14,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from edgeslim.ground.heads.labelled import LabelledTiles
+from edgeslim.ground.labelled import LabelledTiles
 from edgeslim.ground.training import augment, together
 from edgeslim.ground.training.augment import Chance
 from edgeslim.ground.training.classifier import Classifier, NormalisedTeacher

@@ -12,7 +12,7 @@ from torch import Tensor
 
 from edgeslim.errors import InputError
 from edgeslim.ground.flight import normalised
-from edgeslim.ground.heads.labelled import part_of
+from edgeslim.ground.labelled import part_of
 from edgeslim.ground.training.recipe import Recipe
 from edgeslim.onboard.labels import Labelled
 from edgeslim.onboard.reading.gdal import gdal_environment
@@ -71,7 +71,7 @@ class OfUnlabelled:
 def read_unlabelled(
     tiles: Labelled, wanted: Wanted, radiometry: Radiometry, say: Callable[[str], None]
 ) -> dict[str, UnlabelledTiles]:
-    """Read all tiles of PARTS, split by their names (edgeslim.ground.heads.labelled.part_of).
+    """Read all tiles of PARTS, split by their names (edgeslim.ground.labelled.part_of).
 
     `radiometry` is what `wanted` says, or, where that says nothing, of the tiles themselves. Those that cannot be read
     are left out and said. Raises InputError where a part is empty, or as TileReader does.

@@ -16,8 +16,7 @@ from edgeslim.onboard.bench import Bench, BenchOptions, bench_artifact
 from edgeslim.onboard.calibrating.card import Calibrated, card_of
 from edgeslim.onboard.calibrating.hardware import Hardware, measure_hardware
 from edgeslim.onboard.calibrating.opening import Opening, measure_opening
-from edgeslim.onboard.machine import this_host
-from edgeslim.onboard.runtime import available_threads
+from edgeslim.onboard.machine import available_threads, this_host
 from edgeslim.onboard.timing.case import Case
 from edgeslim.shelf import shown
 from edgeslim.target import Target

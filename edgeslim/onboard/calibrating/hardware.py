@@ -18,11 +18,10 @@ from pathlib import Path
 
 import numpy as np
 
-from edgeslim.errors import InputError
+from edgeslim.errors import InputError, one_line
 from edgeslim.onboard.doctor.groups import groups_of
 from edgeslim.onboard.doctor.system import memory_of
 from edgeslim.onboard.doctor.tree import Tree
-from edgeslim.onboard.runtime import one_line
 from edgeslim.onboard.watching.scene_process import child_environment
 from edgeslim.shelf import read_record
 from edgeslim.units import GIGA, MEGA, MIB

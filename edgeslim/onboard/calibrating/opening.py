@@ -13,8 +13,7 @@ import time
 from dataclasses import dataclass
 from pathlib import Path
 
-from edgeslim.errors import InputError
-from edgeslim.onboard.runtime import one_line
+from edgeslim.errors import InputError, one_line
 from edgeslim.onboard.watching.scene_process import child_environment
 
 _RUNS = 4

@@ -91,7 +91,7 @@ def pick_bands(
     if len(usable) < len(expected):
         palette = " (a palette: indices of colours, no measurements)" if "palette" in colours else ""
         raise InputError(
-            f"{where}: found {found}{palette}, expected {len(expected)} bands {wanted}; give a scene that has them"
+            f"{where}: found {found}{palette}, expected {len(expected)} bands {wanted}; give what has them"
         )
     if not any(descriptions[i] for i in usable):
         by_colour = [[i + 1 for i in usable if colours[i] == b.common_name] for b in expected]

@@ -30,12 +30,16 @@ _OPTIONS = {
     "GDAL_VRT_RAWRASTERBAND_ALLOWED_SOURCE": "SIBLING_OR_CHILD_OF_VRT_PATH",
     # A user's own environment must not turn damage into zeros.
     "GTIFF_IGNORE_READ_ERRORS": "NO",
+    "GDAL_ONE_BIG_READ": "NO",  # which fills a raw file that ends early with zeros, and tells nobody
     "GDAL_NUM_THREADS": "1",  # what is said in other threads is not heard
     # An 8-bit JPEG block may claim progressive scans without end.
     "LIBTIFF_JPEG_MAX_ALLOWED_SCAN_NUMBER": "100",
 }
-_NO_NETWORK = {"CPL_VSIL_CURL_ALLOWED_EXTENSIONS": ".edgeslim-reads-no-network"}
-"""No remote name ends like this."""
+_NO_NETWORK = {
+    "CPL_VSIL_CURL_ALLOWED_EXTENSIONS": ".edgeslim-reads-no-network",  # no remote name ends like this
+    # Overviews and masks may be whatever a side file names. GDAL heeds this once a process, when it is first used.
+    "GDAL_SKIP": "HTTP,WMS,WMTS,WCS,EEDA,EEDAI,PLMOSAIC,DAAS,STACTA,STACIT",
+}
 _DAMAGE = re.compile(r"JPEGLib|Fax\d?[A-Z]|premature|corrupt|bogus|truncat|not enough data|decod", re.IGNORECASE)
 
 

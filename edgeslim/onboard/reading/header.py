@@ -10,7 +10,9 @@ from __future__ import annotations
 import math
 import os
 import struct
+from collections.abc import Iterator
 from dataclasses import dataclass
+from itertools import islice
 from pathlib import Path
 from typing import BinaryIO
 
@@ -26,11 +28,13 @@ _CODES = {1: "B", 3: "H", 4: "I", 13: "I", 16: "Q", 18: "Q"}
 _WIDTH, _HEIGHT, _BITS, _COMPRESSION, _SAMPLES, _PLANAR = 256, 257, 258, 259, 277, 284
 _STRIP_OFFSETS, _STRIP_ROWS, _STRIP_COUNTS = 273, 278, 279
 _TILE_WIDTH, _TILE_HEIGHT, _TILE_OFFSETS, _TILE_COUNTS = 322, 323, 324, 325
+_EXTRA_SAMPLES, _ASSOCIATED_ALPHA = 338, 1
 _UNCOMPRESSED = 1
 _DENSEST = 1 << 16
 """No codec that meets real pixels packs more of them into a byte."""
 _LARGE_BYTES = 64 << 20
 """Blocks below this are GDAL's affair, whatever they claim."""
+_SUBFILE_TYPE, _MASK_BIT = 254, 4
 _MOST_DIRECTORIES = 4096
 _MOST_TAGS = 4096
 
@@ -53,6 +57,8 @@ class Header:
     """That the size asks for."""
     packed_bytes: int
     """Of the largest block as stored, never more than the file; 0: unknown."""
+    premultiplied: bool
+    """Whether its colours were multiplied by its alpha."""
 
 
 def check_header(path: Path, directory: int = 1) -> Header | None:
@@ -68,6 +74,21 @@ def check_header(path: Path, directory: int = 1) -> Header | None:
             return None if tags is None else _judge(path, reader, tags, size)
     except (OSError, struct.error, OverflowError):
         return None
+
+
+def holds_mask(path: Path) -> bool:
+    """Whether any image of a TIFF says that it is a mask, of whichever image."""
+    try:
+        with path.open("rb") as file:
+            reader = _Reader(file, os.fstat(file.fileno()).st_size)
+            for tags in reader.directories():
+                entry = tags.get(_SUBFILE_TYPE)
+                values = None if entry is None else reader.numbers(entry, 1)
+                if values is not None and values.size and int(values[0]) & _MASK_BIT:
+                    return True
+    except (OSError, struct.error, OverflowError):  # for GDAL to tell
+        pass
+    return False
 
 
 def _judge(path: Path, reader: _Reader, tags: dict[int, _Entry], size: int) -> Header | None:
@@ -92,11 +113,18 @@ def _judge(path: Path, reader: _Reader, tags: dict[int, _Entry], size: int) -> H
         tags.get(_TILE_OFFSETS if tiled else _STRIP_OFFSETS),
         tags.get(_TILE_COUNTS if tiled else _STRIP_COUNTS),
     )
-    for index in (offsets, counts):
+    indices = (offsets, counts)
+    for tag, entry in tags.items():
+        if entry not in indices and _LARGE_BYTES < entry.bytes <= size:
+            raise InputError(
+                f"{path}: found {entry.bytes >> 20} MiB in tag {tag}, expected at most {_LARGE_BYTES >> 20}; copy it "
+                "without its metadata"
+            )
+    for index in indices:
         if index is not None and index.place + index.bytes > size:
             raise InputError(f"{claim}, whose index of {index.count} blocks does not fit into its {size} bytes; {mend}")
-    if offsets is not None and 0 < offsets.count < blocks and blocks - offsets.count > size:
-        raise InputError(f"{claim} in {blocks} blocks, but lists {offsets.count}; {mend}")
+        if index is not None and 0 < index.count < blocks:  # libtiff takes the others for empty
+            raise InputError(f"{claim} in {blocks} blocks, but lists {index.count}; {mend}")
     if block_bytes > _LARGE_BYTES and block_bytes > size * _DENSEST:
         raise InputError(f"{claim} in blocks of {block_bytes >> 20} MiB, but holds {size} bytes; {mend}")
     starts = None if offsets is None else reader.numbers(offsets)
@@ -116,7 +144,9 @@ def _judge(path: Path, reader: _Reader, tags: dict[int, _Entry], size: int) -> H
         if stored.size and int(stored.max()) + needed > size:
             raise InputError(f"{claim} in uncompressed blocks of {block_bytes >> 20} MiB, but ends early; {mend}")
     packed = min(size, int(lengths.max())) if lengths is not None and lengths.size else 0
-    return Header(width, height, block_rows, block_columns, block_bytes, blocks, packed)
+    extra = reader.numbers(tags[_EXTRA_SAMPLES]) if _EXTRA_SAMPLES in tags else None
+    premultiplied = extra is not None and bool((extra == _ASSOCIATED_ALPHA).any())
+    return Header(width, height, block_rows, block_columns, block_bytes, blocks, packed, premultiplied)
 
 
 @dataclass(frozen=True, slots=True)
@@ -149,15 +179,15 @@ class _Reader:
 
     def directory(self, number: int) -> dict[int, _Entry] | None:
         """Tags of directory `number` (from 1); None where there is none."""
+        return next(islice(self.directories(), number - 1, None), None)
+
+    def directories(self) -> Iterator[dict[int, _Entry]]:
+        """Tags of each directory, in order."""
         place, seen = self._first, set[int]()
-        for left in range(min(number, _MOST_DIRECTORIES), 0, -1):
-            if not 0 < place < self._size or place in seen:
-                return None
+        while 0 < place < self._size and place not in seen and len(seen) < _MOST_DIRECTORIES:
             seen.add(place)
             tags, place = self._tags(place)
-            if left == 1:
-                return tags
-        return None
+            yield tags
 
     def _tags(self, place: int) -> tuple[dict[int, _Entry], int]:
         head, row, link = (8, 20, 8) if self._big else (2, 12, 4)

@@ -21,6 +21,15 @@ LEAST_CEILING = 0.1
 """An integer type whose largest value stands for less reflectance than this cannot hold a land scene."""
 
 
+_SPOKEN = {
+    "flag": "--scale",
+    "tags": "the scene's own scale tags",
+    "manifest": "the manifest",
+    "card": "the encoder's card",
+}
+"""A SceneScale's basis, in messages."""
+
+
 @dataclass(frozen=True, slots=True)
 class SceneScale:
     """reflectance = value * scale + offset, by band, in the encoder's order."""
@@ -30,7 +39,7 @@ class SceneScale:
     offset: tuple[float, ...]
     """Reflectance at 0."""
     basis: str
-    """"flag", "tags" (of the scene) or "manifest"."""
+    """"flag", "tags" (of the scene), "manifest", or "card" (of the encoder)."""
 
     def reflectance(self, values: NDArray[np.float64]) -> NDArray[np.float64]:
         """Reflectance of values (bands, ...)."""
@@ -78,7 +87,9 @@ class ToRaw:
 _FEW = 0.01
 """Share of a sample that is passed over."""
 LARGEST = 1e9
-"""Of a scale or offset, and of 1 / scale: float64 values of any scene stay in the range of float32 with it."""
+"""Of a scale or offset: float64 values of any scene stay in the range of float32 with it."""
+SMALLEST_SCALE = 1e-30
+"""Full 64-bit integers take one of 5e-20; less would leave the range of float32."""
 
 
 def scale_of(
@@ -96,7 +107,7 @@ def scale_of(
     for flag, value in (("--scale", scale), ("--offset", offset)):
         if value is not None and not abs(value) <= LARGEST:
             raise UsageError(f"{flag} {value}: expected a number of at most {LARGEST:g}")
-    if scale is not None and scale < 1 / LARGEST:
+    if scale is not None and scale < SMALLEST_SCALE:
         raise UsageError(f"--scale {scale:g}: expected reflectance per unit above 0, e.g. 0.0001")
     bands = len(tags)
     tagged = any(tag != (1.0, 0.0) for tag in tags)
@@ -105,7 +116,7 @@ def scale_of(
     scales = tuple(t[0] for t in tags) if tagged else (radiometry.scale,) * bands
     offsets = tuple(t[1] for t in tags) if tagged else (radiometry.offset,) * bands
     for gain, bias in zip(scales, offsets, strict=True):
-        if not (1 / LARGEST <= gain <= LARGEST and abs(bias) <= LARGEST):
+        if not (SMALLEST_SCALE <= gain <= LARGEST and abs(bias) <= LARGEST):
             raise InputError(
                 f"{where}: found scale {gain:g} and offset {bias:g} in the scene's own tags, expected a scale above 0; "
                 "say what one unit is with --scale"
@@ -151,7 +162,7 @@ def check_range(
     if not too_dark and p99 <= BRIGHTEST_P99:
         return []
     read_as = "reflectance" if np.isclose(scale.scale[0], 1) else f"reflectance × {1 / scale.scale[0]:g}"
-    by = {"flag": "--scale", "tags": "the scene's own scale tags", "manifest": "the manifest"}[scale.basis]
+    by = _SPOKEN[scale.basis]
     fact = f"found {dtype} values {values.min():g} … {values.max():g}, which as {read_as} (by {by}) {reach}"
     if too_dark and scale.basis == "flag":
         return [f"{fact}: check --scale"]

@@ -14,14 +14,16 @@ from numpy.typing import NDArray
 from rasterio.enums import MaskFlags
 from rasterio.windows import Window
 
-from edgeslim.errors import InputError, UsageError
+from edgeslim.errors import InputError, UsageError, one_line
 from edgeslim.onboard.quiet import quiet_libraries
+from edgeslim.onboard.reading.beside import check_beside, check_mask, check_overviews, is_spare
 from edgeslim.onboard.reading.decoding import decoding_of
 from edgeslim.onboard.reading.gdal import GDAL_ERRORS, DamageLog
-from edgeslim.onboard.reading.header import Header, check_header
+from edgeslim.onboard.reading.header import Header, check_header, holds_mask
+from edgeslim.onboard.reading.images import images_of
 from edgeslim.onboard.reading.nodata import Mark, mark_of, strike
+from edgeslim.onboard.reading.palette import Palette, palette_of
 from edgeslim.onboard.reading.vrt import is_remote, is_vrt, vrt_sources
-from edgeslim.onboard.runtime import one_line
 
 _URL = re.compile(r"^([A-Za-z][A-Za-z0-9+.-]+):/+")
 _COLOURS = ("red", "green", "blue")
@@ -45,7 +47,8 @@ class Raster:
         self._sources: list[Header] = []
         sources: list[Path] = []
         name, driver = str(path), "GTiff"
-        if is_remote(name):
+        local = not is_remote(name)
+        if not local:
             if not allow_network:
                 raise InputError(
                     f"{name}: found a network or virtual path, expected a local file; copy it here first, or ask "
@@ -59,37 +62,50 @@ class Raster:
             except OSError as error:
                 raise InputError(f"{path}: cannot be read ({error.strerror})") from None
             if virtual:
-                driver, sources = "VRT", vrt_sources(path, allow_network)
-                self._sources = [h for h in map(check_header, sources) if h is not None]
-            elif image is None:
+                driver, sources = "VRT", vrt_sources(path.resolve() if path.is_symlink() else path, allow_network)
+            elif image in (None, 1):
                 self._header = check_header(path)
-            name = str(path.resolve())
+            check_beside((path, *sources), allow_network)
+            for source in sources:
+                if (header := check_header(source)) is not None:
+                    check_mask(source, header.width, header.height)
+                    self._sources.append(header)
+            name = str(path.absolute())  # of a link, what lies beside the link counts, as for GDAL
         self.virtual: bool = driver == "VRT"
         self.dataset = self._open(name, driver, image)
         self.width: int = self.dataset.width
         self.height: int = self.dataset.height
         self._handles: list[Any] = []
         self._decoded = False
-        self._palette: NDArray[np.uint8] | None = None
+        self._palette: Palette | None = None
         if not self.dataset.count:
             self.close()
             raise InputError(f"{path}: found no band, expected a GeoTIFF with pixels")
         try:
-            local = [Path(f) for f in (name, *self.dataset.files) if Path(f).is_file()]
-            self.files: tuple[Path, ...] = tuple(dict.fromkeys(f.resolve() for f in (*local, *sources)))
+            if local:
+                check_overviews(path, self.dataset.tags(ns="OVERVIEWS").get("OVERVIEW_FILE", ""), allow_network)
+                if image in (None, 1):
+                    check_mask(path, self.width, self.height)
+            found = [Path(f) for f in (name, *self.dataset.files) if Path(f).is_file()]
+            self.files: tuple[Path, ...] = tuple(dict.fromkeys(f.resolve() for f in (*found, *sources)))
             """Every local file that decides its pixels, itself first."""
-            self.colours: list[str] = [c.name for c in self.dataset.colorinterp]
-            self.descriptions: list[str | None] = list(self.dataset.descriptions)
+            self.colours: list[str] = self._colours()
+            self.descriptions: list[str | None] = self._descriptions()
+            self.has_rational_polynomials: bool = bool(self.dataset.tags(ns="RPC"))
+            """Whether it says where it lies by rational polynomial coefficients, too."""
         except (*GDAL_ERRORS, ValueError) as error:  # GDAL reports a bad side file at the first look, whatever that is
             self.close()
             raise InputError(f"{path}: not a GeoTIFF that can be used ({one_line(error)})") from None
+        except InputError:
+            self.close()
+            raise
 
     def _open(self, name: str, driver: str, image: int | None) -> Any:
         # Drivers are named, because GDAL would otherwise try every one it has; some of them talk to the network.
         try:
             with quiet_libraries():  # of a place beyond any file, libtiff complains past GDAL
                 dataset = self._stack.enter_context(rasterio.open(name, driver=driver))
-                images = dataset.subdatasets
+                images = [] if self.virtual else images_of(dataset)
             if image is None:
                 if len(images) > 1:
                     self.warnings.append(
@@ -100,14 +116,15 @@ class Raster:
                 many = f"{len(images)} images" if len(images) > 1 else "one image"
                 raise UsageError(f"--image {image}: found {many} in {self.path}")
             if image > 1:
-                number = images[image - 1].split(":")[1]
-                check = check_header(self.path, int(number))
-                self._header = check
+                number = images[image - 1]
+                self._header = check_header(self.path, number)
                 dataset.close()
                 with quiet_libraries():
-                    dataset = self._stack.enter_context(rasterio.open(images[image - 1], driver=driver))
-            elif not self.virtual:
-                self._header = check_header(self.path)
+                    dataset = self._stack.enter_context(rasterio.open(f"GTIFF_DIR:{number}:{name}", driver=driver))
+                if holds_mask(self.path):
+                    self.warnings.append(
+                        f"found a mask in the file that is not tied to image {image}: its pixels are all taken as valid"
+                    )
             return dataset
         except (*GDAL_ERRORS, ValueError) as error:  # ValueError: a name that is no UTF-8
             self.close()
@@ -115,6 +132,22 @@ class Raster:
         except InputError:
             self.close()
             raise
+
+    def _colours(self) -> list[str]:
+        try:
+            return [c.name for c in self.dataset.colorinterp]
+        except GDAL_ERRORS as error:  # what GDAL said of side files is raised at the first look alone
+            if not is_spare(self.path, one_line(error)):
+                raise
+            self.warnings.append(f"found a side file that cannot be read: not used ({one_line(error)})")
+            return [c.name for c in self.dataset.colorinterp]
+
+    def _descriptions(self) -> list[str | None]:
+        try:
+            return list(self.dataset.descriptions)
+        except UnicodeDecodeError:
+            self.warnings.append("found names of bands that are no UTF-8: taken as none")
+            return [None] * self.dataset.count
 
     def close(self) -> None:
         """Close it."""
@@ -130,17 +163,10 @@ class Raster:
 
         Raises InputError where the colour table cannot be read.
         """
-        self._palette_band = self.colours.index("palette") + 1
         try:
-            table = self.dataset.colormap(self._palette_band)
+            self._palette = palette_of(self.dataset, self.colours.index("palette") + 1)
         except (*GDAL_ERRORS, ValueError) as error:
             raise InputError(f"{self.path}: found a palette band without a colour table ({one_line(error)})") from None
-        entries = 1 << 8 * np.dtype(self.dataset.dtypes[self._palette_band - 1]).itemsize
-        palette = np.zeros((4, min(entries, 1 << 16)), np.uint8)
-        for index, colour in table.items():
-            if 0 <= index < palette.shape[1]:
-                palette[:, index] = colour
-        self._palette = palette
         self.descriptions, self.colours = list(_COLOURS), list(_COLOURS)
 
     def scale_tags(self, band: int) -> tuple[float, float]:
@@ -156,7 +182,7 @@ class Raster:
         """
         dataset = self.dataset
         self.bands = tuple(bands)
-        stored = (self._palette_band,) if self._palette is not None else tuple(dict.fromkeys(bands))
+        stored = (self._palette.band,) if self._palette is not None else tuple(dict.fromkeys(bands))
         dtypes = [dataset.dtypes[b - 1] for b in stored]
         for dtype in dtypes:
             if dtype.startswith("complex"):
@@ -169,6 +195,8 @@ class Raster:
         ]
         alpha = [i for i, c in enumerate(dataset.colorinterp, 1) if c.name == "alpha" and i not in stored]
         self._alpha = len(alpha)
+        if alpha and self._header is not None and self._header.premultiplied:
+            self.warnings.append("found premultiplied alpha: taken as stored, what is half transparent is too dark")
         self._read_bands = [*stored, *alpha]
         self._planes = None if stored == self.bands or self._palette is not None else [stored.index(b) for b in bands]
         self._masks = self._mask_bands(stored)
@@ -181,7 +209,7 @@ class Raster:
             and not self._masks
             and not any(self._marks)
             and not np.issubdtype(self._stored_dtype, np.floating)
-            and (self._palette is None or bool(self._palette[3].all()))
+            and (self._palette is None or self._palette.opaque)
         )
         """True: no pixel can be invalid."""
         self.zero_is_nodata: bool = any(dataset.nodatavals[b - 1] == 0 for b in stored)
@@ -224,6 +252,8 @@ class Raster:
             ours += 2 * pixels
         if self._palette is not None or self._planes is not None:
             ours += pixels * len(self._read_bands) * self._stored_dtype.itemsize
+        if self._palette is not None:
+            ours += pixels * self._palette.index_bytes
         return self.decoding.working_bytes + cache + ours
 
     @property
@@ -307,11 +337,11 @@ class Raster:
         stored = values[: len(self._marks)]
         valid = None if self.always_valid else strike(stored, self._marks, values[len(self._marks) :], masks)
         if self._palette is not None:
-            index = np.clip(stored[0], 0, self._palette.shape[1] - 1)
-            if not self._palette[3].all():
-                opaque = self._palette[3][index] != 0
+            index, table = self._palette.index(stored[0]), self._palette.table
+            if not self._palette.opaque:
+                opaque = table[3][index] != 0
                 valid = opaque if valid is None else valid & opaque
-            picked: NDArray[Any] = np.stack([self._palette[b - 1][index] for b in self.bands])
+            picked: NDArray[Any] = np.stack([table[b - 1][index] for b in self.bands])
         else:
             picked = stored if self._planes is None else stored[self._planes]
         if valid is None or bool(valid.all()):
@@ -333,3 +363,7 @@ def _look(path: Path) -> None:
         raise InputError(f"{path}: found no such file, expected a GeoTIFF")
     if not path.is_file():
         raise InputError(f"{path}: found no regular file, expected a GeoTIFF")
+    try:
+        str(path.absolute()).encode()
+    except UnicodeEncodeError:
+        raise InputError(f"{path}: found a path that is no UTF-8, which GDAL cannot open; rename it") from None

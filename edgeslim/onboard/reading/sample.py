@@ -3,15 +3,13 @@
 from __future__ import annotations
 
 import math
-from typing import TYPE_CHECKING, Any
+from collections.abc import Sized
+from typing import Any, Protocol
 
 import numpy as np
 from numpy.typing import NDArray
 
 from edgeslim.onboard.reading.raster import Raster
-
-if TYPE_CHECKING:
-    from edgeslim.onboard.reading.scene import Scene
 
 _BUDGETS = ((5, 16 << 20, 1024), (16, 128 << 20, 256))
 """Places along each axis, decoded bytes and pixels a place: at first sight, and when that was not enough."""
@@ -27,14 +25,34 @@ _MOST_PX = 1 << 15
 """Taken from an overview."""
 
 
-def sample(scene: Scene, raster: Raster | None, thorough: bool) -> tuple[NDArray[Any], NDArray[np.bool_]]:
+class Readable(Protocol):
+    """What is asked of a scene, or of a raster, to sample it."""
+
+    height: int
+    """Rows."""
+    width: int
+    """Columns."""
+
+    @property
+    def bands(self) -> Sized:
+        """Those that a read returns."""
+
+    @property
+    def block_px(self) -> tuple[int, int]:
+        """Rows and columns of what is decoded at once."""
+
+    def read(self, row: int, column: int, rows: int, columns: int) -> tuple[NDArray[Any], NDArray[np.bool_]]:
+        """Values (bands, rows, columns) and validity (rows, columns) of a rectangle."""
+
+
+def sample(scene: Readable, raster: Raster | None, thorough: bool) -> tuple[NDArray[Any], NDArray[np.bool_]]:
     """Pixels (bands, n) spread over a scene, and their validity (n,).
 
     `raster` is the scene's one file, whose grid is used where the scene itself is resampled; None: several. At first
     sight an overview serves where there is one; `thorough` reads the pixels themselves, and more of them. A block is
     decoded once at most, and few of them.
     """
-    source: Scene | Raster = scene if raster is None else raster
+    source = scene if raster is None else raster
     if raster is not None and not thorough:
         small = raster.read_overview(_OVERVIEW_PX)
         if small is not None:
@@ -61,9 +79,7 @@ def sample(scene: Scene, raster: Raster | None, thorough: bool) -> tuple[NDArray
     return np.concatenate(parts_values, axis=1), np.concatenate(parts_valid)
 
 
-def _thin(
-    source: Scene | Raster, block: tuple[int, int, int, int], most_px: int
-) -> tuple[NDArray[Any], NDArray[np.bool_]]:
+def _thin(source: Readable, block: tuple[int, int, int, int], most_px: int) -> tuple[NDArray[Any], NDArray[np.bool_]]:
     """At most `most_px` pixels from all over a block (row, column, rows, columns), which is decoded once."""
     row, column, rows, columns = block
     step = max(1, math.ceil(math.sqrt(rows * columns / most_px)))

@@ -11,7 +11,7 @@ from typing import Any, Protocol
 import numpy as np
 from numpy.typing import NDArray
 
-from edgeslim.errors import InputError
+from edgeslim.errors import InputError, one_line
 from edgeslim.onboard.reading.acquired import acquired_of
 from edgeslim.onboard.reading.bands import choose_bands
 from edgeslim.onboard.reading.gdal import CACHE_BYTES, GDAL_ERRORS, MIB, gdal_environment, set_cache_bytes
@@ -21,7 +21,6 @@ from edgeslim.onboard.reading.radiometry import SceneScale, ToRaw, check_range, 
 from edgeslim.onboard.reading.raster import Raster
 from edgeslim.onboard.reading.regrid import Regrid
 from edgeslim.onboard.reading.sample import sample
-from edgeslim.onboard.runtime import one_line
 from edgeslim.profile import Band, Radiometry
 from edgeslim.scene_buffers import GDAL_OPENED_BYTES
 
@@ -107,7 +106,7 @@ class Scene:
         self.georeference: Georeference = georeference_of(first.dataset)
         if self.georeference.transform != first.dataset.transform:
             self.warnings.append("found a transform that places nothing: taken as none")
-        if first.dataset.rpcs is not None and self.georeference.gsd_m is None:
+        if self.georeference.gsd_m is None and first.has_rational_polynomials:
             self.warnings.append("found rational polynomial coefficients only: where it lies is not computed from them")
         self.warnings += check_gsd(
             where, self.georeference, expected.gsd_m, options.accept_gsd, resample=options.resample

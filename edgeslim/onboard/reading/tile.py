@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import math
 import struct
-import zipfile
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
 from io import BytesIO
@@ -20,7 +19,7 @@ from edgeslim.onboard.labels import TileFile
 from edgeslim.onboard.reading.bands import pick_bands
 from edgeslim.onboard.reading.gdal import GDAL_ERRORS, DamageLog
 from edgeslim.onboard.reading.georeference import georeference_of
-from edgeslim.onboard.reading.png import require_whole_png
+from edgeslim.onboard.reading.png import SIGNATURE, require_whole_png
 from edgeslim.onboard.reading.radiometry import SceneScale, ToRaw, check_range, scale_of
 from edgeslim.profile import Band, Radiometry
 
@@ -31,6 +30,11 @@ _SAMPLED = 1000
 """Tiles whose values are looked at to tell their units."""
 _DEGREE_M = 111_320.0
 """Metres of a degree at the equator: how far tiles are apart need not be known better."""
+_UNREADABLE = "cannot be read"
+_BEGINNINGS = {"PNG": (SIGNATURE,), "JPEG": (b"\xff\xd8\xff",), "GTiff": (b"II*\0", b"MM\0*", b"II+\0", b"MM\0+")}
+"""GDAL's driver -> how its files begin."""
+_SPOKEN = {"PNG": "a PNG", "JPEG": "a JPEG", "GTiff": "a TIFF"}
+"""GDAL's driver -> its files, in messages."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -105,15 +109,10 @@ class TileReader:
         Raises InputError for one of another size or with other bands than expected: all are likely to be so.
         """
         for file in files:
-            reason = "cannot be read"
             try:
-                data, driver = file.read(), _driver(file)
-                if driver == "PNG":
-                    require_whole_png(BytesIO(data))
-                with MemoryFile(data) as memory, memory.open(driver=driver) as dataset:
-                    found, reason = self._tile(file, dataset)
-            except (*GDAL_ERRORS, ValueError, MemoryError, struct.error, zipfile.BadZipFile):
-                found = None
+                found, reason = self._read(file)
+            except (*GDAL_ERRORS, ValueError, MemoryError, struct.error):
+                found, reason = None, _UNREADABLE
             if found is None:
                 self.skipped.setdefault(reason, []).append(file.name)
             else:
@@ -128,14 +127,26 @@ class TileReader:
         radiometry = self.wanted.radiometry
         if radiometry is not None and self._samples:
             sample = np.concatenate(self._samples, axis=1)
-            scale = SceneScale((radiometry.scale,) * len(sample), (radiometry.offset,) * len(sample), "manifest")
+            scale = SceneScale((radiometry.scale,) * len(sample), (radiometry.offset,) * len(sample), "card")
+            as_stored = len(self.dtypes) == 1 and self.tags is None and self.wanted.scale is None
+            dtype = next(iter(self.dtypes)) if as_stored else "float32"
             try:
-                notes += check_range("--tiles", sample, "float32", scale, radiometry)
+                notes += check_range("--tiles", sample, dtype, scale, radiometry)
             except InputError:
                 if self.wanted.scale is None:
                     raise
                 notes.append("the tiles' reflectance is out of any usual range: check --scale")
         return notes
+
+    def _read(self, file: TileFile) -> tuple[Tile | None, str]:
+        """As `_tile`, of a file that is not opened yet."""
+        data, driver = file.read(), _driver(file)
+        if (kind := _kind_of(data)) != driver:
+            return None, _UNREADABLE if kind is None else f"is {_SPOKEN[kind]}, which its name does not say: rename it"
+        if driver == "PNG":
+            require_whole_png(BytesIO(data))
+        with MemoryFile(data) as memory, memory.open(driver=driver) as dataset:
+            return self._tile(file, dataset)
 
     def _tile(self, file: TileFile, dataset: Any) -> tuple[Tile | None, str]:
         """The tile, or why it is left out."""
@@ -161,7 +172,7 @@ class TileReader:
             values = dataset.read(numbers, out_shape=(len(numbers), side, side), resampling=Resampling.bilinear)
             valid = dataset.read_masks(numbers, out_shape=(len(numbers), side, side)) if file.is_tiff else None
         if log.found is not None:
-            return None, "cannot be read"
+            return None, _UNREADABLE
         if not np.isfinite(values).all() or (valid is not None and not valid.all()):
             return None, "has nodata or NaN in it"
         if self.tags is None and file.is_tiff:
@@ -200,6 +211,7 @@ class TileReader:
         if radiometry is None:
             return np.ascontiguousarray(values, np.float32)
         if not file.is_tiff and wanted.scale is None:
+            _require_grey_levels(file, values.dtype, wanted.offset)
             # A grey level of a training image, rounded as `edgeslim export` rounds it.
             return np.round(values.astype(np.float64) * radiometry.image_scale).astype(np.float32)
         scale = scale_of(f"--tiles: {file.name}", tags, radiometry, wanted.scale, wanted.offset)
@@ -214,6 +226,22 @@ def _driver(file: TileFile) -> str:
     if file.is_tiff:
         return "GTiff"
     return "PNG" if file.name.lower().endswith(".png") else "JPEG"
+
+
+def _kind_of(data: bytes) -> str | None:
+    """The driver of what a file holds; None: of none that is read."""
+    return next((driver for driver, beginnings in _BEGINNINGS.items() if data.startswith(beginnings)), None)
+
+
+def _require_grey_levels(file: TileFile, dtype: np.dtype[Any], offset: float | None) -> None:
+    """Raise InputError for an image whose values are not the grey levels of 8 bits that an encoder's card speaks of."""
+    if offset is not None:
+        raise UsageError(f"--offset: found {offset:g} without --scale, expected both: {file.name} has grey levels")
+    if dtype != np.uint8:
+        raise InputError(
+            f"--tiles: {file.name} is {dtype}, expected an image of 8 bits: the card says what a grey level of those "
+            "counts; say what one unit is with --scale, or store it as GeoTIFF"
+        )
 
 
 def _place_of(dataset: Any) -> tuple[Place | None, float | None]:

@@ -4,18 +4,22 @@ from __future__ import annotations
 
 import re
 import struct
+from collections import Counter
 from pathlib import Path
 from xml.etree import ElementTree
 
 from edgeslim.errors import InputError, shown
+from edgeslim.onboard.reading.envi import envi_bytes
 from edgeslim.onboard.reading.png import SIGNATURE, require_whole_png
 
 _SCHEME = re.compile(r"[A-Za-z][A-Za-z0-9+.-]+:/")
-_SOURCES = ("SourceFilename", "SourceDataset", "SourceName", "OverviewFilename")
+_SOURCES = ("sourcefilename", "sourcedataset", "sourcename", "overviewfilename")
 _VALUE_BYTES = {"UInt16": 2, "Int16": 2, "UInt32": 4, "Int32": 4, "Float32": 4, "UInt64": 8, "Int64": 8, "Float64": 8}
 """Of GDAL's types with more than one."""
 _LARGEST_BYTES = 64 << 20
 _DEEPEST = 8
+_MOST_WAYS = 64
+"""By which one VRT leads to another inside it: GDAL reads it anew along each, and they multiply from level to level."""
 _DECLARED = 1024
 """Bytes in which a VRT says that it is one, as GDAL looks for it."""
 
@@ -33,11 +37,16 @@ def is_remote(name: str) -> bool:
     return name.startswith("/vsi") or (bool(_SCHEME.match(name)) and not Path(name).exists())
 
 
-def vrt_sources(path: Path, allow_network: bool, deepest: int = _DEEPEST) -> list[Path]:
+def vrt_sources(
+    path: Path, allow_network: bool, deepest: int = _DEEPEST, ways: Counter[Path] | None = None
+) -> list[Path]:
     """Every local file that a VRT reads, those of VRTs inside it included, in order, each once.
+
+    `ways`: how often each VRT inside the outermost one has been met so far.
 
     Raises InputError for one that names the network (unless allowed), a missing file, or anything but rasters.
     """
+    ways = Counter() if ways is None else ways
     found: dict[Path, None] = {}
     for name, relative, needed in _named(path):
         if is_remote(name):
@@ -58,6 +67,8 @@ def vrt_sources(path: Path, allow_network: bool, deepest: int = _DEEPEST) -> lis
             raise InputError(f"{path}: found no source {source}, which it is made of; put it there")
         found[source] = None
         try:
+            if (size := source.stat().st_size) < (stated := envi_bytes(source)):
+                raise InputError(f"{source}: found {size} bytes, expected {stated} as its header says; copy it again")
             with source.open("rb") as file:
                 start = file.read(64).lstrip(b"\xef\xbb\xbf \t\r\n")
                 if start.startswith(SIGNATURE):
@@ -70,7 +81,10 @@ def vrt_sources(path: Path, allow_network: bool, deepest: int = _DEEPEST) -> lis
         if nested:
             if deepest == 0:
                 raise InputError(f"{path}: found virtual rasters nested deeper than {_DEEPEST}; flatten them")
-            found.update(dict.fromkeys(vrt_sources(source, allow_network, deepest - 1)))
+            ways[source] += 1
+            if ways[source] > _MOST_WAYS:
+                raise InputError(f"{path}: found more than {_MOST_WAYS} ways to its source {source}; flatten them")
+            found.update(dict.fromkeys(vrt_sources(source, allow_network, deepest - 1, ways)))
         elif start.startswith((b"<", b"{")) and not allow_network:
             raise InputError(f"{path}: found the source {source}, a description of a service; expected a local raster")
     return list(found)
@@ -86,30 +100,37 @@ def _named(path: Path) -> list[tuple[str, bool, int]]:
         raise InputError(f"{path}: not a VRT that can be read ({error}); build it again") from None
     except OSError as error:
         raise InputError(f"{path}: cannot be read ({error.strerror})") from None
-    if root.tag != "VRTDataset":
+    if _plain(root.tag) != "vrtdataset":
         raise InputError(f"{path}: found {shown(root.tag)}, expected a VRTDataset")
+    for element in root.iter():  # GDAL tells neither cases nor namespaces apart
+        element.tag = _plain(element.tag)
+        element.attrib = {_plain(key): value for key, value in element.attrib.items()}
     names = []
     raw = {
         id(element): _raw_bytes(root, band)
-        for band in root.iter("VRTRasterBand")
-        if band.get("subClass") == "VRTRawRasterBand"
-        for element in band.iter("SourceFilename")
+        for band in root.iter("vrtrasterband")
+        if band.get("subclass", "").lower() == "vrtrawrasterband"
+        for element in band.iter("sourcefilename")
     }
     for element in root.iter():
         if element.tag in _SOURCES and element.text and element.text.strip():
-            relative = element.get("relativeToVRT", element.get("relativetoVRT", "0")) == "1"
-            names.append((element.text.strip(), relative, raw.get(id(element), 0)))
+            relative = element.get("relativetovrt", "0") == "1"
+            names.append((element.text.lstrip(), relative, raw.get(id(element), 0)))
     return names
+
+
+def _plain(name: str) -> str:
+    return name.rpartition("}")[2].lower()
 
 
 def _raw_bytes(root: ElementTree.Element, band: ElementTree.Element) -> int:
     """Bytes that a band of raw numbers takes of its file, what lies before it included: GDAL reads any more as 0."""
     try:
-        width, height = int(root.get("rasterXSize", "0")), int(root.get("rasterYSize", "0"))
-        value = _VALUE_BYTES.get(band.get("dataType", "Byte"), 1)
-        pixel = int(band.findtext("PixelOffset") or value)
-        line = int(band.findtext("LineOffset") or pixel * width)
+        width, height = int(root.get("rasterxsize", "0")), int(root.get("rasterysize", "0"))
+        value = _VALUE_BYTES.get(band.get("datatype", "Byte"), 1)
+        pixel = int(band.findtext("pixeloffset") or value)
+        line = int(band.findtext("lineoffset") or pixel * width)
         ends = [0, (width - 1) * pixel, (height - 1) * line, (width - 1) * pixel + (height - 1) * line]
-        return int(band.findtext("ImageOffset") or 0) + max(ends) + value
+        return int(band.findtext("imageoffset") or 0) + max(ends) + value
     except ValueError:  # no numbers: GDAL will say so
         return 0

@@ -15,9 +15,9 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from edgeslim.errors import InputError, MissingExtra
+from edgeslim.errors import InputError, MissingExtra, one_line
 from edgeslim.onboard.quiet import quiet_libraries
-from edgeslim.onboard.runtime import F32, as_float32, one_line
+from edgeslim.onboard.runtimes.runtime import F32, as_float32
 
 
 def interpreter_class() -> tuple[Any, str]:

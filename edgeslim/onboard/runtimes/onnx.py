@@ -9,9 +9,9 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from edgeslim.errors import InputError, MissingExtra
-from edgeslim.onboard.runtime import F32, as_float32, one_line
+from edgeslim.errors import InputError, MissingExtra, one_line
 from edgeslim.onboard.runtimes.providers import CPU, Providers, open_proven
+from edgeslim.onboard.runtimes.runtime import F32, as_float32
 
 
 class OnnxRuntime:

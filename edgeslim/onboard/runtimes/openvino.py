@@ -10,8 +10,8 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from edgeslim.errors import InputError, MissingExtra
-from edgeslim.onboard.runtime import F32, as_float32, one_line
+from edgeslim.errors import InputError, MissingExtra, one_line
+from edgeslim.onboard.runtimes.runtime import F32, as_float32
 
 _ARM64 = ("aarch64", "arm64")
 """There OpenVINO's products of int8 by int8 are wrong (2026.4.1 on emulated Cortex-A72 and A76: logits 0.21 of their

@@ -26,8 +26,7 @@ from typing import Any
 
 import numpy as np
 
-from edgeslim.errors import InputError, shown
-from edgeslim.onboard.runtime import one_line
+from edgeslim.errors import InputError, one_line, shown
 from edgeslim.target import PRODUCTS
 
 CPU = "CPUExecutionProvider"

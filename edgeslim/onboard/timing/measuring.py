@@ -19,6 +19,7 @@ from typing import Any
 from edgeslim.errors import EdgeslimError, UntrustedResult
 from edgeslim.manifest import MANIFEST_NAME, read_manifest, sha256_of
 from edgeslim.onboard.check import doubts, prove, read_golden, require_golden
+from edgeslim.onboard.open_runtime import open_runtime
 from edgeslim.onboard.resident import (
     LOADING_BLOCK_BYTES,
     RUNNING_BLOCK_BYTES,
@@ -26,7 +27,6 @@ from edgeslim.onboard.resident import (
     highest_bytes,
     map_blocks_from,
 )
-from edgeslim.onboard.runtime import open_runtime
 from edgeslim.onboard.timing.calls import WARM_UP_CALLS, WARM_UP_S, Golden, time_calls, timing_of
 from edgeslim.onboard.timing.case import Case
 from edgeslim.onboard.timing.sensors import OtherWork, Sensors

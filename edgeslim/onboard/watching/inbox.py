@@ -121,5 +121,6 @@ class Inbox:
                 state = os.stat(self.folder / part)
             except FileNotFoundError:
                 continue
-            found.append(FileState(part, state.st_size, state.st_mtime_ns))
+            if stat.S_ISREG(state.st_mode):  # as in `look`: a folder or pipe is no part of a scene
+                found.append(FileState(part, state.st_size, state.st_mtime_ns))
         return tuple(found) if found and found[0].name == name else None

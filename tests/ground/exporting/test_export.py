@@ -17,10 +17,11 @@ from edgeslim.errors import ConvertError, InputError, PackError, ParityError
 from edgeslim.ground.checkpoints.checkpoint import Checkpoint
 from edgeslim.ground.exporting.capture import Proving, Request, Source
 from edgeslim.ground.exporting.export import Exported, export
-from edgeslim.ground.flight import flight_model, profile_checkpoint, slimmed_checkpoint
+from edgeslim.ground.flight import flight_model, profile_checkpoint
 from edgeslim.ground.formats import Written
 from edgeslim.ground.formats import onnx as onnx_format
 from edgeslim.ground.golden import GoldenTiles, golden_tiles, synthetic_tiles
+from edgeslim.ground.slimming.slimmed_checkpoint import slimmed_checkpoint
 from edgeslim.manifest import read_manifest, verify_files
 from edgeslim.onboard.check import check_artifact
 from edgeslim.onboard.runtimes.onnx import OnnxRuntime

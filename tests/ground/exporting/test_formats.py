@@ -16,13 +16,14 @@ from edgeslim.errors import InputError, MissingExtra, PackError, ParityError
 from edgeslim.ground.exporting.capture import Proving, Request, Source
 from edgeslim.ground.exporting.export import Exported, export
 from edgeslim.ground.exporting.quantisation import layers_by_harm, layers_to_try
-from edgeslim.ground.flight import FlightModel, flight_model, profile_checkpoint, slimmed_checkpoint
+from edgeslim.ground.flight import FlightModel, flight_model, profile_checkpoint
 from edgeslim.ground.formats import Written, format_called
 from edgeslim.ground.golden import GoldenTiles, hostile_tiles, synthetic_tiles
+from edgeslim.ground.slimming.slimmed_checkpoint import slimmed_checkpoint
 from edgeslim.ground.vit import Vit, fold_layer_scale, init_weights
 from edgeslim.manifest import read_manifest
 from edgeslim.onboard.check import check_artifact
-from edgeslim.onboard.runtime import open_runtime
+from edgeslim.onboard.open_runtime import open_runtime
 from edgeslim.profile import Profile
 from edgeslim.target import take_target
 from edgeslim.units import ARITHMETIC

@@ -107,7 +107,8 @@ def test_a_refusal_says_on_how_many_tiles_it_stands() -> None:
     with pytest.raises(ParityError) as refused:
         run_against(runtime, answers(expected), 1, CEILINGS["int8-dynamic"], "onnx-int8-dynamic")
     assert len(runtime.asked) == 134  # the 11th is at 3 + 13 * 10
-    assert str(refused.value).startswith("onnx-int8-dynamic at batch 1: 11 of the first 134 tiles have another class (")
+    said = "onnx-int8-dynamic at batch 1: 11 of the 134 least sure tiles have another class ("
+    assert str(refused.value).startswith(said)
     assert str(refused.value).endswith("), at most 10 of 1000 may; do not fly this artifact")
     found[sure[120:]] = expected[sure[120:]]  # ten are left
     run_against(Replayed(found), answers(expected), 1, CEILINGS["int8-dynamic"], "onnx-int8-dynamic")
@@ -120,7 +121,8 @@ def test_a_difference_beyond_the_ceiling_ends_it_at_once() -> None:
     assert tally.missed() is None
     tally.add(expected[3:5] + np.float32(0.01), expected[3:5])
     assert tally.missed() == (
-        "logits differ by up to 0.01, 0.01 of their range, over the first 5 of 40 tiles, expected at most 0.0001 of it"
+        "logits differ by up to 0.01, 0.01 of their range, over the 5 least sure of 40 tiles, "
+        "expected at most 0.0001 of it"
     )
     tally.add(expected[5:] * np.float32(np.nan), expected[5:])
     assert tally.missed() == "logits that are not finite, in 40 tiles"

@@ -19,8 +19,8 @@ from edgeslim.ground.golden import golden_tiles
 from edgeslim.ground.heads.head_file import read_head
 from edgeslim.manifest import read_manifest
 from edgeslim.onboard.check import read_golden
+from edgeslim.onboard.open_runtime import open_runtime
 from edgeslim.onboard.reading.gdal import gdal_environment
-from edgeslim.onboard.runtime import open_runtime
 from edgeslim.profile import load_profile
 from tests.ground.conftest import TINY
 from tests.tiles import geotiff_folder, image_folder, pixels, write
@@ -249,7 +249,7 @@ def test_a_real_encoder_that_had_no_head_flies(
         ("few", "too few tiles of River 2; expected at least 5 of each class"),
         ("size", "is 8x8 px, expected 16x16 px"),
         ("grey", "found 1 band (gray), expected 3 bands"),
-        ("torn", "none of 10 tiles can be used (10 cannot be read)"),
+        ("torn", "none of 10 tiles can be used (10: cannot be read)"),
         ("gone", "found neither a folder nor a zip"),
     ],
 )

@@ -8,6 +8,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from sklearn.covariance import LedoitWolf
 
+from edgeslim.errors import InputError
 from edgeslim.ground.heads.known import beyond, fit_features, known_of, limits_for, whitened_means
 from edgeslim.onboard.known import FeatureDistances, nearest, statistics_of
 
@@ -22,6 +23,13 @@ def test_distances_are_scikit_learns() -> None:
     oracle = LedoitWolf(assume_centered=True).fit(scaled - means[labels])
     expected = np.sqrt(np.stack([oracle.mahalanobis(scaled - mean) for mean in means]).min(0))
     assert found == pytest.approx(expected, rel=1e-3)
+
+
+def test_tiles_that_are_alike_have_no_limits() -> None:
+    """Saturated or empty tiles: nothing is far from them, or everything."""
+    labels = np.arange(12) % 3
+    with pytest.raises(InputError, match="found pixels that do not differ within any class"):
+        whitened_means(np.ones((12, 4), np.float32) * labels[:, None], labels, 3)
 
 
 def test_few_features_are_measured_as_scikit_learn_would() -> None:

@@ -8,8 +8,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from edgeslim.errors import InputError
-from edgeslim.ground.heads.labelled import part_of
 from edgeslim.ground.heads.split import Split, blocks_of, folds_of, split_tiles
+from edgeslim.ground.labelled import part_of
 from edgeslim.onboard.reading.tile import Place
 
 CLASSES = ("a", "b")

@@ -166,6 +166,8 @@ def test_tiles_of_several_classes_are_scored_by_precision(tmp_path: Path, tiny: 
         (["--tiles", "one"], "found one class (Forest), expected at least 2"),
         (["--tiles", "few"], "found too few tiles of Forest 2"),
         (["--tiles", "few", "-o", "card.json"], "found suffix '.json', expected .toml"),
+        (["--tiles", "few", "--seed", "-1"], "'--seed': -1 is not in the range"),
+        (["--tiles", "few", "--scale", "1", "--offset", "nan"], "--offset: found nan, expected a number"),
         (["--tiles", "few", "-w", "0"], "width multiplier: found 0"),
     ],
 )

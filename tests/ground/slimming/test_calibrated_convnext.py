@@ -21,7 +21,7 @@ from edgeslim.errors import InputError
 from edgeslim.ground.checkpoints.checkpoint import read_checkpoint
 from edgeslim.ground.convnext import ConvNext
 from edgeslim.ground.slimming.calibration import FEWEST, Calibration, tiles_needed
-from edgeslim.ground.slimming.slim import slim, slim_by
+from edgeslim.ground.slimming.slim import slim
 from tests.ground.checkpoints.test_convnext_families import ARCH as FILE_ARCH
 from tests.ground.checkpoints.test_convnext_families import timm_state
 from tests.ground.conftest import CARD
@@ -48,7 +48,7 @@ def features(encoder: nn.Module, given: Tensor) -> Tensor:
     return found
 
 
-def error(encoder: ConvNext, slimmed: nn.Module, given: Tensor) -> float:
+def error(encoder: nn.Module, slimmed: nn.Module, given: Tensor) -> float:
     """Mean square error of the features, as a share of their variance."""
     expected = features(encoder, given)
     return float((features(slimmed, given) - expected).square().sum() / (expected - expected.mean(0)).square().sum())
@@ -141,28 +141,35 @@ def test_tiles_that_cannot_calibrate_it() -> None:
         slim(lively(SMALL), 0.5, method="calibrated", calibration=Calibration(bad))
 
 
-def test_widths_of_each_block_are_refused() -> None:
-    with pytest.raises(InputError, match="with uneven widths: found a ConvNeXt V2, expected a vision transformer"):
-        slim_by("calibrated", lively(SMALL), 0.5, calibration=calibration(SMALL), uneven=True)
+def card_of(arch: ConvNextArchitecture, checkpoint: Path, cards: Path) -> None:
+    """A card "own" of `cards`, of tiles of 64 px; the weights move there."""
+    shelf = cards / "profiles"
+    shelf.mkdir(parents=True)
+    checkpoint.rename(shelf / checkpoint.name)
+    fields = {**arch.to_dict(), "tile_px": 64}
+    architecture = "\n".join(f"{key} = {json.dumps(value)}" for key, value in fields.items())
+    facts = CARD[CARD.index("[[band]]") : CARD.index("[[class]]")]
+    (shelf / "own.toml").write_text(
+        f'schema = 1\nid = "own"\nname = "Own"\nsource = "a test"\ncheckpoint = "{checkpoint.name}"\n\n'
+        f"[architecture]\n{architecture}\n\n{facts}",
+        encoding="utf-8",
+    )
+
+
+def images(folder: Path, count: int) -> None:
+    """So many images of 64 px, of random squares."""
+    folder.mkdir()
+    generator = np.random.default_rng(0)
+    for number in range(count):
+        pixels = np.kron(generator.integers(0, 255, (8, 8, 3), np.uint8), np.ones((8, 8, 1), np.uint8))
+        Image.fromarray(pixels).save(folder / f"{number}.png")
 
 
 def test_from_file_and_folder_to_a_slimmed_file(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.chdir(tmp_path)
-    Path("cards/profiles").mkdir(parents=True)
-    save_file(timm_state(), "cards/profiles/a.safetensors")
-    fields = {**FILE_ARCH.to_dict(), "tile_px": 64}
-    architecture = "\n".join(f"{key} = {json.dumps(value)}" for key, value in fields.items())
-    facts = CARD[CARD.index("[[band]]") : CARD.index("[[class]]")]
-    Path("cards/profiles/own.toml").write_text(
-        'schema = 1\nid = "own"\nname = "Own"\nsource = "a test"\ncheckpoint = "a.safetensors"\n\n'
-        f"[architecture]\n{architecture}\n\n{facts}",
-        encoding="utf-8",
-    )
-    Path("tiles").mkdir()
-    generator = np.random.default_rng(0)
-    for number in range(130):
-        pixels = np.kron(generator.integers(0, 255, (8, 8, 3), np.uint8), np.ones((8, 8, 1), np.uint8))
-        Image.fromarray(pixels).save(f"tiles/{number}.png")
+    save_file(timm_state(), "a.safetensors")
+    card_of(FILE_ARCH, Path("a.safetensors"), Path("cards"))
+    images(Path("tiles"), 130)
     asked = ["slim", "--encoder", "own", "--cards", "cards", "-w", "0.5", "--method", "calibrated", "--tiles", "tiles"]
     assert main([*asked, "-o", "s.safetensors"]) == 0
     profile = encoder_of("s.safetensors")

@@ -19,6 +19,7 @@ from edgeslim.ground.slimming.calibration_tiles import read_calibration
 from edgeslim.planning.plan import read_plan
 from edgeslim.profile import Band, Profile
 from tests.ground.conftest import TINY
+from tests.tiles import write
 
 NEEDED = tiles_needed(TINY)
 
@@ -98,6 +99,13 @@ def test_unreadable_images_are_counted_and_left_out(
     line = _refusal(capsys, _slim(folder, tiny_cards, tmp_path / "b.safetensors"), 1)
     assert f"found {NEEDED - 1} tiles, expected at least {NEEDED}" in line
     assert not (tmp_path / "b.safetensors").exists()
+
+
+def test_sixteen_bits_are_not_cut_to_eight(folder: Path, tiny: Profile) -> None:
+    deep = np.random.default_rng(0).integers(0, 1 << 16, (3, 16, 16), dtype=np.uint16)
+    write(folder / "000.png", deep, "PNG")
+    with pytest.raises(InputError, match=r"tiles/000.png has 16 bits, expected 8; store it as GeoTIFF"):
+        read_calibration(tiny, folder)
 
 
 def test_refusals_are_one_line_and_write_nothing(

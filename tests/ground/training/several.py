@@ -17,7 +17,7 @@ import torch
 from torch import Tensor, nn
 
 from edgeslim.architecture import Architecture
-from edgeslim.ground.heads.labelled import LabelledTiles
+from edgeslim.ground.labelled import LabelledTiles
 from edgeslim.ground.training import together
 from edgeslim.ground.training.augment import Chance
 from edgeslim.ground.training.classifier import Classifier, NormalisedTeacher

@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from edgeslim.ground.training.card import profile_toml
+from edgeslim.ground.profile_toml import profile_toml
 from edgeslim.onboard.scores import wilson_interval
 from edgeslim.profile import Band, Profile, load_profile, take_profile
 from edgeslim.shelf import shelf_folder

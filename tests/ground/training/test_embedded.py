@@ -12,10 +12,11 @@ from edgeslim import cost
 from edgeslim.ground.checkpoints.checkpoint import Checkpoint
 from edgeslim.ground.exporting.capture import Proving, Request, Source
 from edgeslim.ground.exporting.export import export
-from edgeslim.ground.flight import profile_checkpoint, slimmed_checkpoint
+from edgeslim.ground.flight import profile_checkpoint
 from edgeslim.ground.golden import synthetic_tiles
-from edgeslim.ground.heads.labelled import load_labelled
+from edgeslim.ground.labelled import load_labelled
 from edgeslim.ground.slimming.slim import slim
+from edgeslim.ground.slimming.slimmed_checkpoint import slimmed_checkpoint
 from edgeslim.ground.training.card import score_widths
 from edgeslim.profile import DEFAULT_ENCODER, Profile, take_profile
 from edgeslim.target import take_target

@@ -20,7 +20,7 @@ from PIL import Image
 
 from edgeslim.cli import app_for
 from edgeslim.errors import InputError
-from edgeslim.ground.heads.labelled import PARTS, LabelledTiles, load_labelled, part_of
+from edgeslim.ground.labelled import PARTS, LabelledTiles, load_labelled, part_of
 from edgeslim.ground.training import augment
 from edgeslim.ground.training.augment import Chance
 from edgeslim.ground.training.classifier import Classifier

@@ -6,6 +6,7 @@ What must become of each stands in the table, written down before anything was r
 from __future__ import annotations
 
 import json
+import math
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
@@ -16,7 +17,7 @@ import rasterio
 
 from tests.onboard.artifacts import bands_named, make_artifact, reference_cells
 from tests.onboard.fuzz_server import Server
-from tests.onboard.odd import made
+from tests.onboard.odd import beside, made
 
 TILE_PX, NODATA = 16, 255
 SECONDS, MIB = 60, 400
@@ -47,6 +48,11 @@ class Row:
 
 
 ACCEPT, RESAMPLE = (*VALUES, "--accept-gsd"), (*VALUES, "--resample")
+BY_NUMBER = (*VALUES, "--bands", "1,2,3")
+ELSEWHERE = (
+    '<PAMDataset><Metadata domain="OVERVIEWS"><MDI key="OVERVIEW_FILE">NETCDF:"http://localhost:1/x":y</MDI></Metadata>'
+    "</PAMDataset>"
+)
 TABLE = (
     # numbers
     Row("int8", made.hole(-128, "float32", -128)),
@@ -54,11 +60,17 @@ TABLE = (
     Row("12 bits, big-endian BigTIFF", made.twelve_bits),
     Row("half floats", made.half_floats, ("--scale", "1"), scale=1.0),
     Row("complex", made.complex_pixels, refused="complex64"),
+    Row("all of 32 bits", beside.full_range, ("--scale", "2.3283064e-10"), scale=1 / (2**32 - 1)),
+    Row("palette of signed numbers", beside.palette("int16", -1), ("--scale", "0.001"), scale=1e-3),
+    Row("palette of floats", beside.palette("float32", math.nan), ("--scale", "0.001"), scale=1e-3),
     # layouts
     Row("one row", made.plain(size=(1, 50))),
     Row("one column, one pixel more", made.plain(size=(17, 1), interleave="band")),
     Row("strips of seven rows", made.plain(blockysize=7, interleave="band", compress="lzw", predictor=2)),
     Row("a block of 4096 px", made.plain(tiled=True, blockxsize=4096, blockysize=16, compress="deflate")),
+    Row("the tenth image", beside.images(10, 11), (*VALUES, "--image", "10")),
+    Row("a mask not tied", beside.images(2, 2, mask=True), (*VALUES, "--image", "2"), warned="not tied to image 2"),
+    Row("a tag of 900 MiB", beside.large_tag, refused="found 900 MiB in tag 270"),
     # what is no data
     Row("nodata -inf", made.hole(-np.inf, "float32", -np.inf)),
     Row("nodata beyond uint64's floats", made.wide_nodata("UInt64", 2**64 - 1)),
@@ -67,11 +79,18 @@ TABLE = (
     Row("undeclared float", made.hole(-3.4e38, "float32", None, declared=False), refused="-a_nodata -3.4e+38"),
     Row("16-bit alpha first", made.alpha_first),
     Row("mask and nodata", made.mask_and_nodata),
+    Row("premultiplied alpha", beside.premultiplied, warned="premultiplied"),
+    Row("linked mask", beside.linked),
+    Row("mask of another size", beside.masked(2), refused="found a mask of 100 × 80 px, expected 50 × 40"),
+    Row("VRT's mask of another size", beside.masked_virtual, refused="s.vrt.msk: found a mask of 100 × 80 px"),
     # what numbers mean
     Row("tags by band", made.tagged((1e-4, 2e-4, 5e-5), (0, -0.01, 0.02)), flags=()),
     Row("zero scale", made.tagged((1e-4, 0, 1e-4), (0, 0, 0)), flags=(), refused="s.tif: found scale 0"),
     Row("a book of a name", made.plain(descriptions=("B04" * 30000, "B03", "B02")), refused="--bands 1,2,3"),
+    Row("a name in Latin-1", beside.latin_1_name, BY_NUMBER, warned="no UTF-8"),
     # places
+    Row("half of an RPC", beside.half_rpc),
+    Row("half of an RPC beside", beside.with_file("s_RPC.TXT", "LINE_OFF: x\n"), warned="s_RPC.TXT"),
     Row("NaN transform", made.plain(transform=made.NAN_TRANSFORM), warned="places nothing"),
     Row("NaN transform resampled", made.plain(transform=made.NAN_TRANSFORM), RESAMPLE, "--accept-gsd", gsd_m=10.0),
     Row("huge transform", made.plain(transform=made.HUGE_TRANSFORM), warned="places nothing"),
@@ -135,10 +154,31 @@ TABLE = (
     Row("VRT of itself", made.virtual(lambda band: made.source(band, "s.vrt")), refused="nested deeper"),
     Row("VRT of 2^31 px", made.virtual(made.source, size=(2**31 - 1, 2**31 - 1)), refused="at most 16777216 a side"),
     Row("VRT of a torn PNG", made.torn_png, refused="no whole PNG"),
+    Row("VRT in lower case", beside.rewritten(beside.lower_case)),
+    Row(
+        "VRT in lower case of the network",
+        beside.rewritten(lambda text: beside.lower_case(text).replace(">a.tif<", ">http://localhost:1/a.tif<", 1)),
+        refused="the network source http://localhost:1/a.tif",
+    ),
+    Row("VRT in a namespace", beside.rewritten(lambda text: text.replace("<VRTDataset", '<VRTDataset xmlns="urn:x"'))),
+    Row("linked VRT", beside.linked_virtual),
+    Row("VRTs in VRTs", beside.nested(3, 3)),
+    Row("a bomb of VRTs", beside.nested(6, 4), refused="found more than 64 ways to its source"),
+    Row("VRT of a cut ENVI", beside.cut_source("ENVI", "a.img"), refused="found 7200 bytes, expected 12000"),
+    Row("VRT of a cut PNM", beside.cut_source("PNM", "a.ppm"), refused="s.vrt: cannot be read at rows"),
     Row("VRT of short raw bytes", made.short_raw, refused="found 9000 bytes"),
+    # what lies beside
+    Row("odd neighbours", beside.with_odd_neighbours),
+    Row("pipe beside", beside.with_pipe, refused="s.tif.aux.xml: found no regular file"),
+    Row("torn overviews beside", beside.with_file("s.tif.ovr", "II*\0junkjunk"), warned="s.tif.ovr"),
+    Row("mask elsewhere", beside.with_file("s.tif.msk", "<GDAL_WMS/>"), refused="description of other data"),
+    Row("overviews elsewhere", beside.with_file("s.tif.aux.xml", ELSEWHERE), refused="found the overviews NETCDF:"),
     # damage, and what is no TIFF
+    Row("a file name in Latin-1", beside.misnamed, refused="no UTF-8"),
     Row("damaged overviews", made.damaged_overview),
     Row("cut in a tile", made.cut(0.6, tiled=True, blockxsize=16, blockysize=16), refused="s.tif"),
+    Row("half an index of places", beside.listing(273), refused="in 10 blocks, but lists 2"),
+    Row("half an index of sizes", beside.listing(279), refused="in 10 blocks, but lists 2"),
     Row("cut in its header", made.cut(0.0005), refused="not a GeoTIFF"),
     Row("PNG", made.picture("PNG"), refused="not a GeoTIFF"),
     Row("text", made.of_bytes(b"version https://git-lfs.github.com/spec/v1\n"), refused="not a GeoTIFF"),

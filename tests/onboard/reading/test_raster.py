@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import os
 import struct
+import subprocess
+import sys
 import warnings
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -585,6 +587,19 @@ def test_a_place_beyond_any_file_is_told_once(tmp_path: Path, capfd: pytest.Capt
     with gdal_environment(), pytest.raises(InputError, match="not a GeoTIFF that can be opened"):
         Raster(path)
     assert capfd.readouterr() == ("", "")
+
+
+def test_no_driver_is_there_that_fetches() -> None:
+    # In a process of its own: GDAL takes them away once, when it is first used.
+    code = (
+        "from edgeslim.onboard.reading.gdal import gdal_environment\n"
+        "import rasterio\n"
+        "with gdal_environment(), rasterio.Env() as env: print(*env.drivers())"
+    )
+    run = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    found = set(run.stdout.split())
+    assert {"GTiff", "VRT"} <= found
+    assert not {"HTTP", "WMS", "WMTS", "WCS", "STACTA", "STACIT", "EEDAI", "PLMOSAIC", "DAAS"} & found
 
 
 def test_a_users_environment_turns_no_damage_into_zeros(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -106,3 +106,34 @@ def test_impossible_units_are_refused(tmp_path: Path) -> None:
     (tile,), reader = read(tmp_path, wanted(scale=2750 / 255 * 1e-4))
     assert reader.warnings() == []
     assert tile.values == pytest.approx(pixels("Forest", 0).astype(float) * 2750 / 255, rel=1e-5)
+
+
+def test_what_a_file_is_and_what_its_name_says(tmp_path: Path) -> None:
+    image_folder(tmp_path, count=2)
+    forest = tmp_path / "Forest"
+    (forest / "Forest_0.png").rename(forest / "Forest_0.jpg")
+    (forest / "Forest_1.png").write_bytes(b"")
+    tiles, reader = read(tmp_path, wanted())
+    assert len(tiles) == 4
+    assert reader.skipped == {
+        "is a PNG, which its name does not say: rename it": ["Forest/Forest_0.jpg"],
+        "cannot be read": ["Forest/Forest_1.png"],
+    }
+
+
+def test_grey_levels_are_of_eight_bits(tmp_path: Path) -> None:
+    values = pixels("Forest", 0).astype(np.uint16) * 257
+    write(tmp_path / "a" / "x.png", values, "PNG")
+    with pytest.raises(InputError, match=r"a/x.png is uint16, expected an image of 8 bits: .* with --scale"):
+        read(tmp_path, wanted())
+    (tile,), _ = read(tmp_path, wanted(scale=1e-5))
+    assert np.allclose(tile.values, values * 0.1)
+    with pytest.raises(UsageError, match=r"--offset: found -0.1 without --scale, expected both"):
+        read(image_folder(tmp_path / "png", count=1), wanted(offset=-0.1))
+
+
+def test_eight_bit_tiffs_are_called_what_they_are(tmp_path: Path) -> None:
+    write(tmp_path / "a" / "x.tif", pixels("Forest", 0), "GTiff", photometric="RGB")
+    _, reader = read(tmp_path, wanted())
+    with pytest.raises(InputError, match=r"found uint8 values .* \(by the encoder's card\) .* for 8-bit images"):
+        reader.warnings()

@@ -15,7 +15,7 @@ import rasterio
 
 from edgeslim.cli import main
 from edgeslim.manifest import read_manifest
-from edgeslim.onboard.runtime import load_runtime
+from edgeslim.onboard.open_runtime import load_runtime
 
 ONBOARD = Path(__file__).parents[3] / ".venv-onboard"
 ARTIFACTS = ONBOARD / "artifacts"

@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 
 from edgeslim.manifest import read_manifest
-from edgeslim.onboard.runtime import open_runtime
+from edgeslim.onboard.open_runtime import open_runtime
 from tests.onboard.artifacts import make_artifact
 
 pytest.importorskip("onnxruntime")

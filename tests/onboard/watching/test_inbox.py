@@ -61,6 +61,16 @@ def test_sidecars_belong_to_the_scene_and_keep_it_waiting(tmp_path: Path) -> Non
     assert inbox.state_of("a.tif") is None
 
 
+def test_a_folder_or_pipe_is_no_sidecar(tmp_path: Path) -> None:
+    inbox = Inbox(tmp_path, 0)
+    (tmp_path / "a.tif").touch()
+    (tmp_path / "a.tif.files").mkdir()
+    os.mkfifo(tmp_path / "a.tif.msk")
+    [arrival] = inbox.look(0)[0]
+    assert [file.name for file in arrival.files] == ["a.tif"]
+    assert inbox.state_of("a.tif") == arrival.files  # or it would be taken for changed, again and again
+
+
 def test_order_of_arrival_is_not_what_a_copy_says_of_its_age(tmp_path: Path) -> None:
     for age, name in enumerate(("c.tif", "a.tif", "b.tif")):
         (tmp_path / name).write_bytes(b"1")

@@ -3,12 +3,11 @@
 from __future__ import annotations
 
 import hashlib
-import zipfile
+import struct
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, replace
-from functools import partial
+from io import BytesIO
 from pathlib import Path, PurePosixPath
-from typing import IO
 
 import numpy as np
 import torch
@@ -17,10 +16,17 @@ from PIL import Image, UnidentifiedImageError
 from torch import Tensor
 
 from edgeslim.errors import InputError
+from edgeslim.onboard.tile_files import tile_files
 
 IMAGE_SUFFIXES = {".jpg", ".jpeg", ".png"}
 PARTS = {"test": (0.0, 0.15), "validation": (0.15, 0.20), "train": (0.20, 1.0)}
 """The split: where the SHA-256 of CLASS/FILE, read as a fraction of its range, falls."""
+_FORMATS = ("PNG", "JPEG")
+"""That are opened; PIL knows fifty more by their beginnings, some of which start programs."""
+_PNG_DEPTH = 24
+"""Where a PNG says its bits a channel: in its header, which comes first (ISO/IEC 15948, 11.2.2)."""
+_IMAGE_ERRORS = (UnidentifiedImageError, Image.DecompressionBombError, OSError, ValueError, SyntaxError, struct.error)
+"""What PIL raises for an image that is damaged, or none."""
 
 
 def part_of(name: str) -> str:
@@ -55,39 +61,36 @@ class LabelledTiles:
         return replace(self, images=self.images.to(device), labels=self.labels.to(device))
 
 
-def _open(path: Path) -> IO[bytes]:
-    return path.open("rb")
-
-
-def image_files(source: Path) -> Iterator[tuple[str, Callable[[], IO[bytes]]]]:
-    """Images of a folder (at any depth) or zip in the order of their paths: CLASS/FILE and what opens it.
+def image_files(source: Path) -> Iterator[tuple[str, Callable[[], bytes]]]:
+    """Images of a folder (at any depth) or zip in the order of their paths: CLASS/FILE and what reads it.
 
     Raises InputError if `source` is neither.
     """
-    if source.is_dir():
-        for path in sorted(p for p in source.rglob("*") if p.suffix.lower() in IMAGE_SUFFIXES):
-            yield f"{path.parent.name}/{path.name}", partial(_open, path)
-    elif zipfile.is_zipfile(source):
-        archive = zipfile.ZipFile(source)  # stays open for as long as anything that was yielded does
-        for entry in sorted(archive.namelist()):
-            pure = PurePosixPath(entry)
-            if pure.suffix.lower() in IMAGE_SUFFIXES:
-                yield f"{pure.parent.name}/{pure.name}", partial(archive.open, entry)
-    else:
-        raise InputError(f"{source}: found neither a folder nor a zip, expected image tiles (.png, .jpg)")
+    for path, read in tile_files(source, IMAGE_SUFFIXES).items():
+        pure = PurePosixPath(path)
+        yield f"{pure.parent.name or source.name}/{pure.name}", read
 
 
-def read_image(source: Path, name: str, opened: Callable[[], IO[bytes]], tile_px: int) -> NDArray[np.uint8]:
-    """One RGB image as (tile_px, tile_px, 3). Raises UnreadableImage, and InputError for one of another size."""
+def read_image(source: Path, name: str, read: Callable[[], bytes], tile_px: int) -> NDArray[np.uint8]:
+    """One RGB image as (tile_px, tile_px, 3).
+
+    Raises UnreadableImage, and InputError for one of another size or of more than 8 bits.
+    """
     try:
-        with opened() as stream:
-            pixels = np.asarray(Image.open(stream).convert("RGB"))
-    except (UnidentifiedImageError, OSError) as error:
+        data = read()
+        image = Image.open(BytesIO(data), formats=_FORMATS)
+        _require_tile(f"{source}: {name}", image, data, tile_px)
+        return np.asarray(image.convert("RGB"))
+    except _IMAGE_ERRORS as error:
         raise UnreadableImage(f"{source}: {name} cannot be read ({error}); remove or replace it") from None
-    if pixels.shape[:2] != (tile_px, tile_px):
-        found = f"{pixels.shape[1]}x{pixels.shape[0]}"
-        raise InputError(f"{source}: {name} is {found} px, expected {tile_px}x{tile_px}")
-    return pixels
+
+
+def _require_tile(where: str, image: Image.Image, data: bytes, tile_px: int) -> None:
+    """Raise InputError for an image, not decoded yet, that is no tile of 8 bits."""
+    if image.size != (tile_px, tile_px):
+        raise InputError(f"{where} is {image.width}x{image.height} px, expected {tile_px}x{tile_px}")
+    if image.format == "PNG" and data[_PNG_DEPTH] > 8:  # PIL would cut it to 8 in one way or another
+        raise InputError(f"{where} has {data[_PNG_DEPTH]} bits, expected 8; store it as GeoTIFF, which says its scale")
 
 
 def load_labelled(source: Path, tile_px: int, parts: tuple[str, ...] = tuple(PARTS)) -> dict[str, LabelledTiles]:

@@ -7,7 +7,7 @@ from collections.abc import Callable
 import numpy as np
 
 from edgeslim.convnext_architecture import AnyArchitecture
-from edgeslim.errors import InputError
+from edgeslim.errors import InputError, UsageError
 from edgeslim.onboard.labels import Labelled
 from edgeslim.onboard.reading.gdal import gdal_environment
 from edgeslim.onboard.reading.tile import TileReader, Wanted
@@ -31,8 +31,12 @@ def radiometry_of_tiles(tiles: Labelled, wanted: Wanted, say: Callable[[str], No
             squares += np.square(values).sum((1, 2))
             low, high = min(low, float(values.min())), max(high, float(values.max()))
     if not count:
-        reasons = "; ".join(f"{len(v)} {k}" for k, v in reader.skipped.items())
+        reasons = "; ".join(f"{len(names)}: {reason}" for reason, names in reader.skipped.items())
         raise InputError(f"--tiles: none of {len(tiles.files)} tiles can be used ({reasons}); expected images")
+    if wanted.offset is not None and wanted.scale is None:
+        raise UsageError(
+            f"--offset: found {wanted.offset:g} without --scale, expected both: the encoder's card says none"
+        )
     if len(reader.dtypes) > 1:
         (one, first), (other, second) = list(reader.dtypes.items())[:2]
         raise InputError(f"--tiles: found {one} ({first}) and {other} ({second}), expected one type; convert them")
