@@ -7,7 +7,7 @@ First each width of each encoder is exported in every format and precision with 
 real tiles (EuroSAT's test part), into build/benchmarks/formats (formats_making.py); that takes hours, and other work
 beside it does no harm. A run that is broken off goes on where it was. Then the artifacts, torch eager and the bare
 libraries are timed in one process, all on the same number of threads, in turns: of each round the median is taken, of
-the rounds the least. That takes ten minutes and wants the machine for itself. What OUT.json holds of other encoders
+the rounds the least. That takes twenty minutes and wants the machine for itself. What OUT.json holds of other encoders
 and widths stays there (formats_table.py): `--subjects vit-s14 --time-only` times the ViT-S/14 alone anew. What was
 refused has nothing to be timed: `--make-only` writes it into OUT.json where the rest of its width stands there.
 
@@ -51,7 +51,7 @@ from edgeslim.onboard.runtimes.runtime import Runtime
 from edgeslim.target import take_target
 
 RESULT = Path(__file__).parent / "results" / "formats"
-_ROUNDS = 3
+_ROUNDS = 6
 _ROUND_S = 0.4
 _GEMM_SIDES = (512, 1024, 2048)
 
@@ -74,7 +74,7 @@ def peak_gflop_s(threads: int) -> dict[str, float]:
 
 
 def best_s(call: Callable[[], Any]) -> float:
-    """Least median of three rounds."""
+    """Least median of some rounds."""
     return min(median_s(call) for _ in range(_ROUNDS))
 
 
