@@ -20,6 +20,7 @@ from numpy.typing import NDArray
 from torch import nn
 
 from edgeslim.errors import MissingExtra
+from edgeslim.onboard.quiet import keep_openvino_home, quiet_libraries
 from edgeslim.target import Target
 
 _NEEDS = {
@@ -63,8 +64,10 @@ class Format(Protocol):
 
 def format_called(name: str) -> Format:
     """The module of a format. Raises MissingExtra where what it needs is not installed."""
+    keep_openvino_home()
     try:
-        return cast(Format, import_module(f"edgeslim.ground.formats.{name}"))
+        with quiet_libraries():  # of what a converter lacks for other uses than ours
+            return cast(Format, import_module(f"edgeslim.ground.formats.{name}"))
     except ImportError as error:
         module, extra = _NEEDS[name]
         raise MissingExtra(error.name or module, extra) from None

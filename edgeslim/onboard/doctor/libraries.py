@@ -26,6 +26,7 @@ name, package = sys.argv[1:]
 if importlib.util.find_spec(name.partition(".")[0]) is None:
     print("null")
     sys.exit()
+sys.modules["openvino_telemetry"] = None  # edgeslim/onboard/quiet.py says why
 module = importlib.import_module(name)
 offers = {
     "onnxruntime": lambda: module.get_available_providers(),

@@ -11,6 +11,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from edgeslim.errors import InputError, MissingExtra, one_line
+from edgeslim.onboard.quiet import keep_openvino_home
 from edgeslim.onboard.runtimes.runtime import F32, as_float32
 
 _ARM64 = ("aarch64", "arm64")
@@ -27,6 +28,7 @@ class OpenVino:
 
         Raises MissingExtra without openvino, InputError for a file that it cannot load or without these tensors.
         """
+        keep_openvino_home()
         try:
             import openvino
         except ImportError:

@@ -3,6 +3,9 @@
 from __future__ import annotations
 
 import builtins
+import os
+import subprocess
+import sys
 from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
@@ -408,3 +411,17 @@ def test_hostile_tiles_are_what_they_say(tiny: Profile) -> None:
     assert len(tiles) == HOSTILE
     assert sum(np.ptp(tile) == 0 for tile in tiles) == 5
     assert tiles.max() == 65535
+
+
+def test_converters_are_loaded_in_silence_and_report_nothing_home(tmp_path: Path) -> None:
+    """A process of its own: pytest tells their telemetry to be still."""
+    code = """
+from edgeslim.ground.formats import format_called
+format_called("tflite"), format_called("openvino")
+import nncf
+print(nncf.telemetry.telemetry.__class__.__name__)
+"""
+    environment = {key: value for key, value in os.environ.items() if key != "CI"} | {"HOME": str(tmp_path)}
+    done = subprocess.run([sys.executable, "-c", code], env=environment, capture_output=True, text=True, check=True)
+    assert (done.stdout, done.stderr) == ("MagicMock\n", "")
+    assert not list(tmp_path.iterdir())

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import os
+import subprocess
 import sys
 import threading
 import time
@@ -122,3 +124,22 @@ def test_a_first_call_that_fails_leaves_the_next_one_to_try(
     for _ in range(2):
         with pytest.raises(InputError, match=r"OpenVINO failed on tiles .*out of something"):
             runtime.run(np.zeros((1, 3, 8, 8), np.float32))
+
+
+def test_it_reports_nothing_home(tmp_path: Path) -> None:
+    """The library itself: by its import it would send statistics of use, under an identity kept in the home folder."""
+    pytest.importorskip("openvino")
+    code = """
+import sys
+from pathlib import Path
+from edgeslim.errors import InputError
+from edgeslim.onboard.runtimes.openvino import OpenVino
+try:
+    OpenVino(Path("none.xml"), ("tiles", "logits", ""), 1)
+except InputError:
+    print(sys.modules["openvino"].__name__, sys.modules["openvino_telemetry"])
+"""
+    environment = {key: value for key, value in os.environ.items() if key != "CI"} | {"HOME": str(tmp_path)}
+    done = subprocess.run([sys.executable, "-c", code], env=environment, capture_output=True, text=True, check=True)
+    assert done.stdout == "openvino None\n"
+    assert not list(tmp_path.iterdir())
