@@ -82,8 +82,8 @@ def measure(
         gap = float((full.scores[probe] - pixels.scores[probe]).mean())
         if gap < TEN_POINTS:
             notes.append(
-                f"{probe}: the full encoder is {100 * gap:.1f} points above statistics of the pixels: on these tiles "
-                "it has little of its own to keep"
+                f"{probe}: the full encoder is {abs(100 * gap):.1f} points {'above' if gap >= 0 else 'below'} "
+                "statistics of the pixels: on these tiles it has little of its own to keep"
             )
     return Retention(
         encoder=profile.id,
