@@ -23,6 +23,8 @@ PARTS = {"test": (0.0, 0.15), "validation": (0.15, 0.20), "train": (0.20, 1.0)}
 """The split: where the SHA-256 of CLASS/FILE, read as a fraction of its range, falls."""
 _FORMATS = ("PNG", "JPEG")
 """That are opened; PIL knows fifty more by their beginnings, some of which start programs."""
+_COLOURS = {"L": "grey levels", "LA": "grey levels", "1": "black and white", "P": "a palette", "PA": "a palette"}
+"""PIL's modes that are no colours by themselves, in messages."""
 _PNG_DEPTH = 24
 """Where a PNG says its bits a channel: in its header, which comes first (ISO/IEC 15948, 11.2.2)."""
 _IMAGE_ERRORS = (UnidentifiedImageError, Image.DecompressionBombError, OSError, ValueError, SyntaxError, struct.error)
@@ -74,7 +76,7 @@ def image_files(source: Path) -> Iterator[tuple[str, Callable[[], bytes]]]:
 def read_image(source: Path, name: str, read: Callable[[], bytes], tile_px: int) -> NDArray[np.uint8]:
     """One RGB image as (tile_px, tile_px, 3).
 
-    Raises UnreadableImage, and InputError for one of another size or of more than 8 bits.
+    Raises UnreadableImage, and InputError for one of another size, of more than 8 bits or without colours.
     """
     try:
         data = read()
@@ -86,11 +88,14 @@ def read_image(source: Path, name: str, read: Callable[[], bytes], tile_px: int)
 
 
 def _require_tile(where: str, image: Image.Image, data: bytes, tile_px: int) -> None:
-    """Raise InputError for an image, not decoded yet, that is no tile of 8 bits."""
+    """Raise InputError for an image, not decoded yet, that is no tile of red, green and blue in 8 bits."""
     if image.size != (tile_px, tile_px):
         raise InputError(f"{where} is {image.width}x{image.height} px, expected {tile_px}x{tile_px}")
     if image.format == "PNG" and data[_PNG_DEPTH] > 8:  # PIL would cut it to 8 in one way or another
         raise InputError(f"{where} has {data[_PNG_DEPTH]} bits, expected 8; store it as GeoTIFF, which says its scale")
+    if image.mode not in ("RGB", "RGBA"):  # PIL would make colours of them that no sensor saw
+        found = _COLOURS.get(image.mode, image.mode)
+        raise InputError(f"{where} holds {found}, expected red, green and blue; convert or remove it")
 
 
 def load_labelled(source: Path, tile_px: int, parts: tuple[str, ...] = tuple(PARTS)) -> dict[str, LabelledTiles]:

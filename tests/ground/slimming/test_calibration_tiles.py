@@ -108,6 +108,19 @@ def test_sixteen_bits_are_not_cut_to_eight(folder: Path, tiny: Profile) -> None:
         read_calibration(tiny, folder)
 
 
+@pytest.mark.parametrize(
+    ("mode", "said"), [("L", "grey levels"), ("P", "a palette"), ("1", "black and white"), ("LA", "grey levels")]
+)
+def test_no_colours_are_made_of_images_without_them(folder: Path, tiny: Profile, mode: str, said: str) -> None:
+    path = folder / "000.png"
+    colours = Image.open(path).convert("RGB")
+    colours.convert("RGBA").save(path)
+    assert read_calibration(tiny, folder).tiles.shape[1] == 3
+    colours.convert(mode).save(path)
+    with pytest.raises(InputError, match=f"tiles/000.png holds {said}, expected red, green and blue; convert or"):
+        read_calibration(tiny, folder)
+
+
 def test_refusals_are_one_line_and_write_nothing(
     folder: Path, tiny: Profile, tiny_cards: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
