@@ -29,6 +29,11 @@ _NEEDS = {
     "tflite": ("litert_torch", "ground-tflite"),
 }
 
+HEAD = "head"
+"""The layer behind the features. fp16 leaves it in fp32, a few kilobytes: what it rounds is the logits themselves."""
+SMALLEST_BYTES = 1024
+"""Tensors smaller than this are not worth a place, or a precision, of their own."""
+
 
 @dataclass(frozen=True, slots=True)
 class Written:

@@ -21,7 +21,7 @@ from numpy.typing import NDArray
 from onnx import TensorProto, helper, numpy_helper
 from torch import nn
 
-from edgeslim.ground.formats import Written
+from edgeslim.ground.formats import HEAD, SMALLEST_BYTES, Written
 from edgeslim.ground.formats.opset import OLDEST_OF_TORCH, lower_opset
 from edgeslim.manifest import ANY_BATCH
 from edgeslim.target import Target
@@ -29,8 +29,6 @@ from edgeslim.target import Target
 NAMES = ("tiles", "logits", "features")
 WEIGHTS_NAME = "weights.bin"
 """Beside the network: a runtime maps it into memory instead of unpacking a copy of it from the network's own file."""
-_SMALLEST_BYTES = 1024
-"""Tensors smaller than this stay inside the network's file."""
 _SCOPES = "pkg.torch.onnx.name_scopes"
 
 
@@ -164,12 +162,13 @@ def _quiet() -> Iterator[None]:
 
 
 def _halve(proto: onnx.ModelProto) -> None:
-    """Keep weights as float16. A runtime casts them once, when it loads the network, and computes as before."""
+    """Keep weights, but the head's, as float16. A runtime casts them once, as it loads, and computes as before."""
     graph = proto.graph
+    of_head = {name for node in graph.node if layer_of(node.name) == HEAD for name in node.input}
     casts = []
     for tensor in graph.initializer:
         values = numpy_helper.to_array(tensor)
-        if tensor.data_type != TensorProto.FLOAT or values.nbytes < _SMALLEST_BYTES:
+        if tensor.data_type != TensorProto.FLOAT or values.nbytes < SMALLEST_BYTES or tensor.name in of_head:
             continue
         half = np.clip(values, np.finfo(np.float16).min, np.finfo(np.float16).max).astype(np.float16)
         name = tensor.name
@@ -189,7 +188,7 @@ def _write(proto: onnx.ModelProto, name: str, folder: Path) -> Written:
         path,
         save_as_external_data=True,
         location=WEIGHTS_NAME,
-        size_threshold=_SMALLEST_BYTES,
+        size_threshold=SMALLEST_BYTES,
     )
     for file in (path, path.with_name(WEIGHTS_NAME)):  # onnx makes the weights private
         if file.is_file():

@@ -21,7 +21,7 @@ from numpy.typing import NDArray
 from torch import nn
 
 from edgeslim.errors import MissingExtra
-from edgeslim.ground.formats import Written, onnx
+from edgeslim.ground.formats import HEAD, SMALLEST_BYTES, Written, onnx
 from edgeslim.manifest import ANY_BATCH
 from edgeslim.target import Target
 
@@ -99,7 +99,9 @@ def _sources(op: Any) -> set[str]:
 
 
 def _layer(op: Any) -> str:
-    return onnx.layer_of(str(op.get_friendly_name()))
+    """The module's layer; what gives an output is called as that instead: the head's last operation."""
+    name = str(op.get_friendly_name())
+    return HEAD if name == onnx.NAMES[1] else onnx.layer_of(name)
 
 
 @contextlib.contextmanager
@@ -125,6 +127,34 @@ def _write(network: Any, name: str, folder: Path, half: bool) -> Written:
         if _NUMBERED.fullmatch(op.get_friendly_name()):
             op.set_friendly_name(f"{op.get_type_name()}.{index}")
     path = folder / name
-    openvino.save_model(network, path, compress_to_fp16=half)
+    with tempfile.TemporaryDirectory(dir=folder) as scratch:
+        if half:
+            network = _halved(network, Path(scratch) / name)
+        openvino.save_model(network, path, compress_to_fp16=False)
     operators = Counter(str(op.get_type_name()) for op in network.get_ops())
     return Written(folder, {ANY_BATCH: name}, onnx.NAMES, {"operators": dict(sorted(operators.items()))})
+
+
+def _halved(network: Any, scratch: Path) -> Any:
+    """The network with weights as float16, written to and read back from `scratch`.
+
+    OpenVINO would take every constant: the normalisation's and the head's, too, which stay as they are here.
+    """
+    openvino.save_model(network, scratch, compress_to_fp16=True)
+    halved = openvino.Core().read_model(scratch)
+    exact = {op.get_friendly_name(): op for op in network.get_ops() if _is_exact(op)}
+    for op in halved.get_ordered_ops():
+        # What was compressed is called as before behind its conversion back.
+        if op.get_type_name() == "Convert" and (kept := exact.get(op.get_friendly_name())) is not None:
+            constant = openvino.op.Constant(kept.data.copy())
+            constant.set_friendly_name(kept.get_friendly_name())
+            op.output(0).replace(constant.output(0))
+    return halved
+
+
+def _is_exact(op: Any) -> bool:
+    """Whether it is a constant that fp16 leaves in fp32."""
+    if op.get_type_name() != "Constant" or op.get_element_type() != openvino.Type.f32:
+        return False
+    users = {_layer(target.get_node()) for target in op.output(0).get_target_inputs()}
+    return HEAD in users or bool(op.data.nbytes < SMALLEST_BYTES)

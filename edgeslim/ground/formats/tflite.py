@@ -19,7 +19,7 @@ from numpy.typing import NDArray
 from torch import nn
 
 from edgeslim.errors import MissingExtra
-from edgeslim.ground.formats import Written
+from edgeslim.ground.formats import HEAD, Written
 from edgeslim.onboard.machine import available_threads
 from edgeslim.onboard.quiet import quiet_libraries
 from edgeslim.onboard.runtimes.litert import interpreter_class
@@ -79,7 +79,7 @@ def quantise(
         return list(chosen.get_quantization_recipe())
 
     # In static int8, what the head is given would leave the network as int8, too: the features.
-    always = {"head"} if precision == "int8-static" else set()
+    always = {HEAD} if precision in ("fp16", "int8-static") else set()
     for batch, name in base.models.items():
         with quiet():
             made = quantizer.Quantizer(str(base.folder / name))
@@ -118,7 +118,7 @@ def _where(layer: str, logits: str) -> str:
     They are CLASS_NAME of each module, joined by slashes; a list of modules has none of its own. What is an output of
     the network is called as that.
     """
-    if layer == "head":
+    if layer == HEAD:
         return re.escape(logits)
     parts = [part for part in layer.split(".") if part != "blocks"]
     return ".*" + "/".join(rf"[^/;]*_{re.escape(part)}" for part in parts) + ";.*"

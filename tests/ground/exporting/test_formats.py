@@ -27,7 +27,7 @@ from edgeslim.ground.vit import Vit, fold_layer_scale, init_weights
 from edgeslim.manifest import read_manifest
 from edgeslim.onboard.check import check_artifact
 from edgeslim.onboard.open_runtime import open_runtime
-from edgeslim.profile import Profile
+from edgeslim.profile import ClassLabel, Profile
 from edgeslim.target import take_target
 from edgeslim.units import ARITHMETIC
 
@@ -131,6 +131,23 @@ def test_other_precisions_take_less_room(every: dict[tuple[str, str], Exported],
 
     assert size("fp16") < (0.9 if name == "tflite" else 0.6) * size("fp32")
     assert size("int8-dynamic") < size("fp32")
+
+
+@pytest.mark.parametrize("name", FORMATS)
+@pytest.mark.parametrize("bias", [0.0, 0.25])
+def test_fp16_leaves_the_head_in_fp32(tiny: Profile, tmp_path: Path, name: str, bias: float) -> None:
+    """Classes that differ by little in large weights: in float16, which is a sixteenth apart at 100, they are lost."""
+    checkpoint, digest = profile_checkpoint(tiny)
+    classes = tuple(ClassLabel(f"c{number}", f"c{number}", "808080") for number in range(16))
+    head = 100 + torch.randn(len(classes), 24, generator=torch.Generator().manual_seed(0)), torch.full((16,), bias)
+    # Features of mean 0: what all weights share is nothing in the logits.
+    encoder = checkpoint.encoder | {"norm.weight": torch.ones(24), "norm.bias": torch.zeros(24)}
+    wide = replace(checkpoint, encoder=encoder, heads=dict.fromkeys(checkpoint.heads, head))
+    source = Source(replace(tiny, classes=classes), wide, digest, 0.5)
+    given = Proving(synthetic_tiles(tiny, 5), None, None, batches=(1,))
+    (done,) = export(source, (Request(take_target(name), "fp16"),), given, tmp_path / "artifact")
+    assert done.manifest.certificate is not None
+    assert done.manifest.certificate.batches["1"].relative < 2e-3
 
 
 @pytest.mark.parametrize("name", FORMATS)
