@@ -33,15 +33,15 @@ def write(record: dict[str, Any], out: Path) -> str:
 
 
 def with_refusals(late: dict[tuple[str, float], dict[str, dict[str, Any]]], out: Path) -> None:
-    """Add what was refused of (encoder, width) to the cases of OUT.json that lack it, and write the table again."""
+    """Add what was refused of (encoder, width), and not timed, to the cases of OUT.json, and write the table again."""
     path = out.with_suffix(".json")
     if not path.is_file():
         return
     record = json.loads(path.read_text())
     for case in record["cases"]:
-        found = late.get(_key(case), {})
-        case["refused"] |= {name: found[name] for name in case["not_made"] if name in found}
-        case["not_made"] = [name for name in case["not_made"] if name not in found]
+        timed = {row["artifact"] for row in case["rows"]}
+        case["refused"] |= {name: note for name, note in late.get(_key(case), {}).items() if name not in timed}
+        case["not_made"] = [name for name in case["not_made"] if name not in case["refused"]]
     write(record, out)
 
 

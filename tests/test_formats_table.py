@@ -62,13 +62,16 @@ def test_a_refusal_joins_the_rows_that_were_timed(
 ) -> None:
     out = tmp_path / "formats"
     first, second = committed["cases"][:2]
-    case = first | {"refused": {}, "not_made": ["onnx-fp16", "tflite-fp16"]}
-    formats_table.write({"cases": [case, second], "timmx": None}, out)
+    torch_and_fp32 = first["rows"][:2]
+    case = first | {"rows": torch_and_fp32, "refused": {"onnx-fp16": {}}, "not_made": ["openvino-fp16", "tflite-fp16"]}
+    out.with_suffix(".json").write_text(json.dumps({"cases": [case, second], "timmx": None}))
     note = {"tiles": 1000, "why": "stage 3, prove: onnx-fp16 against torch at batch 1: no", "trials": []}
     key = case["encoder"], case["width_multiplier"]
-    formats_table.with_refusals({key: {"onnx-fp16": note, "onnx-fp32": note}}, out)
+    found = {"onnx-fp16": note, "openvino-fp16": note, "onnx-fp32": note}
+    formats_table.with_refusals({key: found}, out)
     # What was timed is not refused by a later run that did not time it.
-    then = case | {"refused": {"onnx-fp16": note}, "not_made": ["tflite-fp16"]}
+    del found["onnx-fp32"]
+    then = case | {"refused": found, "not_made": ["tflite-fp16"]}
     assert json.loads(out.with_suffix(".json").read_text())["cases"] == [then, second]
     assert "| onnx-fp16 | batch 1: no |  |" in out.with_suffix(".md").read_text()
     formats_table.with_refusals({key: {"onnx-fp16": note}}, tmp_path / "none")
