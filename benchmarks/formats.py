@@ -7,9 +7,10 @@ First each width of each encoder is exported in every format and precision with 
 real tiles (EuroSAT's test part), into build/benchmarks/formats (formats_making.py); that takes hours, and other work
 beside it does no harm. A run that is broken off goes on where it was. Then the artifacts, torch eager and the bare
 libraries are timed in one process, all on the same number of threads, in turns: of each round the median is taken, of
-the rounds the least. That takes twenty minutes and wants the machine for itself. What OUT.json holds of other encoders
-and widths stays there (formats_table.py): `--subjects vit-s14 --time-only` times the ViT-S/14 alone anew. What was
-refused has nothing to be timed: `--make-only` writes it into OUT.json where the rest of its width stands there.
+the rounds the least. That takes some three minutes a width of the ViT-S/14 and wants the machine for itself. What
+OUT.json holds of other encoders and widths stays there (formats_table.py): `--subjects vit-s14 --time-only` times the
+ViT-S/14 alone anew. What was refused has nothing to be timed: `--make-only` writes it into OUT.json where the rest of
+its width stands there.
 
     ms            `Runtime.run`, a tile, at batch 1 and 8
     / torch       the same of torch eager, in the same rounds

@@ -12,12 +12,13 @@ from contextlib import contextmanager
 from pathlib import Path
 
 
-def keep_openvino_home() -> None:
-    """Have OpenVINO imported without its statistics of use; to be called before it is.
+def forbid_telemetry() -> None:
+    """Switch off the statistics of use of ONNX Runtime, OpenVINO and NNCF; to be called before they are imported.
 
-    Its import would report itself to a server, from a thread, and leave an identity in the home folder (2026.4), unless
-    the package that does so is not there; NNCF asks for the same package.
+    ONNX Runtime (1.29 and later) would write to the home folder and look for a network. So would the import of OpenVINO
+    (2026.4), from a thread, unless the package that does it is not there; NNCF asks for the same package.
     """
+    os.environ.setdefault("ORT_DISABLE_TELEMETRY", "1")
     sys.modules.setdefault("openvino_telemetry", None)  # type: ignore[arg-type]
 
 

@@ -46,10 +46,7 @@ _PLAIN = frozenset(
 """Modules of the standard library whose objects training keeps. Of its others, which open files and start programs,
 nothing is stood for."""
 _PLAIN_BUILTINS = frozenset(
-    (
-        *("bool", "bytes", "dict", "float", "frozenset", "int", "list", "object"),
-        *("range", "slice", "str", "tuple"),
-    )
+    ["bool", "bytes", "dict", "float", "frozenset", "int", "list", "object", "range", "slice", "str", "tuple"]
 )
 """Of Python's own, which torch names without their module: what a history of losses is kept in."""
 _OF_PYTHON_2 = ("__builtin__", "commands", "exceptions")

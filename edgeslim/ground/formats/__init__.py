@@ -20,7 +20,7 @@ from numpy.typing import NDArray
 from torch import nn
 
 from edgeslim.errors import MissingExtra
-from edgeslim.onboard.quiet import keep_openvino_home, quiet_libraries
+from edgeslim.onboard.quiet import forbid_telemetry, quiet_libraries
 from edgeslim.target import Target
 
 _NEEDS = {
@@ -69,7 +69,7 @@ class Format(Protocol):
 
 def format_called(name: str) -> Format:
     """The module of a format. Raises MissingExtra where what it needs is not installed."""
-    keep_openvino_home()
+    forbid_telemetry()
     try:
         with quiet_libraries():  # of what a converter lacks for other uses than ours
             return cast(Format, import_module(f"edgeslim.ground.formats.{name}"))

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 from pathlib import Path
 from typing import Any
 
@@ -10,6 +9,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from edgeslim.errors import InputError, MissingExtra, one_line
+from edgeslim.onboard.quiet import forbid_telemetry
 from edgeslim.onboard.runtimes.providers import CPU, Providers, open_proven
 from edgeslim.onboard.runtimes.runtime import F32, as_float32
 
@@ -35,8 +35,7 @@ class OnnxRuntime:
         Raises MissingExtra without onnxruntime, InputError for a file that it cannot load or without these tensors, or
         for providers that do not take it.
         """
-        # Its usage statistics (1.29 and later) would write to the home folder and look for a network.
-        os.environ.setdefault("ORT_DISABLE_TELEMETRY", "1")
+        forbid_telemetry()
         try:
             import onnxruntime
         except ImportError:

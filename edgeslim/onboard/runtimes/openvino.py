@@ -11,7 +11,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from edgeslim.errors import InputError, MissingExtra, one_line
-from edgeslim.onboard.quiet import keep_openvino_home
+from edgeslim.onboard.quiet import forbid_telemetry
 from edgeslim.onboard.runtimes.runtime import F32, as_float32
 
 _ARM64 = ("aarch64", "arm64")
@@ -28,7 +28,7 @@ class OpenVino:
 
         Raises MissingExtra without openvino, InputError for a file that it cannot load or without these tensors.
         """
-        keep_openvino_home()
+        forbid_telemetry()
         try:
             import openvino
         except ImportError:
