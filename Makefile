@@ -23,6 +23,7 @@ lint: .venv/.installed
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
 	$(BIN)/mypy
+	cd benchmarks && ../$(BIN)/mypy --config-file mypy.ini
 	$(BIN)/lint-imports
 
 unit: .venv/.installed

@@ -80,7 +80,8 @@ def best_s(call: Callable[[], Any]) -> float:
 
 
 def median_s(call: Callable[[], Any]) -> float:
-    times, end = [], time.perf_counter() + _ROUND_S
+    times: list[float] = []
+    end = time.perf_counter() + _ROUND_S
     call()
     while len(times) < 3 or time.perf_counter() < end:
         start = time.perf_counter()
@@ -197,19 +198,8 @@ def timmx_rows(python: Path, threads: int, peak: float) -> list[dict[str, Any]]:
             made = subjects.SCRATCH / "timmx" / f"{model}.{suffix}"
             made.parent.mkdir(parents=True, exist_ok=True)
             made.unlink(missing_ok=True)
-            words = [
-                "export",
-                target,
-                model,
-                "--num-classes",
-                "10",
-                "--input-size",
-                "3",
-                "224",
-                "224",
-                "--output",
-                made,
-            ]
+            words = ["export", target, model, "--num-classes", "10", "--input-size", "3", "224", "224"]
+            words += ["--output", str(made)]
             done = subprocess.run([python.with_name("timmx"), *words], capture_output=True, text=True, check=False)
             row: dict[str, Any] = {"format": target, "model": model}
             rows.append(row)

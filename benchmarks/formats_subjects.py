@@ -11,6 +11,7 @@ from __future__ import annotations
 
 import sys
 from dataclasses import dataclass
+from io import BytesIO
 from pathlib import Path
 
 import numpy as np
@@ -73,17 +74,16 @@ def _test_tiles(side: int) -> Path:
     folder = SCRATCH / f"eurosat-test-{side}"
     if not folder.exists():
         part = folder.with_name(folder.name + ".part")
-        for name, opened in image_files(EUROSAT):
+        for name, read in image_files(EUROSAT):
             if part_of(name) != "test":
                 continue
             path = part / name
             path.parent.mkdir(parents=True, exist_ok=True)
-            with opened() as stream:
-                if side == 64:
-                    path.write_bytes(stream.read())
-                else:
-                    large = Image.open(stream).convert("RGB").resize((side, side), Image.Resampling.BICUBIC)
-                    large.save(path, quality=95)
+            if side == 64:
+                path.write_bytes(read())
+            else:
+                large = Image.open(BytesIO(read())).convert("RGB").resize((side, side), Image.Resampling.BICUBIC)
+                large.save(path, quality=95)
         part.rename(folder)
     return folder
 

@@ -69,7 +69,7 @@ def torchgeo(scene: str, model: str, out: str, tile_px: str, unit: str, threads:
     """torchgeo's RasterDataset and GridGeoSampler in a DataLoader; the network through onnxruntime, sixteen tiles."""
     import torch
 
-    binary = next(Path(str(importlib.util.find_spec("torchvision").origin)).parent.glob("_C*"), None)
+    binary = next(Path(getattr(importlib.util.find_spec("torchvision"), "origin", "")).parent.glob("_C*"), None)
     try:
         torch.ops.load_library(str(binary))
     except OSError:  # built for CUDA, beside a CPU torch: it would miss its own operators
@@ -94,7 +94,7 @@ def torchgeo(scene: str, model: str, out: str, tile_px: str, unit: str, threads:
     start = _now()
     dataset = Scene(paths=str(Path(scene).parent))
     sampler = GridGeoSampler(dataset, size=tile, stride=tile)
-    loader = DataLoader(dataset, batch_size=16, sampler=sampler, collate_fn=stack_samples)
+    loader: DataLoader[Any] = DataLoader(dataset, batch_size=16, sampler=sampler, collate_fn=stack_samples)
     with rasterio.open(scene) as source:
         inverse, profile, height, width = ~source.transform, source.profile, source.height, source.width
     best, sure = np.full((2, height, width), 255, np.uint8)

@@ -16,10 +16,10 @@ import onnxruntime  # noqa: E402
 import rasterio  # noqa: E402
 from rasterio.windows import Window  # noqa: E402
 
-scene, model, out, tile, threads, unit = (*sys.argv[1:6], *(sys.argv[6:] or ["1"]))
-tile, unit = int(tile), float(unit)
+scene, model, out = sys.argv[1:4]
+tile, threads, unit = int(sys.argv[4]), int(sys.argv[5]), float((sys.argv[6:] or ["1"])[0])
 options = onnxruntime.SessionOptions()
-options.intra_op_num_threads = int(threads)
+options.intra_op_num_threads = threads
 session = onnxruntime.InferenceSession(model, options, providers=["CPUExecutionProvider"])
 name = session.get_inputs()[0].name
 with rasterio.open(scene) as source:

@@ -61,6 +61,7 @@ def measure(
         text=True,
         errors="replace",
     )
+    assert process.stdout is not None
     with process.stdout as stream:
         for line in stream:
             at = time.monotonic() - start

@@ -236,13 +236,13 @@ def main() -> None:
     as_installed()
     host = take_device("x86-64-host")
     if arguments.foretell_only:
-        record = json.loads(arguments.out.with_suffix(".json").read_text())
+        record: dict[str, Any] = json.loads(arguments.out.with_suffix(".json").read_text())
         for row in record["rows"]:
             row |= figures(case_of(row), host, row["peak_mib"])
         write(arguments.out, record)
         print(table(record))
         return
-    record: dict[str, Any] = {
+    record = {
         "command": " ".join(["python benchmarks/plan_memory.py", *sys.argv[1:]]),
         "machine": machine(),
         "versions": _versions(),

@@ -125,14 +125,14 @@ def main() -> None:
 
 def _environment(folder: str, other: Path | None) -> dict[str, str]:
     """Byte code is kept, of each typer apart; edgeslim is this checkout's."""
-    paths = (str(ROOT), other and str(other.resolve()), os.environ.get("PYTHONPATH"))
+    paths = (str(ROOT), "" if other is None else str(other.resolve()), os.environ.get("PYTHONPATH"))
     cache = f"{folder}/cache-{'usual' if other is None else 'other'}"
     first = {"PYTHONPYCACHEPREFIX": cache, "PYTHONDONTWRITEBYTECODE": "", "COLUMNS": "100"}
     return {**first, "PYTHONPATH": os.pathsep.join(filter(None, paths))}
 
 
 def _version(folder: Path) -> str:
-    return next(metadata.distributions(name="typer", path=[str(folder)])).version
+    return next(iter(metadata.distributions(name="typer", path=[str(folder)]))).version
 
 
 def table(record: dict[str, Any]) -> str:

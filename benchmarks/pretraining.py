@@ -124,7 +124,8 @@ def measure(case: Case, data: dict[str, tuple[Tensor, np.ndarray]], cache: Path)
             key = label if method == "first" else f"{label} calibrated"
             file = cache / f"{case.name}-{key.replace(' ', '-').replace('%', '')}.npz"
             if not file.exists():
-                encoder, _ = slimmed(case, method, width, case.own(data["validation"][0]))
+                own = case.own(data["validation"][0])
+                encoder, _ = slimmed(case, method, width, own, own, cache)
                 seen, asked = (case.features(encoder, data[part][0]) for part in ("train", "test"))
                 np.savez(file, **right(seen, data["train"][1], asked, data["test"][1], scale=False))
             with np.load(file) as kept:

@@ -116,7 +116,8 @@ def main() -> None:
     if not arguments.keep:
         shutil.rmtree(arguments.folder)
     rows.sort(key=lambda row: row["parameters"])
-    record = {"command": "python benchmarks/slim_memory.py", "limit_mib": LIMIT_MIB, "machine": machine(), "rows": rows}
+    about = machine()
+    record = {"command": "python benchmarks/slim_memory.py", "limit_mib": LIMIT_MIB, "machine": about, "rows": rows}
     RESULT.with_suffix(".json").write_text(json.dumps(record, indent=1) + "\n")
     cells = [
         [
@@ -136,7 +137,7 @@ def main() -> None:
 
 The parallel ViTs of arXiv 2304.05215, random weights, float32, slimmed by `edgeslim slim -w {WIDTH:g}` (the width step
 below it) in a fresh process; cgroup limit {LIMIT_MIB} MiB where the machine has memory cgroups.
-{record["machine"]["cpu"]}.
+{about["cpu"]}.
 
 {markdown(HEADINGS, cells)}
 """

@@ -89,7 +89,7 @@ def trained(network: Network, parts: dict[str, LabelledTiles], folder: Path) -> 
     """By the embedded encoder's recipe, without teacher and widths; resumed where it was stopped."""
     torch.manual_seed(0)
     model = NormalisedTeacher(network.make(), *band_statistics(parts["train"].images))
-    model = model.to(memory_format=torch.channels_last)  # convolutions run faster so
+    model = model.to(memory_format=torch.channels_last)  # type: ignore[call-overload]  # convolutions run faster so
     recipe = Recipe(epochs=network.epochs, slimmable=False, learning_rate=2e-3)
     stages = [("first", recipe)] + ([("calm", calm(recipe, network.calm_epochs))] if network.calm_epochs else [])
     for name, own in stages:

@@ -21,7 +21,7 @@ from edgeslim.ground.exporting.pack import manifest_of, pack
 from edgeslim.ground.exporting.place import check_parent, check_place, swap
 from edgeslim.ground.exporting.proof import prove, run_all
 from edgeslim.ground.exporting.quantisation import layers_by_harm, layers_to_try
-from edgeslim.ground.flight import folded_model, radiometry_of
+from edgeslim.ground.flight import FlightModel, folded_model, radiometry_of
 from edgeslim.ground.formats import Format, Written, format_called
 from edgeslim.manifest import Manifest
 from edgeslim.onboard.bench import ms_per_tile
@@ -120,10 +120,15 @@ def _make(
 ) -> Manifest:
     """Convert, prove and pack one artifact into the folder `made`; `scratch` holds what is converted once a target."""
     target, precision = request.target, request.precision
-    base = captured.converted.get(target.id)
+    model, base_name = captured.model, f"{target.id}-unfolded"
+    if precision != "fp16" or folded_model(model) is model:
+        # fp16 rounds what a fold made of two tensors more than either: weights that were published in fp16 not at all.
+        model, base_name = folded_model(model), target.id
+    base = captured.converted.get(base_name)
     if base is None:
         say(f"2/4 convert: {target.id}, {_shape_of(target, captured.proving.batches)}")
-        base = captured.converted[target.id] = _convert(captured, target, module, scratch / f"{target.id}-base")
+        base = _convert(captured, model, target, module, scratch / f"{base_name}-base")
+        captured.converted[base_name] = base
     made.mkdir()
     if precision == "fp32":
         for path in base.folder.iterdir():
@@ -143,7 +148,7 @@ def _shape_of(target: Target, batches: tuple[int, ...]) -> str:
     return f"{opset}dynamic batch" if target.batch == "dynamic" else f"{opset}batch {' and '.join(map(str, batches))}"
 
 
-def _convert(captured: Captured, target: Target, module: Format, folder: Path) -> Written:
+def _convert(captured: Captured, model: FlightModel, target: Target, module: Format, folder: Path) -> Written:
     proving = captured.proving
     example = torch.from_numpy(
         np.ascontiguousarray(np.resize(proving.golden.tiles, (2, *proving.golden.tiles.shape[1:])), np.float32)
@@ -154,7 +159,7 @@ def _convert(captured: Captured, target: Target, module: Format, folder: Path) -
         for ranges in folder.parent.glob(f"{folder.name}-ranges*"):
             ranges.unlink()
         folder.mkdir()
-        written = module.convert(folded_model(captured.model), example, target, proving.batches, folder)
+        written = module.convert(model, example, target, proving.batches, folder)
         try:
             target.require_graph(written.graph)
         except InputError as error:

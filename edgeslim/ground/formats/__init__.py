@@ -8,7 +8,8 @@ Layers are called as in the module: "encoder.blocks.3.mlp.fc1". A converter rais
 
 from __future__ import annotations
 
-from collections.abc import Collection
+import math
+from collections.abc import Collection, Sequence
 from dataclasses import dataclass
 from importlib import import_module
 from pathlib import Path
@@ -33,6 +34,15 @@ HEAD = "head"
 """The layer behind the features. fp16 leaves it in fp32, a few kilobytes: what it rounds is the logits themselves."""
 SMALLEST_BYTES = 1024
 """Tensors smaller than this are not worth a place, or a precision, of their own."""
+
+
+def is_rounded(shape: Sequence[int], nbytes: int) -> bool:
+    """Whether fp16 rounds a tensor that is not the head's: what is large in two dimensions.
+
+    Biases, LayerNorms and LayerScales, half a per cent of an encoder's weights, stay in fp32: each of their values goes
+    into every token alike, so that their errors do not average out.
+    """
+    return nbytes >= SMALLEST_BYTES and math.prod(shape) > max(shape)
 
 
 @dataclass(frozen=True, slots=True)

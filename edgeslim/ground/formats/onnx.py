@@ -21,7 +21,7 @@ from numpy.typing import NDArray
 from onnx import TensorProto, helper, numpy_helper
 from torch import nn
 
-from edgeslim.ground.formats import HEAD, SMALLEST_BYTES, Written
+from edgeslim.ground.formats import HEAD, SMALLEST_BYTES, Written, is_rounded
 from edgeslim.ground.formats.opset import OLDEST_OF_TORCH, lower_opset
 from edgeslim.manifest import ANY_BATCH
 from edgeslim.target import Target
@@ -162,13 +162,15 @@ def _quiet() -> Iterator[None]:
 
 
 def _halve(proto: onnx.ModelProto) -> None:
-    """Keep weights, but the head's, as float16. A runtime casts them once, as it loads, and computes as before."""
+    """Keep weights, but the head's and vectors, as float16. A runtime casts them once, as it loads, and computes as before."""
     graph = proto.graph
     of_head = {name for node in graph.node if layer_of(node.name) == HEAD for name in node.input}
     casts = []
     for tensor in graph.initializer:
         values = numpy_helper.to_array(tensor)
-        if tensor.data_type != TensorProto.FLOAT or values.nbytes < SMALLEST_BYTES or tensor.name in of_head:
+        if tensor.data_type != TensorProto.FLOAT or tensor.name in of_head:
+            continue
+        if not is_rounded(values.shape, values.nbytes):
             continue
         half = np.clip(values, np.finfo(np.float16).min, np.finfo(np.float16).max).astype(np.float16)
         name = tensor.name

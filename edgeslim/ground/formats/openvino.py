@@ -21,7 +21,7 @@ from numpy.typing import NDArray
 from torch import nn
 
 from edgeslim.errors import MissingExtra
-from edgeslim.ground.formats import HEAD, SMALLEST_BYTES, Written, onnx
+from edgeslim.ground.formats import HEAD, Written, is_rounded, onnx
 from edgeslim.manifest import ANY_BATCH
 from edgeslim.target import Target
 
@@ -138,7 +138,7 @@ def _write(network: Any, name: str, folder: Path, half: bool) -> Written:
 def _halved(network: Any, scratch: Path) -> Any:
     """The network with weights as float16, written to and read back from `scratch`.
 
-    OpenVINO would take every constant: the normalisation's and the head's, too, which stay as they are here.
+    OpenVINO would round every constant: the normalisation's and the head's, too, which stay as they are here.
     """
     openvino.save_model(network, scratch, compress_to_fp16=True)
     halved = openvino.Core().read_model(scratch)
@@ -157,4 +157,4 @@ def _is_exact(op: Any) -> bool:
     if op.get_type_name() != "Constant" or op.get_element_type() != openvino.Type.f32:
         return False
     users = {_layer(target.get_node()) for target in op.output(0).get_target_inputs()}
-    return HEAD in users or bool(op.data.nbytes < SMALLEST_BYTES)
+    return HEAD in users or not is_rounded(op.data.shape, op.data.nbytes)
