@@ -162,7 +162,7 @@ def _quiet() -> Iterator[None]:
 
 
 def _halve(proto: onnx.ModelProto) -> None:
-    """Keep weights, but the head's and vectors, as float16. A runtime casts them as it loads, and computes as before."""
+    """Weights, but the head's and vectors, become float16. A runtime casts them as it loads, and computes as before."""
     graph = proto.graph
     of_head = {name for node in graph.node if layer_of(node.name) == HEAD for name in node.input}
     casts = []
