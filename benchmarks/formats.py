@@ -14,7 +14,8 @@ its width stands there.
 
     ms            `Runtime.run`, a tile, at batch 1 and 8
     / torch       the same of torch eager, in the same rounds
-    / bare        `Runtime.run` against a call of the library itself on the same file and tile
+    / bare        `Runtime.run` against a call of the library itself on the same file and tile, one after the other: the
+                  median of such pairs
     of peak       FLOP of the encoder's matrix products a second / the most that a float32 matrix product reaches here:
                   the best of three sizes in NumPy (OpenBLAS) and torch (oneDNN or MKL), on as many threads
 
@@ -31,6 +32,7 @@ import subprocess
 import sys
 import time
 from collections.abc import Callable
+from itertools import pairwise
 from pathlib import Path
 from typing import Any
 
@@ -80,14 +82,22 @@ def best_s(call: Callable[[], Any]) -> float:
 
 
 def median_s(call: Callable[[], Any]) -> float:
-    times: list[float] = []
-    end = time.perf_counter() + _ROUND_S
-    call()
-    while len(times) < 3 or time.perf_counter() < end:
-        start = time.perf_counter()
+    return float(np.median([times[0] for times in in_turns(call)]))
+
+
+def in_turns(*calls: Callable[[], Any]) -> list[tuple[float, ...]]:
+    """Seconds of each call, one after the other, for a while."""
+    rows: list[tuple[float, ...]] = []
+    for call in calls:
         call()
-        times.append(time.perf_counter() - start)
-    return float(np.median(times))
+    end = time.perf_counter() + _ROUND_S * len(calls)
+    while len(rows) < 3 or time.perf_counter() < end:
+        at = [time.perf_counter()]
+        for call in calls:
+            call()
+            at.append(time.perf_counter())
+        rows.append(tuple(after - before for before, after in pairwise(at)))
+    return rows
 
 
 def bare_call(path: Path, tiles: np.ndarray, threads: int, names: tuple[str, str] | None = None) -> Callable[[], Any]:
@@ -126,7 +136,7 @@ def bare_call(path: Path, tiles: np.ndarray, threads: int, names: tuple[str, str
 def time_all(
     artifacts: dict[str, tuple[Path, Manifest]], module: torch.nn.Module, tiles: np.ndarray, threads: int
 ) -> dict[str, dict[str, float]]:
-    """Contender -> {"run": ms a tile, "bare": ms a tile}, all in turns."""
+    """Contender -> {"run": ms a tile, "to_bare": its ratio to the bare library}, all in turns."""
     given = torch.from_numpy(tiles)
     torch.set_num_threads(threads)
 
@@ -134,20 +144,22 @@ def time_all(
         with torch.inference_mode():
             module(given)
 
-    calls: dict[tuple[str, str], Callable[[], Any]] = {("torch", "run"): eager}
+    calls: dict[str, list[Callable[[], Any]]] = {"torch": [eager]}
     for name, (folder, manifest) in artifacts.items():
         runtime: Runtime = load_runtime(folder, manifest, threads)
-        calls[name, "run"] = lambda runtime=runtime: runtime.run(tiles)
         file = manifest.models.get("any") or manifest.models[str(len(tiles))]
-        calls[name, "bare"] = bare_call(folder / file, tiles, threads, (manifest.input_name, manifest.output_name))
-    found: dict[tuple[str, str], list[float]] = {key: [] for key in calls}
+        bare = bare_call(folder / file, tiles, threads, (manifest.input_name, manifest.output_name))
+        calls[name] = [lambda runtime=runtime: runtime.run(tiles), bare]
+    found: dict[str, list[list[tuple[float, ...]]]] = {name: [] for name in calls}
     for _ in range(_ROUNDS):
-        for key, call in calls.items():
-            found[key].append(median_s(call) * 1e3 / len(tiles))
-    best: dict[str, dict[str, float]] = {}
-    for (name, kind), values in found.items():
-        best.setdefault(name, {})[kind] = min(values)
-    return best
+        for name, both in calls.items():
+            found[name].append(in_turns(*both))
+    times: dict[str, dict[str, float]] = {}
+    for name, rounds in found.items():
+        times[name] = {"run": min(float(np.median([row[0] for row in rows])) for rows in rounds) * 1e3 / len(tiles)}
+        if name != "torch":
+            times[name]["to_bare"] = float(np.median([run / bare for rows in rounds for run, bare in rows]))
+    return times
 
 
 def measure(subject: subjects.Subject, name: str, width: float, threads: int, peak: float) -> dict[str, Any]:
@@ -226,8 +238,8 @@ def _row(
         row[f"ms_{batch}"] = ms
         row[f"to_torch_{batch}"] = ms / found["torch"]["run"]
         row[f"of_peak_{batch}"] = gflop / (ms / 1e3) / peak
-        if "bare" in found[name]:
-            row[f"to_bare_{batch}"] = ms / found[name]["bare"]
+        if "to_bare" in found[name]:
+            row[f"to_bare_{batch}"] = found[name]["to_bare"]
     if folder is not None and manifest is not None and manifest.certificate is not None:
         certificate = manifest.certificate
         worst = max(certificate.batches.values(), key=lambda p: p.max_abs)

@@ -13,13 +13,24 @@ import onboard_process
 def merged(before: dict[str, Any] | None, now: dict[str, Any]) -> dict[str, Any]:
     """A new record over an old one: an encoder's width that was measured now replaces the same of before.
 
-    Each case keeps the `run` that it was measured in: command, date, machine and versions.
+    Each case keeps the `run` that it was measured in: command, date, machine and versions. What was refused before and
+    is not made now stays refused, with the run that it was refused in.
     """
     if before is None:
         return now
     new = {_key(case): case for case in now["cases"]}
-    cases = [new.pop(_key(case), case) for case in before["cases"]]
+    cases = [_with_earlier_refusals(new.pop(_key(case), case), case) for case in before["cases"]]
     return {"cases": [*cases, *new.values()], "timmx": now["timmx"] or before["timmx"]}
+
+
+def _with_earlier_refusals(case: dict[str, Any], before: dict[str, Any]) -> dict[str, Any]:
+    earlier = {
+        name: {"run": before["run"]} | note for name, note in before["refused"].items() if name in case["not_made"]
+    }
+    return case | {
+        "refused": case["refused"] | earlier,
+        "not_made": [name for name in case["not_made"] if name not in earlier],
+    }
 
 
 def write(record: dict[str, Any], out: Path) -> str:
@@ -49,12 +60,13 @@ def table(record: dict[str, Any]) -> str:
     """The result as Markdown; what misses an aim is bold."""
     timmx = record["timmx"]
     runs: list[dict[str, Any]] = []
-    for part in (*record["cases"], *([timmx] if timmx else [])):
+    refusals = [note for case in record["cases"] for note in case["refused"].values() if "run" in note]
+    for part in (*record["cases"], *([timmx] if timmx else []), *refusals):
         if part["run"] not in runs:
             runs.append(part["run"])
 
     def of(part: dict[str, Any]) -> str:
-        return f" (run {runs.index(part['run']) + 1})" if len(runs) > 1 else ""
+        return f" (run {runs.index(part['run']) + 1})" if "run" in part and len(runs) > 1 else ""
 
     text = ["# Formats and precisions"]
     for number, run in enumerate(runs, 1):
@@ -69,7 +81,7 @@ def table(record: dict[str, Any]) -> str:
         text += ["", f"## {case['encoder']} at width {case['width_multiplier']:g}: {case['gflop']:.3g} GFLOP a tile, "
                  f"{case['verdict']}{of(case)}", "", _measured(case["rows"])]  # fmt: skip
         if case["refused"]:
-            text += ["", _refused(case["refused"])]
+            text += ["", _refused({name + of(note): note for name, note in case["refused"].items()})]
         if case["not_made"]:
             text += ["", f"Not made: {', '.join(case['not_made'])}."]
     if timmx:

@@ -41,7 +41,7 @@ def test_a_run_of_one_encoder_keeps_the_rows_of_the_others(
     old = committed["cases"][-1]
     run = old["run"] | {"command": "python benchmarks/formats.py --subjects vit-s14", "date": "2031-01-02"}
     row = {"artifact": "torch", "ms_1": 9.5, "to_torch_1": 1.0, "of_peak_1": 0.5}
-    new = old | {"run": run, "rows": [row], "refused": {}, "not_made": ["onnx-fp16"], "verdict": "proven on 7 tiles"}
+    new = old | {"run": run, "rows": [row], "refused": {}, "not_made": ["onnx-fp32"], "verdict": "proven on 7 tiles"}
     text = formats_table.write({"cases": [new], "timmx": None}, out)
     kept = json.loads(out.with_suffix(".json").read_text())
     assert kept["cases"] == [*committed["cases"][:-1], new]
@@ -54,7 +54,24 @@ def test_a_run_of_one_encoder_keeps_the_rows_of_the_others(
     assert text == out.with_suffix(".md").read_text()
     fresh = formats_table.write({"cases": [new], "timmx": None}, tmp_path / "fresh")
     assert "Run 1" not in fresh  # one run needs no number
-    assert "Not made: onnx-fp16." in fresh
+    assert "Not made: onnx-fp32." in fresh
+
+
+def test_what_was_refused_before_stays_refused_until_it_is_made(
+    formats_table: ModuleType, committed: dict[str, Any], tmp_path: Path
+) -> None:
+    out = tmp_path / "formats"
+    old = next(case for case in committed["cases"] if {"onnx-int8-static", "onnx-int8-dynamic"} <= {*case["refused"]})
+    out.with_suffix(".json").write_text(json.dumps({"cases": [old], "timmx": None}))
+    run = old["run"] | {"command": "python benchmarks/formats.py", "date": "2031-01-02"}
+    new = old | {"run": run, "refused": {}, "not_made": ["onnx-fp32", "onnx-int8-static"]}
+    for _ in range(2):
+        text = formats_table.write({"cases": [new], "timmx": None}, out)
+        (case,) = json.loads(out.with_suffix(".json").read_text())["cases"]
+        assert case["not_made"] == ["onnx-fp32"]
+        assert case["refused"] == {"onnx-int8-static": {"run": old["run"]} | old["refused"]["onnx-int8-static"]}
+        assert "| onnx-int8-static (run 2) | 0 layers in fp32: " in text
+        assert "Run 1: `python benchmarks/formats.py`, 2031-01-02." in text
 
 
 def test_a_refusal_joins_the_rows_that_were_timed(
