@@ -2,8 +2,9 @@
 
 Artifact = weights + graph + golden tiles + manifest and catalogue item.
 
-    weights   values x bytes of a value; int8 are the matrices of the blocks, and of an attention over bands, with a
-              scale (4) and a zero point (1) a column, and all else stays in float32
+    weights   values x bytes of a value; float16 are all but the head and what is no matrix, such as biases; int8 are
+              the matrices of the blocks, and of an attention over bands, with a scale (4) and a zero point (1) a
+              column, and all else stays in float32
     graph     graph_kb of the export card, for each block and once more for what stands around them
     golden    16 tiles of float32, compressed; their raw values are whole numbers
 
@@ -38,8 +39,11 @@ def weights_bytes(arch: AnyArchitecture, classes: int, precision: str) -> int:
     """Every parameter and constant as an artifact of this precision stores it."""
     count = cost.parameters(arch, classes) + cost.constants(arch)
     arithmetic = ARITHMETIC[precision]
-    if arithmetic != "int8":
+    if arithmetic == "fp32":
         return count * VALUE_BYTES[arithmetic]
+    if arithmetic == "fp16":
+        exact = _vectors(arch) + (arch.dim + 1) * classes
+        return count * VALUE_BYTES[arithmetic] + exact * (VALUE_BYTES["fp32"] - VALUE_BYTES[arithmetic])
     if not isinstance(arch, Architecture):
         # What its products become differs between formats, and some leave convolutions as they are: the most of them.
         return count * VALUE_BYTES["fp32"]
@@ -52,6 +56,19 @@ def weights_bytes(arch: AnyArchitecture, classes: int, precision: str) -> int:
         values += mixed * (arch.patch_size**2 * (1 + d) + arch.bands * d)
         columns += mixed + 2 * d
     return values + columns * _COLUMN_BYTES + (count - values) * VALUE_BYTES["fp32"]
+
+
+def _vectors(arch: AnyArchitecture) -> int:
+    """Values of the encoder's biases, LayerNorms, LayerScales, GRNs and tokens without a place."""
+    if not isinstance(arch, Architecture):
+        blocks = zip(arch.dims, arch.stage_sizes, strict=True)
+        return 6 * sum(arch.dims) + sum(4 * d + 3 * hidden for d, sizes in blocks for hidden in sizes)
+    d, into_hidden = arch.dim, 1 if arch.ffn == "mlp" else 2
+    count = (arch.patch_groups + int(arch.class_token) + arch.register_tokens) * d + sum(arch.stem_channels)
+    for head_dim, hidden in arch.inner_sizes:
+        count += (3 * arch.attention_heads * head_dim if arch.qkv_bias else 0) + into_hidden * hidden
+        count += (8 if arch.layer_scale else 6) * d
+    return count + (4 if arch.pre_norm else 2) * d
 
 
 def artifact_mb(arch: AnyArchitecture, classes: int, target: Target, precision: str, batch: int = 1) -> float | None:
