@@ -105,7 +105,7 @@ class Captured:
     proving: Proving
     """What it is proven with."""
     converted: dict[str, Written] = field(default_factory=dict)
-    """Target, or TARGET-unfolded for fp16 -> its files in fp32."""
+    """Target, or TARGET-unfolded, for fp16 -> its files in fp32."""
     ranked: list[str] | None = None
     """Layers, the one that int8 harms most first."""
 

@@ -120,10 +120,10 @@ def _make(
 ) -> Manifest:
     """Convert, prove and pack one artifact into the folder `made`; `scratch` holds what is converted once a target."""
     target, precision = request.target, request.precision
-    model, base_name = captured.model, f"{target.id}-unfolded"
-    if precision != "fp16" or folded_model(model) is model:
-        # fp16 rounds what a fold made of two tensors more than either: weights that were published in fp16 not at all.
-        model, base_name = folded_model(model), target.id
+    model, base_name = folded_model(captured.model), target.id
+    if precision == "fp16" and (unfolded := module.unfolded(captured.model)) is not model:
+        # fp16 rounds what a fold makes of two tensors, but not the weights alone where they were published in fp16.
+        model, base_name = unfolded, f"{target.id}-unfolded"
     base = captured.converted.get(base_name)
     if base is None:
         say(f"2/4 convert: {target.id}, {_shape_of(target, captured.proving.batches)}")

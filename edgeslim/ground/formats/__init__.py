@@ -21,6 +21,7 @@ from numpy.typing import NDArray
 from torch import nn
 
 from edgeslim.errors import MissingExtra
+from edgeslim.ground.flight import FlightModel
 from edgeslim.onboard.quiet import forbid_telemetry, quiet_libraries
 from edgeslim.target import Target
 
@@ -61,6 +62,9 @@ class Written:
 
 class Format(Protocol):
     """What each module here has."""
+
+    def unfolded(self, model: FlightModel) -> FlightModel:
+        """The same function in such operators that the converter folds none of its tensors into another, for fp16."""
 
     def convert(
         self, model: nn.Module, example: torch.Tensor, target: Target, batches: tuple[int, ...], folder: Path

@@ -21,6 +21,7 @@ from numpy.typing import NDArray
 from onnx import TensorProto, helper, numpy_helper
 from torch import nn
 
+from edgeslim.ground.flight import FlightModel
 from edgeslim.ground.formats import HEAD, SMALLEST_BYTES, Written, is_rounded
 from edgeslim.ground.formats.opset import OLDEST_OF_TORCH, lower_opset
 from edgeslim.manifest import ANY_BATCH
@@ -46,6 +47,11 @@ def convert(model: nn.Module, example: torch.Tensor, target: Target, batches: tu
     _name_nodes(proto)
     _strip(proto)
     return _write(proto, target.model_file, folder)
+
+
+def unfolded(model: FlightModel) -> FlightModel:
+    """The model itself: the exporter keeps LayerNorm and LayerScale."""
+    return model
 
 
 def _program(model: nn.Module, example: torch.Tensor, target: Target) -> torch.onnx.ONNXProgram:

@@ -21,6 +21,7 @@ from numpy.typing import NDArray
 from torch import nn
 
 from edgeslim.errors import MissingExtra
+from edgeslim.ground.flight import FlightModel
 from edgeslim.ground.formats import HEAD, Written, is_rounded, onnx
 from edgeslim.manifest import ANY_BATCH
 from edgeslim.target import Target
@@ -44,6 +45,11 @@ def convert(model: nn.Module, example: torch.Tensor, target: Target, batches: tu
         between = onnx.convert(model, example, through, batches, Path(scratch))
         network = openvino.convert_model(between.folder / between.models[ANY_BATCH])
     return _write(network, target.model_file, folder, half=False)
+
+
+def unfolded(model: FlightModel) -> FlightModel:
+    """The model itself: of a bias behind LayerScale the converter makes another, which is no matrix."""
+    return model
 
 
 def quantise(

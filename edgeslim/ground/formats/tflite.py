@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import copy
 import io
 import logging
 import re
@@ -19,7 +20,9 @@ from numpy.typing import NDArray
 from torch import nn
 
 from edgeslim.errors import MissingExtra
+from edgeslim.ground.flight import FlightModel
 from edgeslim.ground.formats import HEAD, Written
+from edgeslim.ground.vit import Block, LayerScale
 from edgeslim.onboard.machine import available_threads
 from edgeslim.onboard.quiet import quiet_libraries
 from edgeslim.onboard.runtimes.litert import interpreter_class
@@ -37,6 +40,47 @@ def convert(model: nn.Module, example: torch.Tensor, target: Target, batches: tu
             converted.export(str(folder / name))
         models[str(batch)] = name
     return _described(folder, models)
+
+
+def unfolded(model: FlightModel) -> FlightModel:
+    """A copy from whose blocks' LayerNorms and LayerScales the converter makes operators of their own.
+
+    It would fold a product with a constant of one dimension, right before or behind a matrix product, into that one.
+    """
+    apart = copy.deepcopy(model)
+    for block in [module for module in apart.modules() if isinstance(module, Block)]:
+        for name, module in list(block.named_children()):
+            if isinstance(module, nn.LayerNorm):
+                setattr(block, name, _NormApart(module))
+            elif isinstance(module, LayerScale):
+                setattr(block, name, _ScaleApart(module))
+    return apart
+
+
+class _ScaleApart(nn.Module):
+    """LayerScale on a tensor of other dimensions than the matrix product before it gives."""
+
+    def __init__(self, scale: LayerScale) -> None:
+        super().__init__()
+        self._gamma = nn.Parameter(scale.gamma.detach())
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        """(B, N, d) -> (B, N, d)."""
+        return (x.unsqueeze(1) * self._gamma).squeeze(1)
+
+
+class _NormApart(nn.Module):
+    """LayerNorm, then its product and its sum."""
+
+    def __init__(self, norm: nn.LayerNorm) -> None:
+        super().__init__()
+        self._norm = nn.LayerNorm(norm.normalized_shape, norm.eps, elementwise_affine=False)
+        self._weight, self._bias = (nn.Parameter(p.detach().view(1, 1, -1)) for p in (norm.weight, norm.bias))
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        """(B, N, d) -> (B, N, d)."""
+        normed: torch.Tensor = self._norm(x)
+        return normed * self._weight + self._bias
 
 
 def quantise(
