@@ -57,8 +57,12 @@ def unfolded(model: FlightModel) -> FlightModel:
     return apart
 
 
+_NOTHING = 1e-36
+"""What is added of a value that is no constant; no LayerScale is so small that it would show. By 0 it would go."""
+
+
 class _ScaleApart(nn.Module):
-    """LayerScale on a tensor of other dimensions than the matrix product before it gives."""
+    """LayerScale by what is no constant to the converter: whatever its shape, that would go into the product before."""
 
     def __init__(self, scale: LayerScale) -> None:
         super().__init__()
@@ -66,7 +70,7 @@ class _ScaleApart(nn.Module):
 
     def forward(self, x: torch.Tensor) -> torch.Tensor:
         """(B, N, d) -> (B, N, d)."""
-        return (x.unsqueeze(1) * self._gamma).squeeze(1)
+        return x * (self._gamma + _NOTHING * x[:, :1, :1])
 
 
 class _NormApart(nn.Module):

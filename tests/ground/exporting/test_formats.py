@@ -192,11 +192,11 @@ def test_weights_that_were_published_in_fp16_lose_nothing_in_fp16(tiny: Profile,
     checkpoint, digest = profile_checkpoint(tiny)
     published = replace(checkpoint, architecture=profile.architecture, encoder=encoder.state_dict())
     requests = [Request(take_target(name), precision) for precision in ("fp32", "fp16")]
-    given = Proving(synthetic_tiles(profile, 5), None, None, batches=(1,))
+    given = Proving(synthetic_tiles(profile, 5), None, None, batches=(1, 4))
     full, half = (one.manifest for one in export(Source(profile, published, digest, 0.5), requests, given, tmp_path))
     assert half.certificate is not None
-    assert half.certificate.batches["1"].relative < 1e-5
-    products, more = {"onnx": ("Mul", 4), "openvino": ("Multiply", 4), "tflite": ("MUL", 4)}[name]
+    assert max(proof.relative for proof in half.certificate.batches.values()) < 1e-5
+    products, more = {"onnx": ("Mul", 4), "openvino": ("Multiply", 4), "tflite": ("MUL", 8)}[name]
     assert full.graph["operators"][products] + more == half.graph["operators"][products], "fp32 stays folded"
 
 
