@@ -95,15 +95,16 @@ def page(found: dict[str, Any]) -> str:
     shown = [f"{NAMES[name]}{'' if precision == 'fp32' else ', ' + precision} / range" for name, precision in columns]
     cells = {one["case"]: [one["formats"][name][precision] for name, precision in columns] for one in rows}
     worst = [worst_of([row[at] for row in cells.values()]) for at in range(len(columns))]
-    widths = "; ".join(f"{NAMES[name]} at {', '.join(f'{w:g}' for w in widths)}" for name, widths in FORMATS.items())
+    named = {each: " and ".join(NAMES[name] for name in FORMATS if FORMATS[name] == each) for each in FORMATS.values()}
+    at = "; ".join(f"{names} at {', '.join(f'{width:g}' for width in each)}" for each, names in named.items())
     return (
         f"# Families: converted checkpoints against their originals\n\n`python benchmarks/families.py`\n\n{said}. "
         f"Random weights, width 1.0; aim: at most {found['near']:g} of the features' range. Parameters and FLOP of the "
         "encoder by cost.py; a second number, where one stands, is what is counted in the module. Slimmed: widths at "
         f"which both counts are the module's, too.\n\n{markdown(head, body)}\n\n"
-        "## In each format\n\nWritten by `edgeslim/ground/formats`, run by `edgeslim/onboard/runtimes` on the CPU: "
-        "largest difference of the features to torch's, as a share of their range; where it failed, why. "
-        f"fp32: the worst of the widths, {widths}. fp16 (weights): at {HALF_AT:g}.\n\n"
+        "## In each format\n\nWritten by `edgeslim/ground/formats`, run by `edgeslim/onboard/runtimes`, on the CPU "
+        "whatever it is for: largest difference of the features to torch's, as a share of their range; where it "
+        f"failed, why. fp32, the worst of the widths: {at}. fp16 (weights) at {HALF_AT:g}.\n\n"
         f"{markdown(['case', *shown], [[case, *row] for case, row in [*cells.items(), ('**worst**', worst)]])}\n"
     )
 
