@@ -75,7 +75,9 @@ class UnknownName(InputError):
         names = sorted(known)
         import difflib  # slow to import, and few need it
 
-        near = difflib.get_close_matches(name, names, n=3, cutoff=0.4) or names
+        by_letters = {one.casefold(): one for one in reversed(names)}
+        near = [by_letters[found] for found in difflib.get_close_matches(name.casefold(), by_letters, n=3, cutoff=0.4)]
+        near = near or names
         super().__init__(f"unknown {kind} {name!r}: expected one of {', '.join(near)}")
 
 

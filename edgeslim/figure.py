@@ -9,6 +9,9 @@ from dataclasses import dataclass
 from edgeslim.errors import InputError
 from edgeslim.shelf import shown
 
+_LEAST, _MOST = 1e-30, 1e30
+"""Of a figure that is not 0: no product of a few of them is lost, or infinite."""
+
 
 @dataclass(frozen=True, slots=True)
 class Figure:
@@ -22,6 +25,8 @@ class Figure:
     def __post_init__(self) -> None:
         if not math.isfinite(self.value) or self.value < 0:
             raise InputError(f"value: found {self.value:g}, expected a finite number that is not negative")
+        if self.value and not _LEAST <= self.value <= _MOST:
+            raise InputError(f"value: found {self.value:g}, expected 0, or a number from {_LEAST:g} to {_MOST:g}")
         if not self.source.strip():
             raise InputError("source: found nothing, expected where the value comes from")
 

@@ -87,10 +87,14 @@ def read_toml(path: Path) -> dict[str, Any]:
     if any(line.count(b".") >= _DEEPEST and _DEEP_KEY.search(line) for line in data.splitlines()):
         raise InputError(f"{path}: nested too deep for a card; mend it")
     try:
-        return tomllib.loads(data.decode().replace("\r\n", "\n"))
+        return tomllib.loads(data.decode("utf-8-sig").replace("\r\n", "\n"))
     except (RecursionError, MemoryError):
         raise InputError(f"{path}: nested too deep for a card; mend it") from None
-    except ValueError as error:  # not UTF-8, not TOML, a number of thousands of digits
+    except UnicodeDecodeError as error:
+        raise InputError(
+            f"{path}: found byte 0x{data[error.start]:02x}, which is no UTF-8, expected TOML in UTF-8; save it so"
+        ) from None
+    except ValueError as error:  # not TOML, a number of thousands of digits
         raise InputError(f"{path}: not valid TOML ({_first_words(error)}); mend that line") from None
 
 

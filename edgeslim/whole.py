@@ -41,6 +41,8 @@ def require_free(path: Path, kind: Kind, *, overwrite: bool = False) -> None:
     """
     if path.is_dir():
         raise InputError(f"{path}: found a folder, expected a file's name for the {kind.name}; give one by {kind.flag}")
+    if path.exists() and not path.is_file():
+        raise InputError(f"{path}: found a device or a pipe, expected a file's name; give one by {kind.flag}")
     if path.exists() and not overwrite and not kind.is_one(path):
         raise InputError(
             f"{path}: found a file that is no {kind.name}, kept it; give another name by {kind.flag} or --overwrite"

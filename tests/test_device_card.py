@@ -205,6 +205,13 @@ MISTAKES = [
         "peak_gflop_s.fp32 = { value = -",
         "found -57.6, expected a finite number",
     ),
+    (RPI4, r"value = 12.8,", "value = 5e-324,", "bandwidth_gb_s: value: found 4.94066e-324, expected 0, or a number"),
+    (
+        RPI4,
+        r"value = 1000,",
+        "value = 1e308,",
+        "tile_period_ms: value: found 1e+308, expected 0, or a number from 1e-30",
+    ),
     (ORIN, r"sustained_fraction = \{[^\n]*", 'sustained_fraction = { value = 75, source = "x" }', "expected a share"),
     (ORIN, r"head_dim = \{[^\n]*", 'head_dim = { value = 0, source = "x" }', "head_dim: found 0, expected a whole"),
     (

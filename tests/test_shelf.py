@@ -65,6 +65,21 @@ def test_invalid_toml_names_file_and_line(tmp_path: Path) -> None:
         read_toml(tmp_path / "none.toml")
 
 
+def test_what_an_editor_puts_around_a_text_is_no_part_of_it(tmp_path: Path) -> None:
+    path = tmp_path / "a.toml"
+    path.write_bytes(b"\xef\xbb\xbfa = 1\r\nb = 2\r\n")
+    assert read_toml(path) == {"a": 1, "b": 2}
+
+
+@pytest.mark.parametrize(("data", "byte"), [("a = 1".encode("utf-16"), "ff"), ("a = 'é'".encode("latin-1"), "e9")])
+def test_another_encoding_is_told(tmp_path: Path, data: bytes, byte: str) -> None:
+    path = tmp_path / "a.toml"
+    path.write_bytes(data)
+    message = f"a.toml: found byte 0x{byte}, which is no UTF-8, expected TOML in UTF-8; save it so$"
+    with pytest.raises(InputError, match=message):
+        read_toml(path)
+
+
 def test_own_cards_come_first_and_aliases_are_found(tmp_path: Path) -> None:
     folder = tmp_path / "devices"
     folder.mkdir()

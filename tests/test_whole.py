@@ -45,6 +45,15 @@ def test_somebody_elses_file_is_kept(tmp_path: Path) -> None:
     write_whole(path, "plan", KIND)
 
 
+@pytest.mark.parametrize("overwrite", [False, True])
+def test_what_is_no_file_is_neither_read_nor_replaced(tmp_path: Path, overwrite: bool) -> None:
+    os.mkfifo(tmp_path / "pipe")
+    for path in (tmp_path / "pipe", Path("/dev/null")):
+        with pytest.raises(InputError, match="found a device or a pipe, expected a file's name; give one by -o"):
+            write_whole(path, "plan", KIND, overwrite=overwrite)
+        assert not path.is_file()
+
+
 def test_a_name_that_says_something_else(tmp_path: Path) -> None:
     page = Kind("page", "--html", lambda _: False, ".html")
     with pytest.raises(UsageError, match=r"--html .*page.txt: found suffix '.txt', expected .html"):

@@ -10,10 +10,10 @@ from collections.abc import Sequence
 from importlib import import_module
 
 import typer
-from rich.console import Console
 from rich.markup import escape
 
 from edgeslim import __version__
+from edgeslim.cli.console import stderr_console
 from edgeslim.errors import EdgeslimError, shown
 
 # typer has click inside, or, before 0.26, beside it: its own exceptions lead to the right classes.
@@ -121,4 +121,4 @@ def main(argv: Sequence[str] | None = None) -> int:
 
 
 def _complain(message: str) -> None:
-    Console(stderr=True, soft_wrap=True, highlight=False).print(f"[bold red]error:[/] {escape(shown(message))}")
+    stderr_console().print(f"[bold red]error:[/] {escape(shown(message))}")

@@ -7,9 +7,9 @@ from pathlib import Path
 from typing import Annotated
 
 import typer
-from rich.console import Console
 from rich.markup import escape
 
+from edgeslim.cli.console import stderr_console, stdout_console
 from edgeslim.cli.schema import schema_flag
 from edgeslim.errors import shown
 
@@ -43,7 +43,7 @@ def apply(
         raise UsageError("missing argument: expected a bundle or a delta, or --rollback")
     else:
         done = run_apply(update, out, threads=threads)
-    stderr = Console(stderr=True, highlight=False, soft_wrap=True)
+    stderr = stderr_console()
     for warning in done.report.warnings:
         stderr.print(f"[bold yellow]warning:[/] {escape(shown(warning))}")
     if as_json:
@@ -57,7 +57,7 @@ def apply(
         said = f"stands now: {now}; nothing stood there before"
     else:
         said = f"stands now: {now}; before, and by --rollback again: {shown(done.old_name)} {done.old_seal[:12]}"
-    console = Console(highlight=False, soft_wrap=True)
+    console = stdout_console(soft_wrap=True)
     console.print(said, markup=False)
     console.print(
         f"golden tiles agree within {done.report.tolerance:g} (largest difference {worst:.1e}), {done.report.runtime}",

@@ -14,6 +14,7 @@ from rich.table import Table
 from rich.text import Text
 
 from edgeslim.cli import flags as f
+from edgeslim.cli.console import stderr_console, stdout_console
 from edgeslim.cli.schema import schema_flag
 from edgeslim.cli.stopping import Stopping
 from edgeslim.errors import UsageError, shown
@@ -53,7 +54,7 @@ def bench(
         seconds=SECONDS if seconds is None else seconds,
         sustained_s=SUSTAINED_S if sustained else sustained_s,
     )
-    stderr = Console(stderr=True, highlight=False, soft_wrap=True)
+    stderr = stderr_console()
     # Drawn about once a second, by this thread alone: a spinner would take time from what is timed.
     with Stopping() as stop, Live(console=stderr, auto_refresh=False, transient=True) as live:
 
@@ -72,7 +73,7 @@ def bench(
     if as_json:
         typer.echo(json.dumps(found.to_dict(), indent=2))
     else:
-        print_bench(found, Console(highlight=False, soft_wrap=True))
+        print_bench(found, stdout_console(soft_wrap=True))
 
 
 def _doing(case: Case, seconds: float, tiles_per_s: float) -> str:

@@ -7,9 +7,9 @@ from pathlib import Path
 from typing import Annotated
 
 import typer
-from rich.console import Console
 from rich.markup import escape
 
+from edgeslim.cli.console import stderr_console, stdout_console
 from edgeslim.cli.schema import schema_flag
 from edgeslim.errors import shown
 from edgeslim.units import MOST_BATCH
@@ -41,7 +41,7 @@ def build(
         raise UsageError(f"--threads: found {threads}, expected a whole number of at least 1")
     if bad := [size for size in batch or () if not 1 <= size <= MOST_BATCH]:
         raise UsageError(f"--batch: found {bad[0]}, expected 1 to {MOST_BATCH}")
-    stderr = Console(stderr=True, highlight=False, soft_wrap=True)
+    stderr = stderr_console()
     manifest = read_manifest(artifact)
     planned = manifest.plan.get("batch")
     usual = (
@@ -59,7 +59,7 @@ def build(
         typer.echo(json.dumps({"folder": str(built.folder), **asdict(built.record)}, indent=2))
         return
     record = built.record
-    console = Console(highlight=False, soft_wrap=True)
+    console = stdout_console(soft_wrap=True)
     for name, text in (
         ("machine", str(record.machine)),
         ("batches", f"1 to {record.largest_batch}, {record.precision}, built in {record.seconds:g} s"),

@@ -15,6 +15,7 @@ from rich.markup import escape
 from rich.table import Table
 from rich.text import Text
 
+from edgeslim.cli.console import stderr_console, stdout_console
 from edgeslim.cli.schema import schema_flag
 from edgeslim.cli.stopping import Stopping
 from edgeslim.errors import InputError, MissingExtra, UsageError, shown
@@ -68,7 +69,7 @@ def calibrate(
         raise UsageError(f"--seconds: found {seconds:g}, expected more than 0 and at most an hour")
     name = _name(out, overwrite)
     base, targets = _base(device, cards), _targets(cards)
-    stderr = Console(stderr=True, highlight=False, soft_wrap=True)
+    stderr = stderr_console()
     with tempfile.TemporaryDirectory() as scratch:
         folders = artifacts or _embedded(Path(scratch), stderr)
         with Stopping() as stop, Live(console=stderr, auto_refresh=False, transient=True) as live:
@@ -86,7 +87,7 @@ def calibrate(
     if as_json:
         typer.echo(json.dumps({"schema": 1, **asdict(found.record())}, indent=2))
         return
-    print_calibration(found, Console(highlight=False, soft_wrap=True))
+    print_calibration(found, stdout_console(soft_wrap=True))
     shelf = out.parent.parent if out.parent.name == "devices" else None
     where = f"--cards {shelf} " if shelf is not None else "--cards DIR (with the card in DIR/devices) "
     typer.echo(f"wrote {out}; plan with: edgeslim plan {where}--device {name}")

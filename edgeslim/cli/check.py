@@ -7,10 +7,10 @@ from pathlib import Path
 from typing import Annotated
 
 import typer
-from rich.console import Console
 from rich.markup import escape
 from rich.table import Table
 
+from edgeslim.cli.console import stderr_console, stdout_console
 from edgeslim.cli.schema import schema_flag
 from edgeslim.errors import shown
 
@@ -28,7 +28,7 @@ def check(
     if threads is not None and threads < 1:
         raise UsageError(f"--threads: found {threads}, expected a whole number of at least 1")
     report = check_artifact(artifact, threads)
-    stderr = Console(stderr=True, highlight=False, soft_wrap=True)
+    stderr = stderr_console()
     for warning in report.warnings:
         stderr.print(f"[bold yellow]warning:[/] {escape(shown(warning))}")
     if as_json:
@@ -45,7 +45,7 @@ def check(
             f"{parity.mean_abs:.2e}",
             f"{parity.argmax_agreement:.1%}",
         )
-    console = Console(highlight=False, soft_wrap=True)
+    console = stdout_console(soft_wrap=True)
     console.print(table)
     kind = "SYNTHETIC" if report.synthetic else "real"
     console.print(

@@ -12,6 +12,7 @@ from rich.markup import escape
 from rich.table import Table
 
 from edgeslim.cli import flags as f
+from edgeslim.cli.console import stderr_console, stdout_console
 from edgeslim.cli.observer import observer_of
 from edgeslim.cli.schema import schema_flag
 from edgeslim.cli.stopping import DEADLINE, EXIT_DEADLINE, Stopping
@@ -117,7 +118,7 @@ def _one(
     progress: f.ProgressMode,
     as_json: bool,
 ) -> None:
-    stderr = Console(stderr=True, highlight=False, soft_wrap=True)
+    stderr = stderr_console()
     told: set[str] = set()
     done = Event("done", {"seconds": 0.0})
     with observer_of(progress, stderr, stop) as show:
@@ -182,7 +183,7 @@ def _unknown(summary: dict[str, Any]) -> str:
 
 def print_summary(summary: dict[str, Any], out: Path) -> None:
     """The areas of a summary.json as a table, and where map and quicklook lie."""
-    console = Console(highlight=False, soft_wrap=True)
+    console = stdout_console(soft_wrap=True)
     table = Table(box=None, header_style="bold", pad_edge=False)
     table.add_column("Class")
     table.add_column("Share", justify="right")

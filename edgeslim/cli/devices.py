@@ -8,8 +8,8 @@ from pathlib import Path
 from typing import Annotated
 
 import typer
-from rich.console import Console
 
+from edgeslim.cli.console import stdout_console
 from edgeslim.cli.schema import schema_flag
 from edgeslim.device import complete
 from edgeslim.device_card import DeviceCard, all_cards, load_card, take_card
@@ -35,7 +35,7 @@ def list_(
     if as_json:
         typer.echo(json.dumps({"schema": 1, "devices": [to_dict(card) for card in found]}, indent=2, allow_nan=False))
     else:
-        print_cards(found, Console(highlight=False, emoji=False))
+        print_cards(found, stdout_console())
 
 
 @devices.command()
@@ -50,7 +50,7 @@ def show(
     if as_json:
         typer.echo(json.dumps(to_dict(card), indent=2, allow_nan=False))
     else:
-        print_card(card, Console(highlight=False, emoji=False))
+        print_card(card, stdout_console())
 
 
 @devices.command()
@@ -71,7 +71,7 @@ def validate(
         found.append(ValidatedCard(str(path), not problems, problems, tuple(warnings)))
         if not as_json:
             lines = problems or (f"{path}: OK", *(f"{path}: note: {warning}" for warning in warnings))
-            Console(highlight=False, emoji=False, soft_wrap=True).print("\n".join(lines), markup=False)
+            stdout_console(soft_wrap=True).print("\n".join(lines), markup=False)
     if as_json:
         typer.echo(json.dumps({"schema": 1, **asdict(ValidatedCards(tuple(found)))}, indent=2))
     if bad := sum(not one.ok for one in found):

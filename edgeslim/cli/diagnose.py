@@ -7,10 +7,10 @@ from pathlib import Path
 from typing import Annotated
 
 import typer
-from rich.console import Console
 from rich.markup import escape
 
 from edgeslim.cli import tile_flags as t
+from edgeslim.cli.console import stderr_console, stdout_console
 from edgeslim.cli.need_ground import need_ground
 from edgeslim.cli.schema import schema_flag
 from edgeslim.errors import MissingExtra, shown
@@ -81,7 +81,7 @@ def diagnose(
     found = labelled_tiles(tiles, labels)
     found = replace(found, files=spread_over(found.files, tiles_max))
     full, _ = full_checkpoint(profile, checkpoint, cards)
-    stderr = Console(stderr=True, highlight=False, soft_wrap=True)
+    stderr = stderr_console()
     asked = Asked(seed=seed, bands=bands, scale=scale, offset=offset, resample=resample)
     record = look(profile, full, found, widths, asked, lambda line: stderr.print(escape(shown(line))))
     for warning in record.warnings:
@@ -90,6 +90,6 @@ def diagnose(
     if as_json:
         typer.echo(json.dumps(record.to_dict(), indent=2))
         return
-    print_diagnosis(record, Console(highlight=False))
+    print_diagnosis(record, stdout_console())
     typer.echo(str(out))
     typer.echo(str(out.with_suffix(".json")))

@@ -7,10 +7,10 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
 import typer
-from rich.console import Console
 from rich.markup import escape
 from rich.table import Table
 
+from edgeslim.cli.console import stdout_console
 from edgeslim.cli.schema import schema_flag
 from edgeslim.errors import UsageError, shown
 
@@ -49,7 +49,7 @@ def _print(made: Difference, out: Path) -> None:
         table.add_row(escape(shown(change.name)), f"{change.size:,}", new, style="dim" if change.same else "")
     for name in made.removed:
         table.add_row(escape(shown(name)), "0", "removed", style="dim")
-    console = Console(highlight=False, soft_wrap=True)
+    console = stdout_console(soft_wrap=True)
     console.print(table)
     was, now = made.header.old, made.header.new
     console.print(f"{shown(was.name)} {was.seal[:12]} -> {shown(now.name)} {now.seal[:12]}", markup=False)

@@ -7,8 +7,8 @@ from pathlib import Path
 from typing import Annotated
 
 import typer
-from rich.console import Console
 
+from edgeslim.cli.console import stdout_console
 from edgeslim.cli.schema import schema_flag
 
 
@@ -28,4 +28,4 @@ def doctor(
     if as_json:
         typer.echo(json.dumps(found.to_dict(), indent=2, allow_nan=False))
         return
-    print_diagnosis(found, Console(highlight=False))
+    print_diagnosis(found, stdout_console())

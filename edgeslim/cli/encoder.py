@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
+import os
 import re
 from pathlib import Path
 
-from rich.console import Console
 from rich.markup import escape
 
+from edgeslim.cli.console import stderr_console
 from edgeslim.errors import InputError, shown
 from edgeslim.families.shards import INDEX_SUFFIXES
 from edgeslim.profile import Profile, take_profile
@@ -29,7 +30,7 @@ def encoder_of(name: str, cards: Path | None = None) -> Profile:
     needed to read one that is no safetensors.
     """
     folder, colon, asked = name.partition(":")
-    if Path(folder).is_dir():
+    if os.path.isdir(folder):  # which a name that is too long for a file's is no error of
         name = f"{_weights_in(Path(folder))}{colon}{asked}"
     file = _FILE.fullmatch(name)
     if file is None and ":" in name:
@@ -39,7 +40,7 @@ def encoder_of(name: str, cards: Path | None = None) -> Profile:
     from edgeslim.families.checkpoint_file import is_safetensors, profile_of, read_header
 
     path, made_for = Path(file["path"]), file["made_for"]
-    if not path.is_file():
+    if not os.path.isfile(path):
         raise InputError(f"--encoder {name}: found no such file, expected a checkpoint, or the name of a card")
     if is_safetensors(path):
         shapes, metadata = read_header(path)
@@ -51,7 +52,7 @@ def encoder_of(name: str, cards: Path | None = None) -> Profile:
 
         shapes, metadata = shapes_of(path), {}
     profile, said = profile_of(path, shapes, metadata, cards, made_for)
-    Console(stderr=True, highlight=False, soft_wrap=True).print(escape(shown(said)))
+    stderr_console().print(escape(shown(said)))
     return profile
 
 

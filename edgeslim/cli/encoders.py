@@ -8,8 +8,8 @@ from pathlib import Path
 from typing import Annotated
 
 import typer
-from rich.console import Console
 
+from edgeslim.cli.console import stderr_console, stdout_console
 from edgeslim.cli.encoder import encoder_of
 from edgeslim.cli.schema import schema_flag
 from edgeslim.families.family import all_families
@@ -38,7 +38,7 @@ def list_(
     if as_json:
         typer.echo(json.dumps({"schema": 1, **asdict(KnownEncoders(found))}, indent=2, allow_nan=False))
     else:
-        print_encoders(found, Console(highlight=False, emoji=False))
+        print_encoders(found, stdout_console())
 
 
 @encoders.command()
@@ -53,7 +53,7 @@ def show(
     if as_json:
         typer.echo(json.dumps({"schema": 1, **asdict(found)}, indent=2, allow_nan=False))
     else:
-        print_encoder(found, Console(highlight=False, emoji=False))
+        print_encoder(found, stdout_console())
 
 
 @encoders.command()
@@ -65,16 +65,22 @@ def families(
     if as_json:
         typer.echo(json.dumps({"schema": 1, **asdict(KnownFamilies(found))}, indent=2, allow_nan=False))
     else:
-        print_families(found, Console(highlight=False, emoji=False))
+        print_families(found, stdout_console())
 
 
 @encoders.command()
-def hubs(cards: Cards = None) -> None:
+def hubs(
+    cards: Cards = None, as_json: AsJson = False, json_schema: Annotated[bool, schema_flag("hubs")] = False
+) -> None:
     """List the checkpoints that can be fetched by name, and those that were."""
     from edgeslim.families.hub import all_hubs
-    from edgeslim.report.encoders import print_hubs
+    from edgeslim.report.encoders import known_hubs, print_hubs
 
-    print_hubs(all_hubs(cards), Console(highlight=False, emoji=False))
+    found = known_hubs(all_hubs(cards))
+    if as_json:
+        typer.echo(json.dumps({"schema": 1, **asdict(found)}, indent=2, allow_nan=False))
+    else:
+        print_hubs(found, stdout_console())
 
 
 @encoders.command()
@@ -95,7 +101,5 @@ def fetch(
     from edgeslim.manifest import sha256_of
 
     path = fetch_it(asked)
-    Console(stderr=True, highlight=False, soft_wrap=True).print(
-        f"{asked.name}: licence {asked.file.licence}, SHA-256 {sha256_of(path)}", markup=False
-    )
+    stderr_console().print(f"{asked.name}: licence {asked.file.licence}, SHA-256 {sha256_of(path)}", markup=False)
     typer.echo(str(path))

@@ -7,11 +7,11 @@ from pathlib import Path
 from typing import Annotated
 
 import typer
-from rich.console import Console
 from rich.markup import escape
 
 from edgeslim.cli import flags as f
 from edgeslim.cli import tile_flags as t
+from edgeslim.cli.console import stderr_console, stdout_console
 from edgeslim.cli.schema import schema_flag
 from edgeslim.errors import UsageError, shown
 
@@ -51,7 +51,7 @@ def evaluate(
         require_free(picture, PICTURE_FILE, overwrite=overwrite)
     options = TileOptions(bands, scale, offset, resample, training_prior, threads)
     found = evaluate_artifact(artifact, labelled_tiles(tiles, labels), options)
-    stderr = Console(stderr=True, highlight=False, soft_wrap=True)
+    stderr = stderr_console()
     for warning in found.warnings:
         stderr.print(f"[bold yellow]warning:[/] {escape(shown(warning))}")
     counts = np.array(found.confusion, np.int64)
@@ -62,7 +62,7 @@ def evaluate(
     if as_json:
         typer.echo(json.dumps(found.to_dict(), indent=2))
         return
-    console = Console(highlight=False)
+    console = stdout_console()
     print_classes(found.classes, found.answers, counts, console)
     print_evaluation(found, console)
     if picture is not None:

@@ -7,6 +7,7 @@ from typing import Annotated
 
 import typer
 
+from edgeslim.cli.console import stderr_console, stdout_console
 from edgeslim.cli.need_ground import need_ground
 from edgeslim.cli.schema import schema_flag
 from edgeslim.units import MOST_BATCH
@@ -79,8 +80,6 @@ def export(
     need_ground()
     import json
 
-    from rich.console import Console
-
     from edgeslim import cost
     from edgeslim.cli.ground import chosen_cut, cut_of_head, full_checkpoint, requests_of
     from edgeslim.errors import UsageError
@@ -103,7 +102,7 @@ def export(
             raise UsageError(
                 f"--bundle {bundle}: lies in -o {out}, which holds the artifact alone; choose another place"
             )
-    progress = Console(stderr=True, highlight=False, soft_wrap=True)
+    progress = stderr_console()
     fitted = None if head is None else read_head(head)
     if fitted is None:
         chosen = chosen_cut(plan, encoder, width_multiplier, depth, cards)
@@ -135,6 +134,6 @@ def export(
         found = [{"artifact": str(one.folder), "manifest": one.manifest.to_dict()} for one in done]
         typer.echo(json.dumps(found[0] if len(found) == 1 else found, indent=2))
         return
-    print_certificate([one.manifest for one in done], Console(highlight=False))
+    print_certificate([one.manifest for one in done], stdout_console())
     for one in done:
         typer.echo(str(one.folder))

@@ -14,6 +14,7 @@ from rich.markup import escape
 from rich.table import Table
 
 from edgeslim.cli import flags as f
+from edgeslim.cli.console import stderr_console, stdout_console
 from edgeslim.cli.stopping import DEADLINE, Stopping
 from edgeslim.errors import InputError, shown
 from edgeslim.manifest import read_manifest
@@ -89,7 +90,7 @@ def classify_folder(
 
     scenes = scenes_in(folder)
     read_manifest(artifact)  # said once, not once a scene
-    stderr = Console(stderr=True, highlight=False, soft_wrap=True)
+    stderr = stderr_console()
     rows: list[Row] = []
     code = 0
     with Stopping() as stop, observer_of(progress, stderr, stop) as show:
@@ -173,7 +174,7 @@ def _report(rows: list[Row], scenes: int, as_json: bool) -> None:
         record: FolderRecord = {"schema": 1, "scenes": [row.to_dict() for row in rows]}
         typer.echo(json.dumps(record, indent=2))
         return
-    console = Console(highlight=False, soft_wrap=True)
+    console = stdout_console(soft_wrap=True)
     table = Table(box=None, header_style="bold", pad_edge=False)
     table.add_column("Scene", no_wrap=True)
     table.add_column("State")

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from edgeslim.cli import tile_flags as t
+from edgeslim.cli.console import stderr_console, stdout_console
 from edgeslim.cli.need_ground import need_ground
 from edgeslim.errors import MissingExtra, UsageError
 
@@ -89,7 +90,6 @@ def head(
     _need_scikit_learn()
     from dataclasses import replace
 
-    from rich.console import Console
     from rich.markup import escape
 
     from edgeslim.cli.flags import positive
@@ -115,14 +115,14 @@ def head(
         profile = replace(profile, architecture=replace(profile.architecture, tile_px=tile_px))
     found = labelled_tiles(tiles, labels)
     full, digest = full_checkpoint(profile, checkpoint, cards)
-    stderr = Console(stderr=True, highlight=False, soft_wrap=True)
+    stderr = stderr_console()
     asked = Asked(kind.value, block_m, seed, bands, scale, offset, gsd_m, resample, unknown_share)
     fitted = fit_head(
         profile, full, digest, cut.width_multiplier, found, asked, lambda line: stderr.print(escape(shown(line))),
         cut.depth,
     )  # fmt: skip
     write_head(fitted.card, fitted.tensors, out, overwrite=overwrite)
-    console = Console(highlight=False)
+    console = stdout_console()
     names = [one.name for one in fitted.classes]
     print_classes(fitted.classes, names, fitted.confusion, console)
     print_head(fitted.card, console)

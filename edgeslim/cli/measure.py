@@ -7,10 +7,10 @@ from pathlib import Path
 from typing import Annotated
 
 import typer
-from rich.console import Console
 from rich.markup import escape
 
 from edgeslim.cli import tile_flags as t
+from edgeslim.cli.console import stderr_console, stdout_console
 from edgeslim.cli.need_ground import need_ground
 from edgeslim.cli.schema import schema_flag
 from edgeslim.errors import MissingExtra, UsageError, shown
@@ -89,7 +89,7 @@ def measure(
     found = labelled_tiles(tiles, labels)
     found = replace(found, files=spread_over(found.files, tiles_max))
     full, digest = full_checkpoint(profile, checkpoint, cards)
-    stderr = Console(stderr=True, highlight=False, soft_wrap=True)
+    stderr = stderr_console()
     asked = Asked(block_m=block_m, seed=seed, bands=bands, scale=scale, offset=offset, resample=resample)
     record = look(profile, full, found, widths, seeds, asked, lambda line: stderr.print(escape(shown(line))))
     for warning in record.warnings:
@@ -103,6 +103,6 @@ def measure(
     if as_json:
         typer.echo(json.dumps(record.to_dict(), indent=2))
         return
-    print_retention(record, Console(highlight=False))
+    print_retention(record, stdout_console())
     typer.echo(str(out))
     typer.echo(str(plot))

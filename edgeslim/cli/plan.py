@@ -11,10 +11,10 @@ from pathlib import Path
 from typing import Annotated
 
 import typer
-from rich.console import Console
 
+from edgeslim.cli.console import stdout_console
 from edgeslim.cli.encoder import encoder_of
-from edgeslim.cli.schema import schema_flag
+from edgeslim.cli.schema import print_schema
 from edgeslim.device import Device, take_device
 from edgeslim.device_card import all_cards
 from edgeslim.errors import UsageError
@@ -131,13 +131,22 @@ def plan(
         typer.Option(help="Page to write as well (.html): the plan with its charts; also where nothing fits."),
     ] = None,
     as_json: Annotated[bool, typer.Option("--json", help="Print the plan as JSON instead of tables.")] = False,
-    json_schema: Annotated[bool, schema_flag("plan")] = False,
+    json_schema: Annotated[
+        bool,
+        typer.Option(
+            "--json-schema",
+            help="Print the JSON Schema of what --json prints: of a plan, or without --device of the boards.",
+        ),
+    ] = False,
     overwrite: Annotated[bool, typer.Option("--overwrite", help="Replace a file that is no plan, too.")] = False,
 ) -> None:
     """Find the widest cut of an encoder that fits a device, and say why no wider, or deeper, one does.
 
     Without --device: on which boards it fits, in their default power mode, and what the others lack.
     """
+    if json_schema:
+        print_schema("boards" if device is None else "plan")
+        return
     if method not in METHODS:
         raise UsageError(f"--method: found {shown(method)}, expected one of {', '.join(METHODS)}")
     ask = Ask(
@@ -195,7 +204,7 @@ def plan(
     if as_json:
         typer.echo(json.dumps(made.to_dict(), indent=2))
         return
-    console = Console(highlight=False, emoji=False)
+    console = stdout_console()
     print_plan(made, console)
     console.print()
     written = f"{out} and {html}" if html is not None else f"{out}"
@@ -266,7 +275,7 @@ def _plan_boards(
     if as_json:
         typer.echo(json.dumps(to_dict(profile.id, ask, found), indent=2, allow_nan=False))
     else:
-        console = Console(highlight=False, emoji=False)
+        console = stdout_console()
         print_boards(profile.id, ask, found, console)
         console.print()
         console.print("no plan written: --device names the board to write one for", markup=False, soft_wrap=True)

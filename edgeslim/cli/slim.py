@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
+from edgeslim.cli.console import stderr_console
 from edgeslim.cli.need_ground import need_ground
 from edgeslim.cli.schema import schema_flag
 
@@ -104,7 +105,6 @@ def slim(
     from dataclasses import replace
 
     import torch
-    from rich.console import Console
     from rich.markup import escape
 
     from edgeslim.cli.ground import calibration_of, chosen_cut, healing_of, opened_checkpoint
@@ -127,7 +127,7 @@ def slim(
     if out.suffix != ".safetensors":
         raise InputError(f"-o {out}: found suffix {out.suffix!r}, expected .safetensors")
     require_makeable(out, "-o")
-    progress = Console(stderr=True, highlight=False, soft_wrap=True)
+    progress = stderr_console()
     healing = healing_of(
         method,
         run or out.with_suffix(".healing"),

@@ -9,6 +9,7 @@ from typing import Annotated, Any
 import typer
 
 from edgeslim.cli import tile_flags as t
+from edgeslim.cli.console import stderr_console, stdout_console
 from edgeslim.cli.ground import make_folder
 from edgeslim.cli.need_ground import need_ground
 
@@ -99,7 +100,6 @@ def train(
     """Train an encoder that works at every width: by labels, with a head at each; or pretrain one without labels."""
     need_ground()
     import torch
-    from rich.console import Console
     from rich.markup import escape
 
     from edgeslim.cli.flags import positive
@@ -147,7 +147,7 @@ def train(
     )
     profile = take_profile(encoder, cards)
     make_folder(out)
-    progress = Console(stderr=True, highlight=False, soft_wrap=True)
+    progress = stderr_console()
     with together.joined(device) as place:
         together.check_batch(batch)
 
@@ -171,15 +171,13 @@ def train(
 
 
 def _with_labels(profile: Any, tiles: Path, recipe: Any, course: Any, out: Path, say: Callable[[str], None]) -> None:
-    from rich.console import Console
-
     from edgeslim.ground.training.embedded import train_embedded
     from edgeslim.report.width_scores import print_width_scores
 
     trained = train_embedded(profile, tiles, recipe, course, out, say=say)
     if trained is None:
         return
-    print_width_scores(trained.rows, Console(highlight=False))
+    print_width_scores(trained.rows, stdout_console())
     for path in trained.files:
         typer.echo(str(path))
 

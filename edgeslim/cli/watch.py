@@ -11,6 +11,7 @@ from rich.console import Console
 from rich.markup import escape
 
 from edgeslim.cli import flags as f
+from edgeslim.cli.console import stderr_console
 from edgeslim.cli.observer import observer_of
 from edgeslim.cli.schema import schema_flag
 from edgeslim.cli.stopping import Stopping
@@ -130,7 +131,7 @@ def watch(
         heartbeat=heartbeat,
         heartbeat_s=heartbeat_s,
     )
-    stderr = Console(stderr=True, highlight=False, soft_wrap=True)
+    stderr = stderr_console()
     with Stopping() as stop, observer_of(progress, stderr, stop) as show:
         teller = _Teller(show, stderr, as_json)
         if isinstance(show, Bar):

@@ -8,7 +8,7 @@ from typing import Any
 
 from edgeslim.device import Device, complete
 from edgeslim.device_card import DeviceCard
-from edgeslim.errors import CardLacks, InputError, NothingFits, UsageError
+from edgeslim.errors import CardLacks, InputError, NothingFits, UnknownName, UsageError
 from edgeslim.planning.budget import Ask
 from edgeslim.planning.choose import make_plan
 from edgeslim.planning.plan import Plan
@@ -22,6 +22,14 @@ ALL_MODES = "all"
 """Asks for every power mode of every board."""
 VERDICTS = ("qualifies", "nothing fits", "no such mode", "card lacks", "refused")
 """What became of a board, in the order in which they are shown."""
+
+
+_WITHOUT = {
+    "no such mode": "without that power mode",
+    "card lacks": "whose card has no figures for it",
+    "refused": "refused",
+}
+"""Verdict -> why nothing was held against a budget."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -63,8 +71,13 @@ def plan_boards(
     where one is asked for, a call's otherwise. A board is planned in its default power mode, in that of `ask` where it
     has one of that name, or once in each for ALL_MODES.
 
-    Raises UsageError for what no board could mend, such as a score that was never measured.
+    Raises UsageError for what no board could mend, such as a score that was never measured, UnknownName for a power
+    mode that none of them has.
     """
+    cards = list(cards)
+    known = {mode.id for card in cards for mode in card.power_mode}
+    if ask.power_mode is not None and ask.power_mode not in (ALL_MODES, *known):
+        raise UnknownName("power mode", ask.power_mode, (ALL_MODES, *known))
     found = [
         _one(profile, card, mode, targets_of, ask, allow_unverified) for card in cards for mode in _modes(card, ask)
     ]
@@ -132,7 +145,14 @@ def require_one(encoder: str, boards: Sequence[Board]) -> None:
     if any(board.plan is not None for board in boards):
         return
     nearest = next((board for board in boards if board.verdict == "nothing fits"), None)
-    where = "" if nearest is None else f": the nearest, {nearest.id} ({nearest.power_mode}), misses {nearest.why}"
+    if nearest is None:
+        counts = ((verdict, sum(board.verdict == verdict for board in boards)) for verdict in VERDICTS[2:])
+        found = ", ".join(f"{count} {_WITHOUT[verdict]}" for verdict, count in counts if count)
+        raise NothingFits(
+            f"no board of {len({board.id for board in boards})} can be planned for as asked: {found}; ask for less, "
+            "add figures to a card of your own (--cards), or --allow-unverified"
+        )
+    where = f": the nearest, {nearest.id} ({nearest.power_mode}), misses {nearest.why}"
     raise NothingFits(
         f"no board of {len({board.id for board in boards})} flies {encoder} within these budgets{where}; loosen them, "
         "take a smaller encoder, or add a card of your own (--cards)"

@@ -48,6 +48,8 @@ KINDS = {
     "min_score": Kind("--min-score", "score", "score", "", least=True, always=False),
 }
 """Field of Budget -> what it is called, in the order in which they are shown."""
+_LEAST = 1e-99
+"""Of a budget: by how much a smaller one is missed is no number any more."""
 OBJECTIVES = ("widest", "score")
 """What the best of the cuts that fit is: the most FLOP, then the widest; or the best measured score."""
 
@@ -100,6 +102,8 @@ class Ask:
         ):
             if value is not None and not 0 < value < math.inf:
                 raise UsageError(f"{flag}: found {value:g}, expected a number of more than 0")
+            if value is not None and value < _LEAST:
+                raise UsageError(f"{flag}: found {value:g}, expected a number of at least {_LEAST:g}")
         if self.min_score is not None and self.min_score > 1:
             raise UsageError(f"--min-score: found {self.min_score:g}, expected a share of at most 1")
         if self.objective not in OBJECTIVES:

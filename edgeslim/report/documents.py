@@ -194,6 +194,7 @@ DOCUMENTS = (
     Document("encoders", "The encoders that `edgeslim encoders list` knows", lambda: encoders.KnownEncoders),
     Document("encoder", "An encoder, of `edgeslim encoders show`", lambda: encoders.KnownEncoder),
     Document("families", "The families of `edgeslim encoders families`", lambda: encoders.KnownFamilies),
+    Document("hubs", "The checkpoints of `edgeslim encoders hubs`", lambda: encoders.KnownHubs),
     Document("calibrate", "What `edgeslim calibrate` measured", _calibration),
     Document("bench", "What `edgeslim bench` timed", _bench),
     Document("check", "What `edgeslim check` found", _check),

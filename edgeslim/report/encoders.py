@@ -66,6 +66,42 @@ class KnownFamilies:
     """One's own first."""
 
 
+@dataclass(frozen=True, slots=True)
+class KnownCheckpoint:
+    """A checkpoint that can be fetched."""
+
+    name: str
+    """HUB:NAME, as it is asked for; of a hub that has one of every name that exists there: HUB:NAME itself."""
+    url: str
+    """Where it lies; {name} in it stands for NAME."""
+    sha256: str
+    """Beginning of its hex SHA-256; empty: not known."""
+    licence: str | None
+    """SPDX id, "unknown", or null: the hub says it of each."""
+    fetched: bool | None
+    """Whether it lies in the cache folder; null: of a name that is not given nobody can say."""
+
+
+@dataclass(frozen=True, slots=True)
+class KnownHubs:
+    """What `edgeslim encoders hubs` says."""
+
+    checkpoints: tuple[KnownCheckpoint, ...]
+    """By hub, in the order of its card."""
+
+
+def known_hubs(hubs: Iterable[Hub]) -> KnownHubs:
+    """Every checkpoint that they name, and of those that name none how one is asked for."""
+    found: list[KnownCheckpoint] = []
+    for hub in hubs:
+        for file in hub.file:
+            here = Asked(hub, file, None).path.is_file()
+            found.append(KnownCheckpoint(f"{hub.id}:{file.name}", file.url, file.sha256, file.licence, here))
+        if hub.every:
+            found.append(KnownCheckpoint(f"{hub.id}:NAME", hub.every, "", None, None))
+    return KnownHubs(tuple(found))
+
+
 def known_encoder(profile: Profile) -> KnownEncoder:
     """A card, in short."""
     arch = profile.architecture
@@ -191,15 +227,12 @@ def print_families(families: Sequence[Family], console: Console) -> None:
         console.print(facts)
 
 
-def print_hubs(hubs: Iterable[Hub], console: Console) -> None:
+def print_hubs(hubs: KnownHubs, console: Console) -> None:
     """A row a checkpoint: name, licence, and whether it was fetched."""
     table = Table(box=None, header_style="bold", pad_edge=False, padding=(0, 2, 0, 0))
     for title in ("name", "licence", "fetched"):
         table.add_column(title, no_wrap=title != "name")
-    for hub in hubs:
-        for file in hub.file:
-            here = Asked(hub, file, None).path.is_file()
-            table.add_row(Text(f"{hub.id}:{file.name}"), Text(file.licence), "yes" if here else "")
-        if hub.every:
-            table.add_row(Text(f"{hub.id}:NAME, for every name there"), "see there", "")
+    for one in hubs.checkpoints:
+        name = one.name if one.fetched is not None else f"{one.name}, for every name there"
+        table.add_row(Text(name), Text(one.licence or "see there"), "yes" if one.fetched else "")
     console.print(table)

@@ -42,7 +42,7 @@ def typed(line: str, capsys: pytest.CaptureFixture[str], code: int = 0) -> tuple
     ],
 )
 def test_printed_text(name: str, line: str, capsys: pytest.CaptureFixture[str]) -> None:
-    text = "\n".join(row.rstrip() for row in typed(line, capsys)[0].splitlines()) + "\n"
+    text = typed(line, capsys)[0]
     path = GOLDEN / f"{name}.txt"
     if os.environ.get("EDGESLIM_GOLDEN") == "write":
         path.write_text(text, encoding="utf-8")

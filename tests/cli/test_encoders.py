@@ -50,6 +50,28 @@ def test_a_card_is_shown_with_what_it_keeps(capsys: pytest.CaptureFixture[str]) 
     assert (out, "dofa-b-16" in err) == ("", True)
 
 
+def test_hubs_for_machines(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path))
+    before = json.loads(typed("encoders hubs --json", capsys)[0])["checkpoints"]
+    assert not any(one["fetched"] for one in before)
+    assert [one["name"] for one in before if one["fetched"] is None] == ["timm:NAME"]
+    text = typed("encoders hubs", capsys)[0]
+    assert all(one["name"] in text for one in before)
+    first = next(one for one in before if one["name"].startswith("torchgeo:"))
+    hub, name = first["name"].split(":")
+    folder = tmp_path / "edgeslim" / "hubs" / hub
+    folder.mkdir(parents=True)
+    (folder / f"{name}{Path(first['url']).suffix}").write_bytes(b"")
+    after = json.loads(typed("encoders hubs --json", capsys)[0])["checkpoints"]
+    assert [one["name"] for one in after if one["fetched"]] == [first["name"]]
+
+
+@pytest.mark.parametrize("tail", ["", ".pth", ".pth:rgb"])
+def test_a_name_that_is_too_long_for_a_file(tail: str, capsys: pytest.CaptureFixture[str]) -> None:
+    _, err = typed(f"plan --device rpi4 --encoder {'a' * 300}{tail}", capsys, 1 if tail else 2)
+    assert err.count("\n") == 1
+
+
 def test_families_say_what_confirms_them(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     text = " ".join(typed("encoders families", capsys)[0].split())
     assert "family timm: timm's VisionTransformer" in text

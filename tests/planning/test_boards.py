@@ -13,7 +13,7 @@ from hypothesis import strategies as st
 
 from edgeslim.device import Device, complete
 from edgeslim.device_card import all_cards, take_card
-from edgeslim.errors import InputError, NothingFits, UsageError
+from edgeslim.errors import InputError, NothingFits, UnknownName, UsageError
 from edgeslim.planning.boards import ALL_MODES, VERDICTS, Board, plan_boards, require_one, to_dict
 from edgeslim.planning.budget import KINDS, Ask
 from edgeslim.planning.choose import make_plan
@@ -163,8 +163,22 @@ def test_nothing_that_qualifies_names_the_nearest() -> None:
         require_one("eurosat-rgb", found)
     assert found[0].id in str(e.value)
     require_one("eurosat-rgb", boards_of(Ask()))
-    with pytest.raises(NothingFits, match="no board of 1 flies"):
+
+
+def test_where_nothing_was_held_against_a_budget_none_is_to_be_loosened() -> None:
+    with pytest.raises(NothingFits, match=r"no board of 1 can be planned for as asked: 1 refused; "):
         require_one("eurosat-rgb", boards_of(Ask(), ["hailo-8"]))
+    with pytest.raises(NothingFits) as error:
+        require_one("eurosat-rgb", boards_of(Ask(precision="int8-dynamic", power_mode="15W")))
+    assert "budget" not in str(error.value)
+    assert " without that power mode, " in str(error.value)
+    assert " whose card has no figures for it" in str(error.value)
+
+
+@pytest.mark.parametrize(("name", "near"), [("15w", "15W, "), ("", ".*, 15W, .*all"), ("fast", "default")])
+def test_a_power_mode_that_no_board_has(name: str, near: str) -> None:
+    with pytest.raises(UnknownName, match=f"unknown power mode '{name}': expected one of {near}"):
+        boards_of(Ask(power_mode=name))
 
 
 @pytest.mark.parametrize("profile", [EMBEDDED, VIT_S], ids=lambda p: p.id)

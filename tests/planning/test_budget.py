@@ -32,6 +32,14 @@ def test_a_number_that_is_no_budget(flag: str, value: float) -> None:
     assert message == f"{flag}: found {value:g}, expected a number of more than 0"
 
 
+@pytest.mark.parametrize("flag", NUMBERS)
+def test_a_budget_that_nothing_is_a_finite_multiple_of(flag: str) -> None:
+    name = NUMBERS[flag]
+    message = refused(**{name: 5e-324, **BESIDE.get(name, {})})
+    assert message == f"{flag}: found 4.94066e-324, expected a number of at least 1e-99"
+    Ask(**{name: 1e-99, **BESIDE.get(name, {})})  # type: ignore[arg-type]
+
+
 def test_days_without_a_rate() -> None:
     assert "--uplink-days: found 3 without --uplink-kb-day, expected both" in refused(uplink_days=3.0)
 

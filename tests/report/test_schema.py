@@ -200,6 +200,7 @@ def test_what_the_verbs_print(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, c
         ("encoders", ["encoders", "list", "--json"]),
         ("encoder", ["encoders", "show", "dofa-b-16", "--json"]),
         ("families", ["encoders", "families", "--json"]),
+        ("hubs", ["encoders", "hubs", "--json"]),
         ("validated", ["devices", "validate", str(card_paths("devices")[0]), "--json"]),
         ("doctor", ["doctor", "--json"]),
         (
@@ -216,15 +217,18 @@ def test_what_the_verbs_print(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, c
         hold(document, json.loads(capsys.readouterr().out))
 
 
-WRITTEN = ("boards", "summary", "run", "item", "events", "heartbeat")
-"""Documents that no verb has a --json-schema of: files, and what another verb's schema is not the only one of."""
+WRITTEN = ("summary", "run", "item", "events", "heartbeat")
+"""Documents that no verb has a --json-schema of: files, and lines of progress."""
 PRINTED_BY = {verb: [verb] for verb in BY_VERB if verb not in WRITTEN} | {
+    "plan": ["plan", "--device", "rpi4"],
+    "boards": ["plan"],
     "devices": ["devices", "list"],
     "device": ["devices", "show"],
     "validated": ["devices", "validate"],
     "encoders": ["encoders", "list"],
     "encoder": ["encoders", "show"],
     "families": ["encoders", "families"],
+    "hubs": ["encoders", "hubs"],
 }
 
 
