@@ -111,6 +111,10 @@ def main(argv: Sequence[str] | None = None) -> int:
         else:
             _complain(message)
         return 2 if isinstance(error, _usage_error) else 1
+    except OSError as error:  # a name too long, a folder above it that may not be looked into, a full disk for scratch
+        what = "the system" if error.filename is None else f"{error.filename}: the system"
+        _complain(f"{what} does not take it ({error.strerror or error}); mend that, or give another path")
+        return 1
     except (typer.Abort, KeyboardInterrupt):
         _complain("stopped")
         return 130

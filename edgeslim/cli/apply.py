@@ -9,6 +9,7 @@ from typing import Annotated
 import typer
 from rich.markup import escape
 
+from edgeslim.cli import flags
 from edgeslim.cli.console import stderr_console, stdout_console
 from edgeslim.cli.schema import schema_flag
 from edgeslim.errors import shown
@@ -33,8 +34,7 @@ def apply(
     from edgeslim.onboard.uplink.apply import apply as run_apply
     from edgeslim.onboard.uplink.apply import rollback as run_rollback
 
-    if threads is not None and threads < 1:
-        raise UsageError(f"--threads: found {threads}, expected a whole number of at least 1")
+    flags.require_threads(threads)
     if rollback:
         if update is not None:
             raise UsageError(f"found both {update} and --rollback: go forward, or back")

@@ -9,6 +9,7 @@ from typing import Annotated
 import typer
 from rich.markup import escape
 
+from edgeslim.cli import flags
 from edgeslim.cli.console import stderr_console, stdout_console
 from edgeslim.cli.schema import schema_flag
 from edgeslim.errors import shown
@@ -37,8 +38,7 @@ def build(
     from edgeslim.onboard.engine import build_engine
     from edgeslim.onboard.machine import available_threads
 
-    if threads is not None and threads < 1:
-        raise UsageError(f"--threads: found {threads}, expected a whole number of at least 1")
+    flags.require_threads(threads)
     if bad := [size for size in batch or () if not 1 <= size <= MOST_BATCH]:
         raise UsageError(f"--batch: found {bad[0]}, expected 1 to {MOST_BATCH}")
     stderr = stderr_console()

@@ -10,6 +10,7 @@ import typer
 from rich.markup import escape
 from rich.table import Table
 
+from edgeslim.cli import flags
 from edgeslim.cli.console import stderr_console, stdout_console
 from edgeslim.cli.schema import schema_flag
 from edgeslim.errors import shown
@@ -22,11 +23,9 @@ def check(
     json_schema: Annotated[bool, schema_flag("check")] = False,
 ) -> None:
     """Replay an artifact's golden tiles on this machine's runtime and compare with torch's logits."""
-    from edgeslim.errors import UsageError
     from edgeslim.onboard.check import check_artifact
 
-    if threads is not None and threads < 1:
-        raise UsageError(f"--threads: found {threads}, expected a whole number of at least 1")
+    flags.require_threads(threads)
     report = check_artifact(artifact, threads)
     stderr = stderr_console()
     for warning in report.warnings:

@@ -32,6 +32,8 @@ def diff(
     for artifact in (old, new):
         if artifact.is_dir() and artifact.resolve() in out.resolve().parents:
             raise UsageError(f"-o {out}: lies in {artifact}, which holds the artifact alone; choose another place")
+        if out.is_file() and artifact.is_file() and out.samefile(artifact):
+            raise UsageError(f"-o {out}: is {artifact} itself, which would be lost; choose another name")
     made = write_delta(old, new, out, overwrite=overwrite)
     if as_json:
         typer.echo(json.dumps({"schema": 1, "delta": str(out), **made.to_dict()}, indent=2))

@@ -44,8 +44,7 @@ def evaluate(
 
     if tiles is None:
         raise UsageError("--tiles: found none, expected a folder or zip of labelled tiles")
-    if threads is not None and threads < 1:
-        raise UsageError(f"--threads: found {threads}, expected a whole number of at least 1")
+    f.require_threads(threads)
     t.require_units(scale, offset)
     if picture is not None:
         require_free(picture, PICTURE_FILE, overwrite=overwrite)

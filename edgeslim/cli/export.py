@@ -98,6 +98,8 @@ def export(
         raise UsageError(f"--batch: found {bad[0]}, expected 1 to {MOST_BATCH}")
     if bundle is not None:
         require_free(bundle, False, "--bundle")
+        if bundle.resolve() == out.resolve() or bundle.resolve() in out.resolve().parents:
+            raise UsageError(f"--bundle {bundle}: found the folder of -o {out}, expected a file's name of its own")
         if out.resolve() in bundle.resolve().parents:
             raise UsageError(
                 f"--bundle {bundle}: lies in -o {out}, which holds the artifact alone; choose another place"

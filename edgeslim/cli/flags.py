@@ -37,6 +37,14 @@ def positive(flag: str, value: float | None) -> None:
         raise UsageError(f"{flag}: found {value:g}, expected a number above 0")
 
 
+def require_threads(threads: int | None) -> None:
+    """Raise UsageError unless --threads is left out, or no slip of the keyboard: a runtime would start them all."""
+    from edgeslim.onboard.machine import MOST_THREADS
+
+    if threads is not None and not 1 <= threads <= MOST_THREADS:
+        raise UsageError(f"--threads: found {threads}, expected a whole number from 1 to {MOST_THREADS}")
+
+
 class ProgressMode(str, Enum):
     """How a run shows what it does."""
 

@@ -41,6 +41,26 @@ def test_damage_exits_five(tmp_path: Path, capsys: pytest.CaptureFixture[str], n
     assert captured.err.count("\n") == 1
 
 
+@pytest.mark.parametrize("verb", ["check {}", "build {}", "evaluate {} --tiles t", "apply {}"])
+@pytest.mark.parametrize("threads", ["0", "1025"])
+def test_no_runtime_is_asked_for_threads_by_the_thousand(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str], verb: str, threads: str
+) -> None:
+    assert main([*(word.format(tmp_path) for word in verb.split()), "--threads", threads]) == 2
+    assert capsys.readouterr().err == f"error: --threads: found {threads}, expected a whole number from 1 to 1024\n"
+
+
+@pytest.mark.parametrize("verb", ["check {}", "bench {}", "diff {} b", "diff a b -o {}"])
+def test_a_path_that_nothing_can_be_asked_of_is_one_line(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], verb: str
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    assert main([word.format("x" * 256) for word in verb.split()]) == 1
+    said = capsys.readouterr().err
+    assert said.count("\n") == 1
+    assert "File name too long" in said
+
+
 def test_nothing_there_and_wrong_threads(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     assert main(["check", str(tmp_path)]) == 1
     assert "edgeslim export" in capsys.readouterr().err

@@ -1,11 +1,13 @@
 from __future__ import annotations
 
 import json
+import tempfile
 from pathlib import Path
 
 import pytest
 
 from edgeslim.cli import main
+from edgeslim.onboard.uplink.bundle import write_bundle
 from tests.onboard.uplink.updates import seal, with_head
 
 
@@ -84,3 +86,28 @@ def test_an_artifact_holds_its_own_files_alone(here: Path, artifact: str, capsys
     assert main(["diff", "old", "new", "-o", f"{artifact}/x.delta"]) == 2
     assert f"-o {artifact}/x.delta: lies in {artifact}, which holds the artifact alone" in capsys.readouterr().err
     assert sorted(path.name for path in (here / artifact).iterdir()) == before
+
+
+def test_the_bundle_that_stands_on_board_is_not_overwritten(here: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    write_bundle(here / "old", here / "old.tar.xz")
+    whole = (here / "old.tar.xz").read_bytes()
+    assert main(["diff", "old.tar.xz", "new", "-o", "./old.tar.xz", "--overwrite"]) == 2
+    assert "-o old.tar.xz: is old.tar.xz itself, which would be lost" in capsys.readouterr().err
+    assert (here / "old.tar.xz").read_bytes() == whole
+
+
+@pytest.mark.parametrize("at", ["write_bytes", "mkdtemp"])
+def test_a_full_disk_for_what_is_unpacked_is_one_line(
+    here: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], at: str
+) -> None:
+    def full(*_: object, **__: object) -> None:
+        raise OSError(28, "No space left on device")
+
+    write_bundle(here / "old", here / "old.tar.xz")
+    monkeypatch.setattr(Path if at == "write_bytes" else tempfile, at, full)
+    assert main(["diff", "old.tar.xz", "new"]) == 1
+    said = capsys.readouterr().err
+    assert said.startswith("error: ")
+    assert said.count("\n") == 1
+    assert "No space left on device" in said
+    assert not (here / "update.delta").exists()

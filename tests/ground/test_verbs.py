@@ -122,6 +122,9 @@ def test_refusals_are_one_line_and_write_nothing(
     assert "unknown encoder 'tinny': expected one of tiny" in line
     words = ["export", "--encoder", "tiny", "-w", "0.5", "-o", "art", "--bundle", "art/a.tar.xz"]
     assert "--bundle art/a.tar.xz: lies in -o art, which holds the artifact alone" in _fails(capsys, words, 2)
+    for out in ("a.tar.xz", "a.tar.xz/art"):
+        words = ["export", "--encoder", "tiny", "-w", "0.5", "-o", out, "--bundle", "a.tar.xz"]
+        assert f"--bundle a.tar.xz: found the folder of -o {out}, expected a file's name" in _fails(capsys, words, 2)
     assert "expected 0 < w <= 1" in _fails(capsys, ["export", "--encoder", "tiny", "-w", "1.5", *cards], 1)
     line = _fails(capsys, ["export", "--encoder", "vit-b-16", "-w", "0.5", *cards], 1)
     assert "ships no weights, expected --checkpoint FILE" in line

@@ -6,8 +6,8 @@ several go to OUT/FORMAT-PRECISION each, once all of them are proven.
 
 from __future__ import annotations
 
+import os
 import shutil
-import tempfile
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -18,7 +18,7 @@ import torch
 from edgeslim.errors import ConvertError, EdgeslimError, InputError, PackError, ParityError
 from edgeslim.ground.exporting.capture import Captured, Proving, Request, Source, capture, check_licence, first_line
 from edgeslim.ground.exporting.pack import manifest_of, pack
-from edgeslim.ground.exporting.place import check_parent, check_place, swap
+from edgeslim.ground.exporting.place import check_parent, check_place, swap, work_folder
 from edgeslim.ground.exporting.proof import prove, run_all
 from edgeslim.ground.exporting.quantisation import layers_by_harm, layers_to_try
 from edgeslim.ground.flight import FlightModel, folded_model, radiometry_of
@@ -79,28 +79,27 @@ def export_captured(
     with this one). Raises as `export` does.
     """
     places, formats = _checked(requests, out)
+    home = Path(os.path.realpath(out))  # a link stays one, and what it names is replaced
+    parent = home.parent if len(requests) == 1 else home
+    done: list[tuple[Path, Path]] = []
+    exported: list[Exported] = []
     try:
-        (out.parent if len(requests) == 1 else out).mkdir(parents=True, exist_ok=True)
-        work = Path(tempfile.mkdtemp(prefix=f".{out.name}-", dir=out.parent))
-    except OSError as error:
-        raise PackError(f"stage 4, pack: {out.parent}: cannot be written ({error.strerror})") from None
-    done: list[tuple[Path, Exported]] = []
-    try:
-        for request in requests:
-            made = work / request.name
-            manifest = _make(captured, request, formats[request.target.format], scratch or work, made, say)
-            done.append((made, Exported(places[request.name], manifest)))
-        for made, exported in done:
-            swap(made, exported.folder)
+        with work_folder(parent, home.name) as work:
+            for request in requests:
+                made = work / request.name
+                manifest = _make(captured, request, formats[request.target.format], scratch or work, made, say)
+                exported.append(Exported(places[request.name], manifest))
+                done.append((made, home if len(requests) == 1 else home / request.name))
+            for made, place in done:
+                swap(made, place, work)
     except OSError as error:
         raise PackError(f"stage 4, pack: {out}: cannot be written ({error.strerror})") from None
     finally:
-        shutil.rmtree(work, ignore_errors=True)
         if scratch is None:
             captured.converted.clear()
         if len(requests) > 1 and out.is_dir() and not any(out.iterdir()):
             out.rmdir()
-    return [exported for _, exported in done]
+    return exported
 
 
 def _checked(requests: Sequence[Request], out: Path) -> tuple[dict[str, Path], dict[str, Format]]:

@@ -6,6 +6,7 @@ stands untouched, and nothing behind. See `place` for what a power cut leaves.
 
 from __future__ import annotations
 
+import stat
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -141,6 +142,8 @@ def _applied(target: Place, by: str, before: Held | None, now: Held, report: Che
 def _opened(path: Path) -> Iterator[Bundle | Delta]:
     """A bundle or a delta, by how it begins."""
     try:
+        if not stat.S_ISREG(path.stat().st_mode):  # a pipe may never begin, and is read once
+            raise InputError(f"{path}: found no regular file, expected a bundle or a delta; save it as a file first")
         file = path.open("rb")
     except OSError as error:
         raise InputError(f"{path}: cannot be read ({error.strerror})") from None

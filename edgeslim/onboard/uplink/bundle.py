@@ -132,10 +132,10 @@ def opened(path: Path) -> Iterator[tuple[Path, Manifest]]:
         file.seek(0)
         bundle = Bundle(file, str(path))
         data = bundle.manifest_bytes()
-        (folder / MANIFEST_NAME).write_bytes(data)
         manifest, _ = parse_manifest(data, path)
         require_plain(manifest, str(path))
         try:
+            (folder / MANIFEST_NAME).write_bytes(data)
             for member, size, pieces in bundle.files(manifest):
                 require_room(folder, size)
                 with (folder / member).open("xb") as target:

@@ -153,6 +153,15 @@ def test_a_users_own_files_are_never_touched(tiny: Profile, tmp_path: Path) -> N
         _export(tiny, tmp_path / "file")
 
 
+def test_a_link_stays_one_and_what_it_names_is_replaced(tiny: Profile, tmp_path: Path) -> None:
+    (tmp_path / "link").symlink_to(tmp_path / "disk" / "artifact")
+    for width in (0.25, 0.5):  # made, then replaced
+        _export(tiny, tmp_path / "link", width)
+        assert (tmp_path / "link").is_symlink()
+        assert read_manifest(tmp_path / "disk" / "artifact").width_multiplier == width
+    assert sorted(path.name for path in tmp_path.rglob("*") if path.is_dir()) == ["artifact", "disk", "link"]
+
+
 def test_a_width_without_a_head_is_refused(tiny: Profile, tmp_path: Path) -> None:
     checkpoint, digest = profile_checkpoint(tiny)
     bare = Checkpoint(checkpoint.architecture, checkpoint.encoder, {8: checkpoint.heads[8]})

@@ -200,6 +200,12 @@ def test_what_is_no_place_or_no_update_is_refused(updates: Updates, place: Path,
     unchanged(place, before)
 
 
+def test_a_pipe_is_refused_before_it_is_waited_for(place: Path, tmp_path: Path) -> None:
+    os.mkfifo(tmp_path / "pipe")  # nobody will ever write into it
+    with pytest.raises(InputError, match=r"pipe: found no regular file, expected a bundle or a delta; save it as"):
+        apply(tmp_path / "pipe", place, threads=1)
+
+
 class Failing(Disk):
     """A disk that is full, or read-only, from its operation number `at` on; what frees room it still does."""
 
