@@ -266,10 +266,11 @@ def _plan_boards(
     profile: Profile, ask: Ask, target: str | None, cards: Path | None, allow_unverified: bool, as_json: bool
 ) -> None:
     """Print which boards qualify. Raises NothingFits where none does, after what each lacks is printed."""
-    from edgeslim.planning.boards import plan_boards, require_one, to_dict
+    from edgeslim.planning.boards import plan_boards, require_mode, require_one, to_dict
     from edgeslim.report.boards import print_boards
 
     boards = all_cards(cards)
+    require_mode(boards, ask)
     targets_of = _targets(target, [runtime for card in boards for runtime in card.runtime], cards)
     found = plan_boards(profile, boards, targets_of, ask, allow_unverified)
     if as_json:

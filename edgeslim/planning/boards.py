@@ -71,17 +71,19 @@ def plan_boards(
     where one is asked for, a call's otherwise. A board is planned in its default power mode, in that of `ask` where it
     has one of that name, or once in each for ALL_MODES.
 
-    Raises UsageError for what no board could mend, such as a score that was never measured, UnknownName for a power
-    mode that none of them has.
+    Raises UsageError for what no board could mend, such as a score that was never measured.
     """
-    cards = list(cards)
-    known = {mode.id for card in cards for mode in card.power_mode}
-    if ask.power_mode is not None and ask.power_mode not in (ALL_MODES, *known):
-        raise UnknownName("power mode", ask.power_mode, (ALL_MODES, *known))
     found = [
         _one(profile, card, mode, targets_of, ask, allow_unverified) for card in cards for mode in _modes(card, ask)
     ]
     return tuple(sorted(found, key=lambda board: (VERDICTS.index(board.verdict), _rank(board, ask), board.id)))
+
+
+def require_mode(cards: Iterable[DeviceCard], ask: Ask) -> None:
+    """Raise UnknownName for a power mode that no board has."""
+    known = {ALL_MODES, *(mode.id for card in cards for mode in card.power_mode)}
+    if ask.power_mode is not None and ask.power_mode not in known:
+        raise UnknownName("power mode", ask.power_mode, known)
 
 
 def _modes(card: DeviceCard, ask: Ask) -> list[str]:

@@ -135,6 +135,7 @@ def test_validate_says_every_problem_in_a_line(here: Path, capsys: pytest.Captur
         ("plan --uplink-days 60", "--uplink-days: found 60 without --uplink-kb-day, expected both"),
         ("plan --max-w -1", "--max-w: found -1, expected a number of more than 0"),
         ("plan --latency-ms 0", "--latency-ms: found 0, expected a number of more than 0"),
+        ("plan --power-mode 15w", "unknown power mode '15w': expected one of 15W, "),
         ("plan --device rpi4 --power-mode fast", "unknown power mode 'fast' of raspberry-pi-4b-4gb: expected one of d"),
         ("plan -o here.json", "-o: found without --device, expected both: a plan is of one device"),
         ("plan --overwrite", "--overwrite: found without --device, expected both"),

@@ -14,7 +14,7 @@ from hypothesis import strategies as st
 from edgeslim.device import Device, complete
 from edgeslim.device_card import all_cards, take_card
 from edgeslim.errors import InputError, NothingFits, UnknownName, UsageError
-from edgeslim.planning.boards import ALL_MODES, VERDICTS, Board, plan_boards, require_one, to_dict
+from edgeslim.planning.boards import ALL_MODES, VERDICTS, Board, plan_boards, require_mode, require_one, to_dict
 from edgeslim.planning.budget import KINDS, Ask
 from edgeslim.planning.choose import make_plan
 from edgeslim.planning.durations import Scene, startup_lacks
@@ -178,7 +178,9 @@ def test_where_nothing_was_held_against_a_budget_none_is_to_be_loosened() -> Non
 @pytest.mark.parametrize(("name", "near"), [("15w", "15W, "), ("", ".*, 15W, .*all"), ("fast", "default")])
 def test_a_power_mode_that_no_board_has(name: str, near: str) -> None:
     with pytest.raises(UnknownName, match=f"unknown power mode '{name}': expected one of {near}"):
-        boards_of(Ask(power_mode=name))
+        require_mode(CARDS.values(), Ask(power_mode=name))
+    require_mode(CARDS.values(), Ask(power_mode="15W"))
+    require_mode(CARDS.values(), Ask(power_mode=ALL_MODES))
 
 
 @pytest.mark.parametrize("profile", [EMBEDDED, VIT_S], ids=lambda p: p.id)
