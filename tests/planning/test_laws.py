@@ -65,7 +65,7 @@ def devices(draw: st.DrawFn) -> Device:
         memory=replace(
             board.memory,
             total_mib=figure(draw, 300, 16000),
-            reserve_mib=Figure(draw(st.floats(0, 100)), "a test"),
+            reserve_mib=Figure(draw(st.just(0.0) | st.floats(1e-6, 100)), "a test"),
             bandwidth_gb_s=figure(draw, 0.5, 300),
         ),
     )
