@@ -48,7 +48,7 @@ def check(
     console.print(table)
     kind = "SYNTHETIC" if report.synthetic else "real"
     console.print(
-        f"{report.name} agrees with torch within {report.tolerance:g} on {kind} golden tiles "
-        f"({report.source}), {report.runtime}",
+        f"{shown(report.name)} agrees with torch within {report.tolerance:g} on {kind} golden tiles "
+        f"({shown(report.source)}), {report.runtime}",
         markup=False,
     )

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from os.path import realpath
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
@@ -30,7 +31,7 @@ def diff(
     from edgeslim.onboard.uplink.delta import write_delta
 
     for artifact in (old, new):
-        if artifact.is_dir() and artifact.resolve() in out.resolve().parents:
+        if artifact.is_dir() and Path(realpath(artifact)) in Path(realpath(out)).parents:
             raise UsageError(f"-o {out}: lies in {artifact}, which holds the artifact alone; choose another place")
         if out.is_file() and artifact.is_file() and out.samefile(artifact):
             raise UsageError(f"-o {out}: is {artifact} itself, which would be lost; choose another name")

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from pathlib import Path
 from typing import Annotated
 
@@ -98,9 +99,10 @@ def export(
         raise UsageError(f"--batch: found {bad[0]}, expected 1 to {MOST_BATCH}")
     if bundle is not None:
         require_free(bundle, False, "--bundle")
-        if bundle.resolve() == out.resolve() or bundle.resolve() in out.resolve().parents:
+        to, archive = (Path(os.path.realpath(path)) for path in (out, bundle))
+        if to == archive or archive in to.parents:
             raise UsageError(f"--bundle {bundle}: found the folder of -o {out}, expected a file's name of its own")
-        if out.resolve() in bundle.resolve().parents:
+        if to in archive.parents:
             raise UsageError(
                 f"--bundle {bundle}: lies in -o {out}, which holds the artifact alone; choose another place"
             )

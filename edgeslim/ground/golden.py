@@ -10,7 +10,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from edgeslim.errors import InputError
+from edgeslim.errors import InputError, shown
 from edgeslim.ground.flight import radiometry_of
 from edgeslim.ground.labelled import image_files, read_image
 from edgeslim.onboard.labels import labelled_tiles
@@ -86,7 +86,10 @@ def image_tiles(profile: Profile, folder: Path, count: int = COUNT) -> GoldenTil
         pixels = read_image(folder, name, opened, arch.tile_px)[:, :, channels]
         tile[:] = np.round(pixels.astype(np.float64).transpose(2, 0, 1) * scale)
     return GoldenTiles(
-        _smallest(tiles), False, f"{len(tiles)} tiles of {folder.name}", _labels([name for name, _ in chosen], profile)
+        _smallest(tiles),
+        False,
+        f"{len(tiles)} tiles of {shown(folder.name)}",
+        _labels([name for name, _ in chosen], profile),
     )
 
 
@@ -119,7 +122,7 @@ def file_tiles(
         raise InputError(f"--tiles {folder}: none of {len(chosen)} tiles can be used, expected images")
     tiles = np.rint(np.stack([tile.values for tile in found]))
     names = [tile.file.name for tile in found]
-    return GoldenTiles(_smallest(tiles), False, f"{len(tiles)} tiles of {folder.name}", _labels(names, profile))
+    return GoldenTiles(_smallest(tiles), False, f"{len(tiles)} tiles of {shown(folder.name)}", _labels(names, profile))
 
 
 def _labels(names: list[str], profile: Profile) -> NDArray[np.int64] | None:
@@ -161,7 +164,7 @@ def scene_tiles(
         raise InputError(f"--tiles {path}: found no {side}x{side} px tile without nodata, expected at least one")
     chosen = np.linspace(0, len(whole) - 1, min(count, len(whole))).round().astype(int)
     tiles = np.stack([whole[i] for i in chosen])
-    return GoldenTiles(_smallest(tiles), False, f"{len(chosen)} tiles of {path.name}")
+    return GoldenTiles(_smallest(tiles), False, f"{len(chosen)} tiles of {shown(path.name)}")
 
 
 def golden_tiles(

@@ -12,7 +12,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from edgeslim.errors import InputError
+from edgeslim.errors import InputError, shown
 from edgeslim.known import UNKNOWN
 from edgeslim.manifest import Manifest, read_standing
 from edgeslim.onboard.blend import softmax
@@ -165,7 +165,7 @@ def evaluate_artifact(
     return Evaluation(
         name=manifest.name,
         runtime=guard.runtime.version,
-        dataset=tiles.source,
+        dataset=shown(tiles.source),
         tiles=int(own.sum()),
         left_out={reason: len(lost) for reason, lost in reader.skipped.items()},
         prior="training set" if odds is None else "land",

@@ -41,7 +41,7 @@ def wilson_interval(share: float, count: int, confidence: float = CONFIDENCE) ->
     z = NormalDist().inv_cdf((1 + confidence) / 2)
     middle = (share + z * z / (2 * count)) / (1 + z * z / count)
     half = z / (1 + z * z / count) * math.sqrt(share * (1 - share) / count + z * z / (4 * count * count))
-    return round(middle - half, 4), round(middle + half, 4)
+    return max(0.0, round(middle - half, 4)), min(1.0, round(middle + half, 4))  # at the ends, rounding passes them
 
 
 def confusion_of(labels: I64, answers: I64, classes: int) -> I64:

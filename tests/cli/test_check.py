@@ -1,12 +1,15 @@
 from __future__ import annotations
 
 import json
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
 
 from edgeslim.cli import main
+from edgeslim.manifest import read_manifest
 from tests.onboard.artifacts import make_artifact
+from tests.onboard.uplink.updates import seal
 
 
 def test_table_and_loud_warning(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
@@ -23,6 +26,16 @@ def test_real_tiles_give_no_warning_and_json(tmp_path: Path, capsys: pytest.Capt
     assert captured.err == ""
     report = json.loads(captured.out)
     assert (report["synthetic"], sorted(report["batches"])) == (False, ["1", "5"])
+
+
+def test_what_an_artifact_says_of_itself_is_one_line(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    folder = make_artifact(tmp_path / "artifact", synthetic=False)
+    golden = replace(read_manifest(folder).golden, source="5 tiles of \udce4\n")
+    seal(folder, golden=golden, name="tiny\udce4\n")
+    assert main(["check", str(folder)]) == 0
+    last = capsys.readouterr().out.splitlines()[-1]
+    assert r"tiny\udce4\n agrees with torch" in last
+    assert r"(5 tiles of \udce4\n)" in last
 
 
 def test_disagreement_exits_four(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:

@@ -111,3 +111,10 @@ def test_a_full_disk_for_what_is_unpacked_is_one_line(
     assert said.count("\n") == 1
     assert "No space left on device" in said
     assert not (here / "update.delta").exists()
+
+
+def test_a_link_to_itself_is_a_name_like_another(here: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    (here / "loop").symlink_to("loop")
+    assert main(["diff", "old", "new", "-o", "loop"]) == 0
+    assert main(["diff", "old", "new", "-o", "old/x.delta"]) == 2
+    assert capsys.readouterr().err.count("\n") == 1

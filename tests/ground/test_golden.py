@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from dataclasses import replace
 from pathlib import Path
 
@@ -10,7 +11,7 @@ import pytest
 from PIL import Image
 
 from edgeslim.errors import InputError
-from edgeslim.ground.golden import image_tiles
+from edgeslim.ground.golden import file_tiles, image_tiles
 from edgeslim.profile import Band, Profile
 
 
@@ -33,3 +34,9 @@ def test_a_band_that_no_image_has_is_refused(tiny: Profile, folder: Path) -> Non
     infrared = replace(tiny, bands=(*tiny.bands[:2], Band("B08", "nir", 0.842)))
     with pytest.raises(InputError, match="whose bands are red, green, blue, expected B08, too"):
         image_tiles(infrared, folder)
+
+
+def test_a_folder_whose_name_is_no_text_can_be_named(tiny: Profile, folder: Path) -> None:
+    named = folder.rename(folder.with_name(os.fsdecode(b"\xe4\n")))  # of Latin-1; UTF-8 has no such byte
+    for found in (image_tiles(tiny, named), file_tiles(tiny, named)):
+        assert found.source == r"1 tiles of \udce4\n"

@@ -29,6 +29,9 @@ def test_a_wilson_interval_holds_its_share_and_narrows(right: int, count: int) -
 def test_the_interval_is_that_of_the_textbook() -> None:
     # Newcombe, Statistics in Medicine 17 (1998), table I, method 3: 81 of 263.
     assert wilson_interval(81 / 263, 263) == (0.2553, 0.3662)
+    for count in range(1, 400):
+        assert str(wilson_interval(0.0, count)[0]) == "0.0"  # not "-0.0", nor less
+        assert wilson_interval(1.0, count)[1] == 1.0
 
 
 def test_numbers_are_scikit_learns() -> None:
