@@ -23,7 +23,10 @@ def print_boards(encoder: str, ask: Ask, boards: Sequence[Board], console: Conso
     console.print(Text(f"{encoder}: {_asked(ask)}"))
     if qualify:
         console.print()
-        console.print(_qualifying(qualify, ask, named or ask.power_mode is not None))
+        modes = named or ask.power_mode is not None
+        wide = _qualifying(qualify, ask, modes, narrow=False)
+        needed = console.measure(wide, options=console.options.update(max_width=1000)).maximum
+        console.print(wide if needed <= console.width else _qualifying(qualify, ask, modes, narrow=True))
         if any(plan.unverified for _, plan in qualify):
             console.print(Text("* unverified: on a unit that is refused unasked; measure before you rely on it"))
     if others:
@@ -44,10 +47,11 @@ def _asked(ask: Ask) -> str:
     return ", ".join(limits) or "no budget asked; what each board's card allows"
 
 
-def _qualifying(rows: Sequence[tuple[Board, Plan]], ask: Ask, modes: bool) -> Table:
+def _qualifying(rows: Sequence[tuple[Board, Plan]], ask: Ask, modes: bool, narrow: bool) -> Table:
+    """A row a board; mode and runtime below its name where the table would be too wide."""
     table = titled_table(f"Boards that qualify ({len(rows)}), best first")
     table.add_column("board", no_wrap=True)
-    if modes:
+    if modes and not narrow:
         table.add_column("mode", no_wrap=True)
     deep = any(plan.depth is not None for _, plan in rows)
     table.add_column("w × blocks" if deep else "w", justify="right", no_wrap=True)
@@ -56,22 +60,24 @@ def _qualifying(rows: Sequence[tuple[Board, Plan]], ask: Ask, modes: bool) -> Ta
     if ask.scene is not None:
         table.add_column("scene\nup to s", justify="right", no_wrap=True)
     table.add_column("MiB", justify="right", no_wrap=True)
-    table.add_column("runtime", overflow="fold")
-    table.add_column("basis, band", no_wrap=True)
+    if not narrow:
+        table.add_column("runtime", no_wrap=True)
+    table.add_column("basis,\nband" if narrow else "basis, band")
     for board, plan in rows:
         chosen = plan.chosen
         # The band's factor, 1 + b: an estimate is expected within a factor of it either way.
         factor = chosen.latency_high_ms / chosen.latency_ms
+        mode, runtime = [board.power_mode] if modes else [], [f"{plan.runtime} {plan.precision}"]
+        basis = ["unverified*" if plan.unverified else plan.runtime_basis, f"×{factor:.3g}"]
         table.add_row(
-            board.id,
-            *([board.power_mode] if modes else []),
+            *(["\n  ".join([board.id, *mode, *runtime])] if narrow else [board.id, *mode]),
             f"{chosen.width_multiplier:.4g}" + (f" × {plan.slim_architecture.depth}" if deep else ""),
             "–" if chosen.score is None else f"{chosen.score:.3f}",
             number(chosen.latency_high_ms * chosen.batch),
             *([] if ask.scene is None else ["–" if chosen.scene is None else number(chosen.scene.high_s)]),
             number(chosen.memory.total_mib),
-            f"{plan.runtime} {plan.precision}",
-            f"{'unverified*' if plan.unverified else plan.runtime_basis} ×{factor:.3g}",
+            *([] if narrow else runtime),
+            ("\n" if narrow else " ").join(basis),
         )
     return table
 

@@ -50,6 +50,19 @@ def test_printed_text(name: str, line: str, capsys: pytest.CaptureFixture[str]) 
     assert all(len(row) <= 100 for row in text.splitlines())
 
 
+@pytest.mark.parametrize("columns", [80, 100, 160])
+@pytest.mark.parametrize("line", ["", " --scene 5000x5000", " --power-mode all", " --scene 5000x5000 --power-mode all"])
+def test_nothing_of_a_board_that_qualifies_is_cut(
+    line: str, columns: int, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("COLUMNS", str(columns))
+    text = typed(f"plan --latency-ms 50{line}", capsys)[0].partition("What the others lack")[0]
+    assert "…" not in text
+    assert all(len(row) <= columns for row in text.splitlines())
+    assert {"onnxruntime-cpu", "fp32", "jetson-orin-nano-super", "related"} <= set(text.split())
+    assert ("MODE_10W_2CORE" in text) == ("all" in line)
+
+
 @pytest.mark.parametrize("columns", [80, 120])
 @pytest.mark.parametrize("line", ["devices list", "devices show jetson-agx-xavier", "plan --latency-ms 9"])
 def test_nothing_runs_over_the_edge(
