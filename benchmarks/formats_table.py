@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import re
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -81,7 +82,7 @@ def table(record: dict[str, Any]) -> str:
         text += ["", f"## {case['encoder']} at width {case['width_multiplier']:g}: {case['gflop']:.3g} GFLOP a tile, "
                  f"{case['verdict']}{of(case)}", "", _measured(case["rows"])]  # fmt: skip
         if case["refused"]:
-            text += ["", _refused({name + of(note): note for name, note in case["refused"].items()})]
+            text += ["", _refused(case["refused"], of)]
         if case["not_made"]:
             text += ["", f"Not made: {', '.join(case['not_made'])}."]
     if timmx:
@@ -145,12 +146,12 @@ def _measured(rows: list[dict[str, Any]]) -> str:
     return onboard_process.markdown(headings, lines)
 
 
-def _refused(refused: dict[str, dict[str, Any]]) -> str:
+def _refused(refused: dict[str, dict[str, Any]], of: Callable[[dict[str, Any]], str]) -> str:
     """One line a refused artifact: what was beyond its ceiling in its first trial and in its last."""
     lines = []
     for name, note in refused.items():
         tried = [f"{layers} layers in fp32: {_shortly(why, name)}" for layers, why in note["trials"]]
-        lines.append([name, *([tried[0], tried[-1]] if tried else [_shortly(note["why"], name), ""])])
+        lines.append([name + of(note), *([tried[0], tried[-1]] if tried else [_shortly(note["why"], name), ""])])
     return onboard_process.markdown(["refused", "first trial", "last trial"], lines)
 
 

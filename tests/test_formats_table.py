@@ -70,7 +70,7 @@ def test_what_was_refused_before_stays_refused_until_it_is_made(
         (case,) = json.loads(out.with_suffix(".json").read_text())["cases"]
         assert case["not_made"] == ["onnx-fp32"]
         assert case["refused"] == {"onnx-int8-static": {"run": old["run"]} | old["refused"]["onnx-int8-static"]}
-        assert "| onnx-int8-static (run 2) | 0 layers in fp32: " in text
+        assert "| onnx-int8-static (run 2) | 0 layers in fp32: batch 1: " in text
         assert "Run 1: `python benchmarks/formats.py`, 2031-01-02." in text
 
 
