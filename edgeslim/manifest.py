@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+import re
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
@@ -23,6 +24,7 @@ MANIFEST_BYTES = 16 << 20
 """More than any manifest takes."""
 UPDATE_PREFIX = "update-"
 """Of the folder with the files of an artifact that `edgeslim apply` put in place; its seal's beginning follows."""
+UPDATE_FOLDER = re.compile(UPDATE_PREFIX + "[0-9a-f]{32}")
 MOST_CLASSES = 255
 """A class map's pixel is one byte, and 255 is nodata."""
 GOLDEN_NAME = "golden.npz"
@@ -248,6 +250,11 @@ def files_folder(folder: Path, seal: str) -> Path:
     """Where the files lie of the artifact under `folder` whose manifest has this seal: in it, or inside."""
     updated = folder / f"{UPDATE_PREFIX}{seal[:32]}"
     return updated if (updated / MANIFEST_NAME).is_file() else folder
+
+
+def artifact_folder(home: Path) -> Path:
+    """The artifact's folder, given where its files lie: in it, or inside."""
+    return home.parent if UPDATE_FOLDER.fullmatch(home.name) else home
 
 
 def parse_manifest(data: bytes, path: Path) -> tuple[Manifest, str]:

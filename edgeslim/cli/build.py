@@ -31,26 +31,19 @@ def build(
     """Build the TensorRT engine of an artifact before the flight, prove where its nodes run, and check it."""
     from dataclasses import asdict
 
-    from edgeslim import cost
     from edgeslim.errors import UsageError
     from edgeslim.manifest import read_manifest
     from edgeslim.onboard.check import check_artifact
-    from edgeslim.onboard.engine import build_engine
+    from edgeslim.onboard.engine import build_engine, usual_batches
     from edgeslim.onboard.machine import available_threads
 
     flags.require_threads(threads)
     if bad := [size for size in batch or () if not 1 <= size <= MOST_BATCH]:
         raise UsageError(f"--batch: found {bad[0]}, expected 1 to {MOST_BATCH}")
     stderr = stderr_console()
-    manifest = read_manifest(artifact)
-    planned = manifest.plan.get("batch")
-    usual = (
-        planned
-        if isinstance(planned, int) and 1 <= planned <= MOST_BATCH
-        else cost.default_batch(manifest.architecture)
-    )
+    sizes = batch or usual_batches(read_manifest(artifact))
     workers = threads or available_threads()
-    built = build_engine(artifact, batch or (1, usual), workers, lambda line: stderr.print(escape(shown(line))))
+    built = build_engine(artifact, sizes, workers, lambda line: stderr.print(escape(shown(line))))
     # As in flight: the engine is looked up, loaded, and must not be built again.
     report = check_artifact(artifact, workers, (1, built.record.largest_batch))
     for warning in report.warnings:

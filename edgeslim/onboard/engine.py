@@ -23,9 +23,18 @@ from typing import Any
 
 import numpy as np
 
+from edgeslim import cost
 from edgeslim.errors import InputError, UntrustedResult, one_line, shown
 from edgeslim.jetpack import require_versions
-from edgeslim.manifest import ANY_BATCH, GOLDEN_NAME, Manifest, read_manifest, sha256_of, verify_files
+from edgeslim.manifest import (
+    ANY_BATCH,
+    GOLDEN_NAME,
+    Manifest,
+    artifact_folder,
+    read_standing,
+    sha256_of,
+    verify_files,
+)
 from edgeslim.onboard.machine import Machine, gpu, onnxruntime_module, this_machine
 from edgeslim.onboard.runtimes.providers import CUDA, TENSORRT, Providers, require_available
 from edgeslim.shelf import read_record, read_small_file
@@ -104,7 +113,7 @@ def flown_providers(folder: Path, manifest: Manifest) -> tuple[Providers, Callab
         if engine is not None and _looks(engine) != before:
             raise InputError(
                 f"{engine}: TensorRT built its engine anew instead of loading it, which takes minutes in flight; run "
-                f"`edgeslim build {folder}`"
+                f"`edgeslim build {artifact_folder(folder)}`"
             )
 
     return provider_options(manifest, engine, None if record is None else record.largest_batch), require_untouched
@@ -173,8 +182,8 @@ def network_sha256(manifest: Manifest) -> str:
 
 
 def engines_of(folder: Path) -> Path:
-    """Where the engines of an artifact lie."""
-    whole = folder.resolve()
+    """Where the engines of an artifact lie, also of one whose files `edgeslim apply` put inside its folder."""
+    whole = artifact_folder(folder.resolve())
     return whole.with_name(f"{whole.name}.engines")
 
 
@@ -194,7 +203,7 @@ def find_engine(folder: Path, manifest: Manifest, machine: Machine) -> tuple[Pat
     """
     place = engines_of(folder)
     engine = place / engine_key(manifest, machine)
-    build = f"run `edgeslim build {folder}` on this board before the flight"
+    build = f"run `edgeslim build {artifact_folder(folder)}` on this board before the flight"
     if not (engine / RECORD_NAME).is_file():
         others = [read_engine_record(path.parent) for path in sorted(place.glob(f"*/{RECORD_NAME}"))]
         same = [record for record in others if record.network_sha256 == network_sha256(manifest)]
@@ -224,6 +233,14 @@ def read_engine_record(engine: Path) -> EngineRecord:
         raise UntrustedResult(f"{path}: no record of an engine ({one_line(error)}); build it again") from None
 
 
+def usual_batches(manifest: Manifest) -> tuple[int, int]:
+    """Batch sizes that an engine is built for where nobody asks for others: 1 and the plan's."""
+    planned = manifest.plan.get("batch")
+    if isinstance(planned, int) and 1 <= planned <= MOST_BATCH:
+        return 1, planned
+    return 1, cost.default_batch(manifest.architecture)
+
+
 def build_engine(
     folder: Path, batches: Sequence[int], threads: int, say: Callable[[str], None] = lambda _: None
 ) -> Built:
@@ -234,7 +251,7 @@ def build_engine(
     """
     from edgeslim.onboard.runtimes.onnx import OnnxRuntime
 
-    manifest = read_manifest(folder)
+    home, manifest = read_standing(folder)
     if TENSORRT not in manifest.providers:
         raise InputError(
             f"{folder}: found an artifact for {', '.join(manifest.providers) or 'the CPU'}, which needs no engine; "
@@ -242,7 +259,7 @@ def build_engine(
         )
     if ANY_BATCH not in manifest.models:
         raise InputError(f"{folder}: models: found {', '.join(manifest.models)}, expected 'any'; export it again")
-    verify_files(folder, manifest)
+    verify_files(home, manifest)
     require_providers(folder, manifest)
     machine = this_machine()
     warnings = require_machine(folder, manifest, machine)
@@ -257,7 +274,7 @@ def build_engine(
         start = time.monotonic()
         names = manifest.input_name, manifest.output_name, manifest.features_name
         providers = provider_options(manifest, work, max(batches))
-        runtime = OnnxRuntime(folder / manifest.models[ANY_BATCH], names, threads, providers=providers)
+        runtime = OnnxRuntime(home / manifest.models[ANY_BATCH], names, threads, providers=providers)
         for batch in sorted({1, *batches}):
             runtime.run(np.zeros((batch, len(manifest.bands), manifest.tile_px, manifest.tile_px), np.float32))
         seconds = time.monotonic() - start
@@ -284,6 +301,21 @@ def build_engine(
         with contextlib.suppress(OSError):  # not empty
             place.rmdir()
     return Built(place / key, record, warnings)
+
+
+def require_engine(home: Path, manifest: Manifest, threads: int) -> Built | None:
+    """Build the engine of an artifact that needs one and has none for this machine; None where nothing was built.
+
+    Raises as `build_engine` does, and UntrustedResult for a damaged engine.
+    """
+    if TENSORRT not in manifest.providers:
+        return None
+    require_providers(home, manifest)
+    machine = this_machine()
+    if (engines_of(home) / engine_key(manifest, machine) / RECORD_NAME).is_file():
+        find_engine(home, manifest, machine)
+        return None
+    return build_engine(home, usual_batches(manifest), threads)
 
 
 def _looks(engine: Path | None) -> dict[str, tuple[int, int]]:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import shutil
 import sys
 from dataclasses import asdict, replace
 from pathlib import Path
@@ -11,7 +12,7 @@ from typing import Any
 import numpy as np
 import pytest
 
-from edgeslim.errors import InputError, UntrustedResult
+from edgeslim.errors import InputError, ParityError, UntrustedResult
 from edgeslim.manifest import Manifest, read_manifest, sha256_of
 from edgeslim.onboard import engine as engines
 from edgeslim.onboard.check import check_artifact
@@ -26,8 +27,11 @@ from edgeslim.onboard.engine import (
 )
 from edgeslim.onboard.machine import Machine
 from edgeslim.onboard.runtimes.providers import CPU, CUDA, TENSORRT
+from edgeslim.onboard.uplink.apply import apply, rollback
+from edgeslim.onboard.uplink.bundle import write_bundle
 from tests.onboard.artifacts import make_artifact, make_scene, smooth
 from tests.onboard.lying_onnxruntime import ENGINE, Behaviour, module
+from tests.onboard.uplink.updates import seal
 
 ORIN = Machine("10.3.0", "1.20.0", "Orin", "8.7")
 GRAPH = {"opset": 17, "operators": {"Gemm": 1, "LayerNormalization": 1}}
@@ -310,3 +314,33 @@ def test_the_logits_of_the_engine_are_compared(board: Behaviour, tmp_path: Path)
     build_engine(folder, (5,), 1)
     assert all(p.max_abs < 1e-4 for p in check_artifact(folder, threads=1).batches.values())
     assert np.isfinite(check_artifact(folder, threads=1).tolerance)
+
+
+def test_an_update_is_built_before_it_stands_and_flies(board: Behaviour, tmp_path: Path) -> None:
+    place, two, wrong = (artifact_for(tmp_path / name) for name in ("artifact", "two", "wrong"))
+    for number, folder in enumerate((two, wrong)):
+        (folder / "model.onnx").write_bytes((folder / "model.onnx").read_bytes() + bytes([number]))
+    with np.load(wrong / "golden.npz") as golden:
+        np.savez(tmp_path / "golden.npz", tiles=golden["tiles"], logits=golden["logits"] + 1)
+    (tmp_path / "golden.npz").replace(wrong / "golden.npz")
+    for folder in (two, wrong):
+        write_bundle(seal(folder, name=folder.name, plan={"batch": 3}), tmp_path / f"{folder.name}.tar.xz")
+    first = build_engine(place, (1, 5), 1).folder
+    with pytest.raises(ParityError):
+        apply(tmp_path / "wrong.tar.xz", place, threads=1)
+    assert only_engine(place) == first
+    assert apply(tmp_path / "two.tar.xz", place, threads=1).name == "two"
+    (second,) = set(engines_of(place).iterdir()) - {first}
+    assert read_engine_record(second).largest_batch == 3
+    assert sorted(path.name for path in tmp_path.iterdir() if path.name.endswith(".engines")) == ["artifact.engines"]
+    assert list(place.glob("*.engines")) == []
+    check_artifact(place, 1)
+    assert build_engine(place, (1, 2), 1).folder == second
+    rollback(place, threads=1)
+    check_artifact(place, 1)
+    shutil.rmtree(engines_of(place))
+    rollback(place, threads=1)
+    assert only_engine(place) == second
+    shutil.rmtree(second)
+    with pytest.raises(InputError, match=rf"found no engine, .*; run `edgeslim build {place}` on this board"):
+        check_artifact(place, 1)

@@ -6,6 +6,7 @@ stands untouched, and nothing behind. See `place` for what a power cut leaves.
 
 from __future__ import annotations
 
+import shutil
 import stat
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -17,6 +18,7 @@ from edgeslim.errors import EdgeslimError, InputError, UntrustedResult
 from edgeslim.manifest import Manifest, parse_manifest, verify_files
 from edgeslim.onboard.check import CheckReport, check_files
 from edgeslim.onboard.disk import Disk
+from edgeslim.onboard.machine import available_threads
 from edgeslim.onboard.uplink.bundle import XZ_MAGIC, Bundle, Files, require_plain
 from edgeslim.onboard.uplink.delta import DELTA_MAGIC, Delta
 from edgeslim.onboard.uplink.packed import require_room
@@ -85,7 +87,7 @@ def apply(update: Path, place: Path, *, threads: int | None = None, disk: Disk |
                     return _applied(target, source.kind, before, held, check_files(held.home, manifest, threads))
                 return _applied(target, source.kind, before, held, _switch(target, before, held, threads))
             held = target.stage(data, manifest, seal, _files_of(source, manifest, before, place), before)
-            report = check_files(held.home, manifest, threads)
+            report = _proved(held, threads)
             target.commit(held)
         except (EdgeslimError, OSError, KeyboardInterrupt):
             target.undo(seal)
@@ -118,11 +120,29 @@ def rollback(place: Path, *, threads: int | None = None, disk: Disk | None = Non
 
 def _switch(target: Place, before: Held | None, to: Held, threads: int | None) -> CheckReport:
     """Let one that is held already stand, once its golden tiles agree."""
-    report = check_files(to.home, to.manifest, threads)
+    report = _proved(to, threads)
     if before is not None:
         target.remember(to, before)
     target.commit(to)
     return report
+
+
+def _proved(held: Held, threads: int | None) -> CheckReport:
+    """What its golden tiles prove, once it has an engine where it needs one: that can be built before it stands only.
+
+    An engine that was built for one that is refused goes with it.
+    """
+    if not held.manifest.providers:
+        return check_files(held.home, held.manifest, threads)
+    from edgeslim.onboard.engine import require_engine
+
+    built = require_engine(held.home, held.manifest, threads or available_threads())
+    try:
+        return check_files(held.home, held.manifest, threads)
+    except (EdgeslimError, OSError, KeyboardInterrupt):
+        if built is not None:
+            shutil.rmtree(built.folder, ignore_errors=True)
+        raise
 
 
 def _applied(target: Place, by: str, before: Held | None, now: Held, report: CheckReport) -> Applied:

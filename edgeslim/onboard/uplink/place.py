@@ -24,7 +24,6 @@ from __future__ import annotations
 
 import hashlib
 import os
-import re
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
@@ -34,6 +33,7 @@ from edgeslim.errors import EdgeslimError, InputError, UntrustedResult, shown
 from edgeslim.manifest import (
     MANIFEST_BYTES,
     MANIFEST_NAME,
+    UPDATE_FOLDER,
     UPDATE_PREFIX,
     Manifest,
     files_folder,
@@ -47,7 +47,6 @@ from edgeslim.shelf import read_small_file
 PREVIOUS_NAME = "previous.json"
 PART = ".part"
 """Ends the name of a file that is being written, to be renamed once it is synced."""
-_UPDATE = re.compile(UPDATE_PREFIX + "[0-9a-f]{32}")
 
 
 @dataclass(frozen=True, slots=True)
@@ -112,7 +111,7 @@ class Place:
 
     def _require_ours(self) -> None:
         for child in sorted(self.path.iterdir()):
-            if not _UPDATE.fullmatch(child.name) and child.name != MANIFEST_NAME + PART:
+            if not UPDATE_FOLDER.fullmatch(child.name) and child.name != MANIFEST_NAME + PART:
                 raise InputError(
                     f"-o {self.path}: holds {shown(child.name)}, which is no part of an artifact; choose another folder"
                 )
@@ -198,7 +197,7 @@ class Place:
         for folder, names in ((self.path, ()), *((one.home, tuple(one.manifest.files)) for one in held)):
             self._remove_files(folder, [name + PART for name in (MANIFEST_NAME, PREVIOUS_NAME, *names)])
         for child in sorted(self.path.iterdir()):
-            if _UPDATE.fullmatch(child.name) and child not in kept:
+            if UPDATE_FOLDER.fullmatch(child.name) and child not in kept:
                 self._remove_folder(child)
         if standing is None or self.path in kept:
             return
