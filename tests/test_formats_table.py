@@ -2,25 +2,21 @@
 
 from __future__ import annotations
 
-import importlib
 import json
-import sys
 from pathlib import Path
 from types import ModuleType
 from typing import Any
 
 import pytest
 
-BENCHMARKS = Path(__file__).parents[1] / "benchmarks"
+from tests.benchmark import BENCHMARKS, benchmark
+
 COMMITTED = BENCHMARKS / "results" / "formats"
 
 
 @pytest.fixture
 def formats_table(monkeypatch: pytest.MonkeyPatch) -> ModuleType:
-    monkeypatch.syspath_prepend(str(BENCHMARKS))
-    for name in ("onboard_process", "formats_table"):
-        monkeypatch.delitem(sys.modules, name, raising=False)
-    return importlib.import_module("formats_table")
+    return benchmark(monkeypatch, "formats_table", "onboard_process")
 
 
 @pytest.fixture

@@ -2,11 +2,8 @@
 
 from __future__ import annotations
 
-import importlib
 import math
-import sys
 from dataclasses import replace
-from pathlib import Path
 from types import ModuleType
 from typing import Any
 
@@ -14,17 +11,14 @@ import pytest
 
 from edgeslim import cost
 from edgeslim.profile import take_profile
+from tests.benchmark import benchmark
 
-BENCHMARKS = Path(__file__).parents[1] / "benchmarks"
 OPS = tuple((op, 1) for op in cost.ops(take_profile("vit-s-16").architecture))
 
 
 @pytest.fixture
 def rule(monkeypatch: pytest.MonkeyPatch) -> ModuleType:
-    monkeypatch.syspath_prepend(str(BENCHMARKS))
-    for name in ("latency_rows", "latency_fit"):
-        monkeypatch.delitem(sys.modules, name, raising=False)
-    return importlib.import_module("latency_fit")
+    return benchmark(monkeypatch, "latency_fit", "latency_rows")
 
 
 def a_row(rule: ModuleType, chip: str, efficiency: float, **kwargs: Any) -> Any:

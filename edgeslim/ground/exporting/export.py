@@ -119,13 +119,15 @@ def _make(
 ) -> Manifest:
     """Convert, prove and pack one artifact into the folder `made`; `scratch` holds what is converted once a target."""
     target, precision = request.target, request.precision
-    model, base_name = folded_model(captured.model), target.id
-    if precision == "fp16" and (unfolded := module.unfolded(captured.model)) is not model:
-        # fp16 rounds what a fold makes of two tensors, but not the weights alone where they were published in fp16.
-        model, base_name = unfolded, f"{target.id}-unfolded"
+    # fp16 rounds what a fold makes of two tensors, but not the weights alone where they were published in fp16.
+    apart = module.unfolded(captured.model) if precision == "fp16" else None
+    if apart is not None and apart is folded_model(captured.model):
+        apart = None  # nothing to fold: what fp32 is made of serves
+    base_name = target.id if apart is None else f"{target.id}-unfolded"
     base = captured.converted.get(base_name)
     if base is None:
         say(f"2/4 convert: {target.id}, {_shape_of(target, captured.proving.batches)}")
+        model = folded_model(captured.model) if apart is None else apart
         base = _convert(captured, model, target, module, scratch / f"{base_name}-base")
         captured.converted[base_name] = base
     made.mkdir()

@@ -40,8 +40,8 @@ SMALLEST_BYTES = 1024
 def is_rounded(shape: Sequence[int], nbytes: int) -> bool:
     """Whether fp16 rounds a tensor that is not the head's: what is large in two dimensions.
 
-    Biases, LayerNorms and LayerScales, half a per cent of an encoder's weights, stay in fp32: each of their values goes
-    into every token alike, so that their errors do not average out.
+    Biases, LayerNorms and LayerScales are few and stay in fp32: each of their values goes into every token alike, so
+    that their errors do not average out.
     """
     return nbytes >= SMALLEST_BYTES and math.prod(shape) > max(shape)
 

@@ -2,29 +2,23 @@
 
 from __future__ import annotations
 
-import importlib
 import json
-import sys
-from pathlib import Path
 from types import ModuleType
 from typing import Any
 
 import pytest
 
 from edgeslim.target import FORMATS
+from tests.benchmark import BENCHMARKS, benchmark
 from tests.ground.checkpoints.family_cases import CASES, NEAR
 
-BENCHMARKS = Path(__file__).parents[3] / "benchmarks"
 COMMITTED = BENCHMARKS / "results" / "families"
 HALF_NEAR = 1e-2
 
 
 @pytest.fixture
 def families(monkeypatch: pytest.MonkeyPatch) -> ModuleType:
-    monkeypatch.syspath_prepend(str(BENCHMARKS))
-    for name in ("onboard_process", "families"):
-        monkeypatch.delitem(sys.modules, name, raising=False)
-    return importlib.import_module("families")
+    return benchmark(monkeypatch, "families", "onboard_process")
 
 
 @pytest.fixture
