@@ -216,13 +216,16 @@ def apart(found: Any, expected: Any) -> float:
 
 def in_formats(narrowed: dict[float, Any], tiles: Any) -> dict[str, dict[str, str]]:
     """Format -> precision -> largest difference of the exported encoders' features to torch's, or why there is none."""
+    from edgeslim.ground.flight import folded_model
+
     found: dict[str, dict[str, list[float | str]]] = {name: {"fp32": [], "fp16": []} for name in FORMATS}
     for width, encoder in narrowed.items():
         with asked_once():
             model = flown(encoder)
+            folded = folded_model(model)
             for name in (name for name, widths in FORMATS.items() if width in widths):
                 precisions = ("fp32", "fp16") if width == HALF_AT else ("fp32",)
-                for precision, one in differences(name, encoder, model, tiles, precisions).items():
+                for precision, one in differences(name, encoder, (model, folded), tiles, precisions).items():
                     found[name][precision].append(f"{width:g}: {one}" if isinstance(one, str) else one)
     return {name: {precision: cell_of(each) for precision, each in both.items()} for name, both in found.items()}
 
@@ -240,11 +243,10 @@ def asked_once() -> Iterator[None]:
     ask, kept = onnx._program, {}
 
     def program(model: Any, example: Any, target: Any) -> Any:
-        if target.opset not in kept:
-            kept[target.opset] = model, ask(model, example, target)
-        of, made = kept[target.opset]
-        assert of is model
-        return made  # it serialises itself anew each time it is asked for the network
+        at = id(model), target.opset
+        if at not in kept:
+            kept[at] = model, ask(model, example, target)  # the model is held: no other takes its place in memory
+        return kept[at][1]  # it serialises itself anew each time it is asked for the network
 
     with mock.patch.object(onnx, "_program", program):
         yield
@@ -254,16 +256,22 @@ def flown(encoder: Any) -> Any:
     """The module that flies, with a head and a normalisation that say nothing."""
     import torch
 
-    from edgeslim.ground.flight import FlightModel, folded_model
+    from edgeslim.ground.flight import FlightModel
     from edgeslim.profile import Radiometry
 
     bands, dim = encoder.arch.bands, encoder.arch.dim
     plain = Radiometry(("L1C",), 1.0, 0.0, (-1e6, 1e6), (0.0,) * bands, (1.0,) * bands, 1.0)
-    return folded_model(FlightModel(encoder, (torch.zeros(2, dim), torch.zeros(2)), plain).eval())
+    return FlightModel(encoder, (torch.zeros(2, dim), torch.zeros(2)), plain).eval()
 
 
-def differences(name: str, encoder: Any, model: Any, tiles: Any, precisions: tuple[str, ...]) -> dict[str, float | str]:
-    """Precision, fp32 first -> difference of the features of what is exported, or why there is none."""
+def differences(
+    name: str, encoder: Any, models: tuple[Any, Any], tiles: Any, precisions: tuple[str, ...]
+) -> dict[str, float | str]:
+    """Precision -> difference of the features of what is exported, or why there is none.
+
+    `models` is what flies and the same folded: as `edgeslim export` does, fp32 is made of the folded one, and fp16 of
+    one in which no fold rounds what the weights alone would not.
+    """
     import numpy as np
     import torch
 
@@ -272,6 +280,7 @@ def differences(name: str, encoder: Any, model: Any, tiles: Any, precisions: tup
 
     target = take_target(name)
     module = format_called(target.format)
+    plain, folded = models
     with torch.no_grad():
         expected = encoder(tiles)
     found: dict[str, float | str] = {}
@@ -280,10 +289,12 @@ def differences(name: str, encoder: Any, model: Any, tiles: Any, precisions: tup
             folder = Path(scratch) / precision
             folder.mkdir()
             try:
-                if precision == "fp32":
-                    written = base = module.convert(model, tiles[:2], target, (1,), folder)
-                else:
-                    written = module.quantise(base, precision, np.empty(0, np.float32), (), folder)
+                model = folded if precision == "fp32" else module.unfolded(plain)
+                written = module.convert(model, tiles[:2], target, (1,), folder)
+                if precision != "fp32":
+                    made = folder / "made"
+                    made.mkdir()
+                    written = module.quantise(written, precision, np.empty(0, np.float32), (), made)
                 target.require_graph(written.graph)
                 _, features = runtime_of(written, target.runtime).outputs(tiles.numpy())
             except Exception as error:  # the converters raise many kinds
