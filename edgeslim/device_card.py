@@ -19,6 +19,10 @@ from edgeslim.units import VALUE_BYTES
 
 SHELF = "devices"
 SCHEMA = 1
+ALL_MODES = "all"
+"""Stands for every power mode of a board where one is asked for; none may be called so."""
+MOST_CORES = 4096
+"""Of one unit: more than any board has."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -81,7 +85,7 @@ class Unit:
             must_be_known(precision, VALUE_BYTES, "peak_gflop_s")
             must_be_positive(figure, f"peak_gflop_s.{precision}")
         if self.cores is not None:
-            must_be_whole(self.cores, "cores")
+            must_be_whole(self.cores, "cores", MOST_CORES)
 
     @property
     def peaks(self) -> dict[str, Figure]:
@@ -131,7 +135,7 @@ class PowerMode:
                 must_be_positive(figure, f"power_mode {self.id}: peak_gflop_s.{unit}.{precision}")
         for unit, cores in (self.cores or {}).items():
             must_be_known(unit, units, f"power_mode {self.id}: cores")
-            must_be_whole(cores, f"power_mode {self.id}: cores.{unit}")
+            must_be_whole(cores, f"power_mode {self.id}: cores.{unit}", MOST_CORES)
         if self.bandwidth_gb_s is not None:
             must_be_positive(self.bandwidth_gb_s, f"power_mode {self.id}: bandwidth_gb_s")
 
@@ -218,6 +222,11 @@ class DeviceCard:
         ):
             if twice := sorted({name for name in ids if ids.count(name) > 1}):
                 raise InputError(f"{key}: found {', '.join(map(shown, twice))} more than once, expected each id once")
+        if ALL_MODES in (mode.id for mode in self.power_mode):
+            raise InputError(
+                f"power_mode: found an id {ALL_MODES!r}, which asks for every mode, expected another; name it by its "
+                "cap or its number"
+            )
         units = {unit.id: unit for unit in self.unit}
         must_be_known(self.default_power_mode, [mode.id for mode in self.power_mode], "default_power_mode")
         for mode in self.power_mode:

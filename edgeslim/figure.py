@@ -35,7 +35,11 @@ def must_be_known(name: str, known: Iterable[str], key: str) -> None:
     """Raise InputError naming `key` if `name` is none of `known`."""
     names = list(known)
     if name not in names:
-        raise InputError(f"{key}: found {shown(name)}, expected one of {', '.join(names)}")
+        raise InputError(f"{key}: found {shown(name)}, expected {_one_of(names)}")
+
+
+def _one_of(names: list[str]) -> str:
+    return f"one of {', '.join(names)}" if names else "none: the card has nothing that it could be"
 
 
 def must_be_positive(figure: Figure, key: str) -> None:
@@ -44,10 +48,10 @@ def must_be_positive(figure: Figure, key: str) -> None:
         raise InputError(f"{key}: found {figure.value:g}, expected more than 0")
 
 
-def must_be_whole(figure: Figure, key: str) -> None:
-    """Raise InputError naming `key` if the figure is no whole number of at least 1."""
-    if figure.value < 1 or figure.value % 1:
-        raise InputError(f"{key}: found {figure.value:g}, expected a whole number of at least 1")
+def must_be_whole(figure: Figure, key: str, most: int = 1 << 20) -> None:
+    """Raise InputError naming `key` if the figure is no whole number from 1 to `most`."""
+    if not 1 <= figure.value <= most or figure.value % 1:
+        raise InputError(f"{key}: found {figure.value:g}, expected a whole number from 1 to {most}")
 
 
 def must_be_share(figure: Figure, key: str) -> None:

@@ -123,7 +123,10 @@ def distinct_card_paths(shelf: str, cards: Path | None = None) -> list[Path]:
 
 
 def take(shelf: str, kind: str, name: str, load: Callable[[Path], AnyCard], cards: Path | None = None) -> AnyCard:
-    """The card called `name` (its id or an alias). Raises UnknownName with the nearest names."""
+    """The card called `name` (its id or an alias).
+
+    Raises UnknownName with the nearest names, InputError where two of the user's own cards have it as an alias.
+    """
     paths = card_paths(shelf, cards)
     for path in paths:
         if path.stem == name:
@@ -134,9 +137,19 @@ def take(shelf: str, kind: str, name: str, load: Callable[[Path], AnyCard], card
     for path in (*likely, *(path for path in paths if path not in likely)):
         card = load(path)
         if name in card.aliases:
+            if path.parent != shelf_folder(shelf):  # of edgeslim's own no two have one
+                _require_alone(name, path, likely, load)
             return card
         names += [card.id, *card.aliases]
     raise UnknownName(kind, name, names)
+
+
+def _require_alone(name: str, path: Path, likely: list[Path], load: Callable[[Path], AnyCard]) -> None:
+    for other in likely:
+        if other != path and other.parent == path.parent and name in load(other).aliases:
+            raise InputError(
+                f"{path}: aliases: found {shown(name)}, as in {other}, expected it in one; take it from one"
+            )
 
 
 def check_keys(found: dict[str, Any], known: Sequence[str], where: str) -> None:

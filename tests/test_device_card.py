@@ -230,6 +230,14 @@ MISTAKES = [
         "storage_mb_s: found 0, expected m",
     ),
     (ORIN, r"cores = \{[^\n]*", 'cores = { value = 1.5, source = "x" }', "cores: found 1.5, expected a whole number"),
+    (ORIN, r"cores = \{[^\n]*", 'cores = { value = 1e9, source = "x" }', "cores: found 1e+09, expected a whole number"),
+    (ORIN, r'id = "7W"', 'id = "all"', "power_mode: found an id 'all', which asks for every mode, expected another"),
+    (
+        RPI4,
+        r"peak_gflop_s.fp32 = \{[^\n]*",
+        "",
+        "efficiency: found 'fp32', expected none: the card has nothing that it could be",
+    ),
     (ORIN, r"cores.cpu =", "cores.npu =", "power_mode 7W: cores: found 'npu', expected one of cpu, gpu"),
     (
         ORIN,

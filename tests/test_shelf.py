@@ -88,6 +88,15 @@ def test_own_cards_come_first_and_aliases_are_found(tmp_path: Path) -> None:
     assert take("devices", "device", "my", load_first(folder), tmp_path).id == "mine"
 
 
+def test_an_alias_of_two_cards_of_ones_own_names_neither(tmp_path: Path) -> None:
+    folder = tmp_path / "devices"
+    folder.mkdir()
+    for name in ("mine", "other"):
+        (folder / f"{name}.toml").write_text(f'id = "{name}"\ncount = 1\naliases = ["my"]\n')
+    with pytest.raises(InputError, match=r"mine\.toml: aliases: found 'my', as in .*other\.toml, expected it in one"):
+        take("devices", "device", "my", load_first(folder), tmp_path)
+
+
 def load_first(folder: Path):  # type: ignore[no-untyped-def]
     return lambda path: load(path) if path.parent == folder else Card(path.stem, 0)
 

@@ -7,7 +7,7 @@ from dataclasses import asdict, dataclass, replace
 from typing import Any
 
 from edgeslim.device import Device, complete
-from edgeslim.device_card import DeviceCard
+from edgeslim.device_card import ALL_MODES, DeviceCard
 from edgeslim.errors import CardLacks, InputError, NothingFits, UnknownName, UsageError
 from edgeslim.planning.budget import Ask
 from edgeslim.planning.choose import make_plan
@@ -18,8 +18,6 @@ from edgeslim.target import Target
 SCHEMA = 1
 KEY = "edgeslim_boards"
 """Its presence in a JSON object marks that as what `plan` says without a device, its value is the schema."""
-ALL_MODES = "all"
-"""Asks for every power mode of every board."""
 VERDICTS = ("qualifies", "nothing fits", "no such mode", "card lacks", "refused")
 """What became of a board, in the order in which they are shown."""
 

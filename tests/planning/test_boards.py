@@ -12,9 +12,9 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from edgeslim.device import Device, complete
-from edgeslim.device_card import all_cards, take_card
+from edgeslim.device_card import ALL_MODES, all_cards, take_card
 from edgeslim.errors import InputError, NothingFits, UnknownName, UsageError
-from edgeslim.planning.boards import ALL_MODES, VERDICTS, Board, plan_boards, require_mode, require_one, to_dict
+from edgeslim.planning.boards import VERDICTS, Board, plan_boards, require_mode, require_one, to_dict
 from edgeslim.planning.budget import KINDS, Ask
 from edgeslim.planning.choose import make_plan
 from edgeslim.planning.durations import Scene, startup_lacks
