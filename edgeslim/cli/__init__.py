@@ -14,7 +14,7 @@ from rich.markup import escape
 
 from edgeslim import __version__
 from edgeslim.cli.console import stderr_console
-from edgeslim.errors import EdgeslimError, shown
+from edgeslim.errors import EdgeslimError, UsageError, shown
 
 # typer has click inside, or, before 0.26, beside it: its own exceptions lead to the right classes.
 _usage_error: type[Exception] = typer.BadParameter.__bases__[0]
@@ -86,8 +86,19 @@ def app_for(argv: Sequence[str]) -> typer.Typer:
 def run(argv: Sequence[str] | None = None) -> int:
     """Run the command line and let its errors rise."""
     words = list(sys.argv[1:] if argv is None else argv)
+    _require_words(words)
     result = app_for(words)(args=words, standalone_mode=False)
     return result if isinstance(result, int) else 0
+
+
+def _require_words(words: Sequence[str]) -> None:
+    """An unset variable of the shell would be the folder that one is in, or no card at all."""
+    for number, word in enumerate(words, 1):
+        flag, equals, value = word.partition("=")
+        if not word or (flag.startswith("--") and equals and not value):
+            what = f"{flag}: found nothing" if word else f"argument {number}: found an empty word"
+            before = f" behind {words[number - 2]}" if not word and number > 1 else ""
+            raise UsageError(f"{what}{before}, expected a value; is a variable of your shell not set?")
 
 
 def main(argv: Sequence[str] | None = None) -> int:

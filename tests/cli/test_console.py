@@ -33,3 +33,19 @@ def test_a_terminal_is_written_to_as_rich_writes(
 def test_no_name_becomes_a_picture(capsys: pytest.CaptureFixture[str]) -> None:
     assert main(["plan", "--device", "rpi4", "--encoder", "a:b"]) == 1
     assert capsys.readouterr().err.startswith("error: --encoder a:b: found no hub 'a', expected one of ")
+
+
+@pytest.mark.parametrize(
+    ("words", "found"),
+    [
+        (["devices", "list", "--cards", ""], "argument 4: found an empty word behind --cards"),
+        (["devices", "list", "--cards="], "--cards: found nothing"),
+        (["", "devices"], "argument 1: found an empty word"),
+    ],
+)
+def test_an_unset_variable_of_the_shell_is_no_folder(
+    words: list[str], found: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert main(words) == 2
+    out, err = capsys.readouterr()
+    assert (out, err) == ("", f"error: {found}, expected a value; is a variable of your shell not set?\n")
