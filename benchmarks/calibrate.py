@@ -190,19 +190,30 @@ def main() -> None:
 def page(record: dict[str, Any], args: dict[str, Any]) -> str:
     """The result as Markdown."""
     command = f"python benchmarks/calibrate.py --encoders {args['encoders']} --targets {args['targets']}"
-    lines = ["# After `edgeslim calibrate`", "", f"`{command}`", "", f"{record['machine']}; {record['versions']}", ""]
+    about = record["machine"]
+    lines = [
+        *("# After `edgeslim calibrate`", "", f"`{command}`", ""),
+        f"{about['cpu']}, {about['cores']} cores, load {about['load_1min']:g} before it began. "
+        + ", ".join(f"{name} {version}" for name, version in record["versions"].items())
+        + f". Of each encoder the widths {', '.join(f'{w:g}' for w in TIMED)} were calibrated with; those below were "
+        "not. Off: estimate / measured - 1 (**bold**: more than 10 %); before: by the card x86-64-host, on which the "
+        "calibrated one is built; uncalibrated: by the card that was calibrated with the other encoder.",
+        "",
+    ]
     for encoder, found in record["encoders"].items():
-        rows, tried = found["rows"], found["plans"]
-        lines += [f"## {encoder}", "", *_summary(rows, tried), ""]
-        lines += ["| runtime | w | batch | at once | measured ms | off | before | uncalibrated |"]
-        lines += ["| --- | ---: | ---: | ---: | ---: | ---: | ---: | ---: |"]
-        for row in rows:
-            percent = [_percent(v) for v in (row["off"], row["before"], *row["uncalibrated"][:1])]
-            bold = "**" if row["off"] is None or abs(row["off"]) > 0.1 else ""
-            lines.append(
-                f"| {row['runtime']} | {row['width']:g} | {row['batch']} | {row['workers']} | {row['p50_ms']:.3g} | "
-                f"{bold}{percent[0]}{bold} | {' | '.join(percent[1:])} |"
+        lines += [f"## {encoder}", "", *_summary(found["rows"], found["plans"]), ""]
+        body = []
+        for row in found["rows"]:
+            off, *others = (_percent(v) for v in (row["off"], row["before"], *row["uncalibrated"][:1]))
+            missed = row["off"] is None or abs(row["off"]) > 0.1
+            body.append(
+                (
+                    *(row["runtime"], f"{row['width']:g}", row["batch"], row["workers"], f"{row['p50_ms']:.3g}"),
+                    *(f"**{off}**" if missed else off, *others),
+                )
             )
+        heads = ["runtime", "w", "batch", "at once", "measured ms", "off", "before", "uncalibrated"]
+        lines.append(onboard_process.markdown(heads, body))
         lines.append("")
     return "\n".join(lines)
 
