@@ -59,7 +59,13 @@ def train(
     batch: Annotated[int, typer.Option(min=1, help="Tiles a step, of all processes together.")] = 128,
     learning_rate: Annotated[float, typer.Option(help="Peak learning rate of the encoder.")] = 2e-3,
     warmup_epochs: Annotated[float, typer.Option(min=0, help="Passes in which the learning rate rises.")] = 2.0,
-    optimizer: Annotated[str, typer.Option(help="adamw, or muon for the blocks' matrices.")] = "muon",
+    optimizer: Annotated[
+        str | None,
+        typer.Option(
+            help="adamw, or muon for the blocks' matrices; default: muon, and adamw for a ConvNeXt, whose matrices "
+            "are convolutions."
+        ),
+    ] = None,
     precision: Annotated[str, typer.Option(help="fp32, or bf16 where the processor or the GPU has it.")] = "fp32",
     device: Annotated[
         str, typer.Option(help="cpu, or cuda: one GPU; several, of either, by torchrun -m edgeslim train.")
@@ -113,7 +119,7 @@ def train(
     for flag, found, expected in (
         ("--objective", objective, (SUPERVISED, *OBJECTIVES)),
         ("--precision", precision, ("fp32", "bf16")),
-        ("--optimizer", optimizer, ("adamw", "muon")),
+        ("--optimizer", optimizer or "adamw", ("adamw", "muon")),
         ("--teacher", teacher, tuple(SIZES)),
         ("--device", device, ("cpu", "cuda")),
     ):
@@ -132,6 +138,7 @@ def train(
         torch.set_num_threads(threads)
     if random_widths is None:
         random_widths = 1 if objective == SUPERVISED else 3
+    profile = take_profile(encoder, cards)
     recipe = Recipe(
         epochs=epochs,
         batch=batch,
@@ -143,9 +150,8 @@ def train(
         learning_rate=learning_rate,
         precision=precision,
         seed=seed,
-        optimizer=optimizer,
+        optimizer=_optimizer(optimizer, profile),
     )
-    profile = take_profile(encoder, cards)
     make_folder(out)
     progress = stderr_console()
     with together.joined(device) as place:
@@ -168,6 +174,20 @@ def train(
         command = " ".join(["edgeslim train", tiles.name, *given.values()])
         for path in pretrain(profile, tiles_of(tiles), objective, recipe, course, out, wanted, command, say=say):
             typer.echo(str(path))
+
+
+def _optimizer(asked: str | None, profile: Any) -> str:
+    """Raises UsageError for muon where no block has a matrix."""
+    from edgeslim.architecture import Architecture
+    from edgeslim.errors import UsageError
+
+    if isinstance(profile.architecture, Architecture):
+        return asked or "muon"
+    if asked == "muon":
+        raise UsageError(
+            f"--optimizer: found muon for {profile.id!r}, a ConvNeXt V2, expected adamw: muon is for matrices"
+        )
+    return "adamw"
 
 
 def _with_labels(profile: Any, tiles: Path, recipe: Any, course: Any, out: Path, say: Callable[[str], None]) -> None:

@@ -140,3 +140,12 @@ class ConvNext(nn.Module):
     def feature(self, maps: Tensor) -> Tensor:
         """(B, d, h, w) behind a block of the last stage -> (B, d)."""
         return self.pool(maps)
+
+
+def init_weights(encoder: ConvNext, generator: torch.Generator) -> None:
+    """Truncated normal (std 0.02) kernels, zero biases, a GRN that changes nothing: as its authors begin."""
+    for name, parameter in encoder.named_parameters():
+        if parameter.ndim >= 2:
+            nn.init.trunc_normal_(parameter, std=0.02, generator=generator)
+        elif name.endswith("bias") or ".grn." in name:
+            nn.init.zeros_(parameter)

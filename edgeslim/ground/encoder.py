@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import torch
 from torch import Tensor
 
 from edgeslim.architecture import Architecture
 from edgeslim.convnext_architecture import AnyArchitecture
 from edgeslim.errors import InputError
+from edgeslim.ground import convnext, vit
 from edgeslim.ground.convnext import ConvNext
 from edgeslim.ground.vit import Vit
 
@@ -14,9 +16,18 @@ AnyEncoder = Vit | ConvNext
 """A canonical encoder: normalised tiles in, features out."""
 
 
-def new_encoder(arch: AnyArchitecture) -> AnyEncoder:
-    """A module of this shape, whose weights are not set yet."""
-    return Vit(arch) if isinstance(arch, Architecture) else ConvNext(arch)
+def new_encoder(arch: AnyArchitecture, *, batch_norm: bool = False) -> AnyEncoder:
+    """A module of this shape, whose weights are not set yet; `batch_norm`: of a ViT, behind its stem's convolutions."""
+    return Vit(arch, batch_norm=batch_norm) if isinstance(arch, Architecture) else ConvNext(arch)
+
+
+def init_encoder(encoder: AnyEncoder, seed: int) -> None:
+    """Set the weights that training begins with."""
+    generator = torch.Generator().manual_seed(seed)
+    if isinstance(encoder, Vit):
+        vit.init_weights(encoder, generator)
+    else:
+        convnext.init_weights(encoder, generator)
 
 
 def tokens_of(encoded: Tensor) -> Tensor:

@@ -20,12 +20,12 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
+from edgeslim.ground.encoder import AnyEncoder
 from edgeslim.ground.training import together
 from edgeslim.ground.training.augment import Chance
 from edgeslim.ground.training.sandwich import distance, widths_of_step
 from edgeslim.ground.training.unlabelled import OfUnlabelled
 from edgeslim.ground.training.views import view
-from edgeslim.ground.vit import Vit
 
 OUT = 128
 """Dimensions of a query and of a key."""
@@ -49,7 +49,7 @@ def _mlp(*sizes: int) -> nn.Sequential:
 class Contrast(nn.Module):
     """An encoder of normalised tiles with projector (three layers) and predictor (two), both left behind later."""
 
-    def __init__(self, encoder: Vit) -> None:
+    def __init__(self, encoder: AnyEncoder) -> None:
         super().__init__()
         dim, hidden = encoder.arch.dim, HIDDEN * encoder.arch.dim
         self.encoder = encoder
@@ -85,11 +85,11 @@ class Contrastive(OfUnlabelled):
         with torch.autocast(tiles.device.type, torch.bfloat16, enabled=self.recipe.precision == "bf16"):
             with torch.no_grad():
                 keys = [together.gathered(momentum.key(one)) for one in views]
-            tokens = contrast.encoder.embed(torch.cat(views))
+            tokens: Tensor = contrast.encoder.embed(torch.cat(views))
             return self._widths(contrast, tokens, keys, widths)
 
     def _widths(self, model: Contrast, tokens: Tensor, keys: list[Tensor], widths: list[float]) -> Tensor:
-        """Sum over widths, of (2 b, N, d) tokens of both views and the (B, OUT) keys of each."""
+        """Sum over widths, of (2 b, N, d) tokens (or maps) of both views and the (B, OUT) keys of each."""
         full, loss = None, tokens.new_zeros((), dtype=torch.float32)
         own = len(tokens) // 2
         for width in widths:

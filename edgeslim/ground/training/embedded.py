@@ -12,9 +12,10 @@ import torch
 from torch import nn
 
 from edgeslim import __version__
+from edgeslim.architecture import Architecture
 from edgeslim.errors import InputError
 from edgeslim.ground.checkpoints.checkpoint import Checkpoint
-from edgeslim.ground.encoder import need_vit_shape
+from edgeslim.ground.encoder import init_encoder, new_encoder
 from edgeslim.ground.labelled import LabelledTiles, load_labelled
 from edgeslim.ground.training import together
 from edgeslim.ground.training.card import WidthScore, write_card
@@ -25,7 +26,7 @@ from edgeslim.ground.training.recipe import Course, Recipe
 from edgeslim.ground.training.supervised import Supervised, accuracy
 from edgeslim.ground.training.teacher import SIZES, STRIDE, TeacherCnn
 from edgeslim.ground.training.train import fit, hours, statistics
-from edgeslim.ground.vit import Vit, fold_batch_norm, init_weights
+from edgeslim.ground.vit import Vit, fold_batch_norm
 from edgeslim.profile import Profile
 
 TEACHER_LEARNING_RATE = 2e-3
@@ -131,7 +132,7 @@ def train_embedded(
     Stages that `out` already holds are resumed or reused. The test part is read once, after everything is decided.
     None in all processes but the first (ground.training.together). Raises InputError where tiles and card disagree.
     """
-    arch, radiometry = need_vit_shape(profile.architecture, "training"), profile.radiometry
+    arch, radiometry = profile.architecture, profile.radiometry
     if radiometry is None or arch.bands != 3:
         raise InputError(f"encoder {profile.id!r}: expected a card with [radiometry] and 3 bands to train on RGB tiles")
     parts = load_labelled(tiles, arch.tile_px)
@@ -141,11 +142,12 @@ def train_embedded(
     say(", ".join(f"{part} {len(data.labels)}" for part, data in parts.items()) + " tiles")
     teacher = teacher_for(recipe, course, parts, out / "teacher", say) if course.teacher_epochs else None
     mean, std = statistics(train.images)
-    encoder = Vit(arch, batch_norm=bool(arch.stem_channels))
-    init_weights(encoder, torch.Generator().manual_seed(recipe.seed))
+    stemmed = isinstance(arch, Architecture) and bool(arch.stem_channels)
+    encoder = new_encoder(arch, batch_norm=stemmed)
+    init_encoder(encoder, recipe.seed)
     torch.manual_seed(recipe.seed)
     # Tokens can be held against the teacher's feature map only where they lie on the same grid.
-    hints = teacher.network.channels if teacher and arch.patch_size == STRIDE else 0
+    hints = teacher.network.channels if teacher and arch.patches == (arch.tile_px // STRIDE) ** 2 else 0
     model = Classifier(encoder, len(train.classes), mean, std, hints)
     place, every = course.device, course.every
     learnt = Supervised(recipe, train, validation, teacher)
@@ -163,7 +165,8 @@ def train_embedded(
         )
     if together.rank():
         return None
-    model.encoder = fold_batch_norm(model.encoder) if arch.stem_channels else model.encoder
+    if stemmed and isinstance(model.encoder, Vit):
+        model.encoder = fold_batch_norm(model.encoder)
     heads = fit_heads(model, train, validation, recipe, say)
     state = {key: value.detach() for key, value in model.encoder.state_dict().items()}
     scale = radiometry.image_scale
@@ -192,6 +195,7 @@ def train_embedded(
         "parts": {part: len(data.labels) for part, data in parts.items()},
         "hours": {name: hours(out / name) for name in ("teacher", "student", "calm")},
         "teacher_parameters": 0 if teacher is None else sum(p.numel() for p in teacher.parameters()),
+        "hinted": bool(hints),
         "teacher_accuracy": None if teacher is None else accuracy(teacher, parts["test"]),
         "widths": [asdict(row) for row in rows],
     }

@@ -13,6 +13,7 @@ from edgeslim.ground.training import augment
 from edgeslim.ground.training.augment import Chance
 from edgeslim.ground.training.classifier import Classifier
 from edgeslim.ground.training.recipe import Recipe
+from edgeslim.ground.training.sandwich import trained_widths
 
 ANCHORS = (float("inf"), 1.0, 0.1, 0.01)
 """Strengths tried for the pull towards the shared head; infinite keeps it."""
@@ -21,13 +22,13 @@ MOST_TILES = 6000
 
 
 def tokens_of(model: Classifier, tiles: Tensor, batch: int = 64) -> Tensor:
-    """(n, C, H, W) tiles of 0 ... 255, any type -> (n, N, d) tokens before the blocks."""
+    """(n, C, H, W) tiles of 0 ... 255, any type -> (n, N, d) tokens, or (n, d, h, w) maps, before the blocks."""
     with torch.inference_mode():
         return torch.cat([model.tokens(tiles[i : i + batch].float()) for i in range(0, len(tiles), batch)])
 
 
 def features_of(model: Classifier, tokens: Tensor, width_multiplier: float, batch: int = 64) -> Tensor:
-    """(n, N, d) tokens -> (n, d) features at a width."""
+    """Tokens or maps of `tokens_of` -> (n, d) features at a width."""
     encoder = model.encoder
     with torch.inference_mode():
         pieces = [tokens[i : i + batch] for i in range(0, len(tokens), batch)]
@@ -83,7 +84,7 @@ def right_share(features: Tensor, labels: Tensor, head: tuple[Tensor, Tensor]) -
 def fit_heads(
     model: Classifier, train: LabelledTiles, validation: LabelledTiles, recipe: Recipe, say: Callable[[str], None]
 ) -> dict[int, tuple[Tensor, Tensor]]:
-    """A head for every width step, keyed by the kept head_dim.
+    """A head for each of `trained_widths`, keyed by its units (Architecture.units_of_width).
 
     The full width's probabilities on training tiles are the targets; the anchor is the one that does best on the
     validation part, as it is and as surface reflectance, the strongest among equals. There, too, the temperature of
@@ -97,7 +98,7 @@ def fit_heads(
     ]
     target = F.linear(features_of(model, view, 1.0), *shared).softmax(1)
     heads = {}
-    for step in model.encoder.arch.width_steps():
+    for step in trained_widths(model.encoder.arch):
         features = features_of(model, view, step)
         held_out = [features_of(model, tokens, step) for tokens in checks]
         best, best_score = shared, -1.0
@@ -108,6 +109,6 @@ def fit_heads(
                 best, best_score = head, score
         logits = torch.cat([F.linear(features, *best) for features in held_out])
         divisor = temperature(logits, validation.labels.repeat(len(held_out)))
-        heads[round(step * model.encoder.arch.head_dim)] = (best[0] / divisor, best[1] / divisor)
+        heads[model.encoder.arch.at(step).units_of_width] = (best[0] / divisor, best[1] / divisor)
         say(f"head at w {step:.3f}: validation {best_score / len(checks):.4f}, temperature {divisor:.2f}")
     return heads

@@ -5,7 +5,8 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Any
 
-from edgeslim.ground.encoder import need_vit_shape
+from edgeslim.architecture import Architecture
+from edgeslim.convnext_architecture import AnyArchitecture
 from edgeslim.ground.labelled import PARTS
 from edgeslim.ground.training.card import WidthScore
 from edgeslim.profile import Profile
@@ -13,7 +14,7 @@ from edgeslim.profile import Profile
 
 def write_model_card(profile: Profile, facts: dict[str, Any], rows: list[WidthScore], folder: Path) -> Path:
     """Write ID.md into `folder` from the profile card, the run's facts and the scores; return its path."""
-    full, arch = rows[-1], need_vit_shape(profile.architecture, "a model card")
+    full, arch = rows[-1], profile.architecture
     parts, hours, recipe, course = facts["parts"], facts["hours"], facts["recipe"], facts["course"]
     low, high = PARTS["test"]
     taught = facts["teacher_accuracy"]
@@ -41,17 +42,22 @@ def write_model_card(profile: Profile, facts: dict[str, Any], rows: list[WidthSc
         f"| {row.as_imaged:.2%} | {row.as_surface:.2%} |"
         for row in rows
     )
+    widths = (
+        f"It is slimmable: each of {len(rows)} widths is\na working encoder with a head of its own, from the same "
+        "weights"
+        if recipe["slimmable"]
+        else f"It was trained at full width alone: the other {len(rows) - 1} of the\n{len(rows)} widths below are cut "
+        "from it, each with a head of its own"
+    )
     text = f"""# {profile.id}
 
 {profile.name}. Licence of the weights: {profile.licence}.
 
 ## What it is
 
-A vision transformer of {arch.depth} blocks (d = {arch.dim}, {arch.attention_heads} heads of {arch.head_dim}, FFN hidden
-{arch.ffn_hidden}) behind a small convolutional stem, {full.parameters / 1e6:.2f} M parameters, {full.gflop:.3f} GFLOP
+{_shape(arch)}, {full.parameters / 1e6:.2f} M parameters, {full.gflop:.3f} GFLOP
 a tile (1 MAC = 2 FLOP). It takes {arch.tile_px}×{arch.tile_px} pixel tiles of red, green and blue at
-{profile.gsd_m:g} m and names one of {len(profile.classes)} land covers. It is slimmable: each of {len(rows)} widths is
-a working encoder with a head of its own, from the same weights.
+{profile.gsd_m:g} m and names one of {len(profile.classes)} land covers. {widths}.
 
 ## Data
 
@@ -90,9 +96,7 @@ part. Measured on the shipped fp16 weights, computed in float32.
 
     {facts["command"]}
 
-Sandwich rule: every step trains the widest width on labels and on the teacher's probabilities, and the narrowest plus
-{recipe["random_widths"]} random width(s) on the widest one's output; all of them also learn to tell the teacher's
-feature map from their tokens. {optimizer}, batch {recipe["batch"]}, peak learning rate {recipe["learning_rate"]:g},
+{_rule(facts)}. {optimizer}, batch {recipe["batch"]}, peak learning rate {recipe["learning_rate"]:g},
 weight decay {recipe["weight_decay"]:g}, cosine over {recipe["epochs"]} epochs; turns, zoom, random radiometry;
 {joined:.0%} of the batches are joined from several tiles (a scene's windows straddle fields and woods, EuroSAT's tiles
 do not), {recipe["mixup_share"]:.0%} are MixUp and {recipe["cutmix_share"]:.0%} CutMix; moving average of the weights;
@@ -112,3 +116,25 @@ do not), {recipe["mixup_share"]:.0%} are MixUp and {recipe["cutmix_share"]:.0%} 
     path = folder / f"{profile.id}.md"
     path.write_text(text, encoding="utf-8")
     return path
+
+
+def _rule(facts: dict[str, Any]) -> str:
+    recipe = facts["recipe"]
+    labels = "labels" if facts["teacher_accuracy"] is None else "labels and on the teacher's probabilities"
+    if not recipe["slimmable"]:
+        return f"Every step trains the full width on {labels}"
+    hints = "; all of them also learn to tell the teacher's\nfeature map from their tokens" if facts["hinted"] else ""
+    return (
+        f"Sandwich rule: every step trains the widest width on {labels}, and the narrowest plus\n"
+        f"{recipe['random_widths']} random width(s) on the widest one's output{hints}"
+    )
+
+
+def _shape(arch: AnyArchitecture) -> str:
+    if not isinstance(arch, Architecture):
+        return f"A ConvNeXt V2 of {arch.shape_text}"
+    stem = " behind a small convolutional stem" if arch.stem_channels else ""
+    return (
+        f"A vision transformer of {arch.depth} blocks (d = {arch.dim}, {arch.attention_heads} heads of "
+        f"{arch.head_dim}, FFN hidden\n{arch.ffn_hidden}){stem}"
+    )

@@ -7,13 +7,14 @@ import platform
 from collections.abc import Callable
 from dataclasses import asdict, replace
 from pathlib import Path
+from typing import TypeVar
 
 import torch
 
 from edgeslim import __version__
 from edgeslim.errors import InputError
 from edgeslim.ground.checkpoints.checkpoint import Checkpoint, write_checkpoint
-from edgeslim.ground.encoder import need_vit_shape
+from edgeslim.ground.encoder import AnyEncoder, init_encoder, need_vit_shape, new_encoder
 from edgeslim.ground.labelled import part_of
 from edgeslim.ground.tile_radiometry import own_bands, radiometry_of_tiles
 from edgeslim.ground.training import together
@@ -22,7 +23,7 @@ from edgeslim.ground.training.masked import Masked, MaskedAutoencoding, check_ma
 from edgeslim.ground.training.recipe import Course, Recipe
 from edgeslim.ground.training.train import fit, hours
 from edgeslim.ground.training.unlabelled import read_unlabelled
-from edgeslim.ground.vit import Vit, init_weights
+from edgeslim.ground.vit import Vit
 from edgeslim.onboard.labels import Labelled
 from edgeslim.onboard.reading.tile import Wanted
 from edgeslim.profile import Profile, card_facts
@@ -33,11 +34,14 @@ CONTRASTIVE_DECAY = 0.99
 """Of the moving average that makes the keys: where MoCo v3 (arXiv 2104.02057) begins."""
 
 
-def pretrained_encoder(encoder: Vit, seed: int) -> Vit:
-    """Weights to begin with: `init_weights`, and positions that say where a patch is, in sines (trained like all)."""
-    init_weights(encoder, torch.Generator().manual_seed(seed))
-    arch = encoder.arch
-    if encoder.pos_embed is not None:
+Encoder = TypeVar("Encoder", bound=AnyEncoder)
+
+
+def pretrained_encoder(encoder: Encoder, seed: int) -> Encoder:
+    """Weights to begin with: a ViT's positions say where a patch is, in sines (trained like all)."""
+    init_encoder(encoder, seed)
+    if isinstance(encoder, Vit) and encoder.pos_embed is not None:
+        arch = encoder.arch
         with torch.no_grad():
             encoder.pos_embed.zero_()
             encoder.pos_embed[0, -arch.patches :] = sines_of_places(arch.tile_px // arch.patch_size, arch.dim)
@@ -63,9 +67,9 @@ def pretrain(
     but the first (ground.training.together). Raises InputError for tiles that do not fit the encoder, or an encoder
     that does not fit the objective.
     """
-    arch = need_vit_shape(profile.architecture, "pretraining")
+    arch = profile.architecture
     if objective == "mae":
-        check_maskable(arch)
+        check_maskable(need_vit_shape(arch, "--objective mae"))
     train_files = tuple(file for file in tiles.files if part_of(file.name) == "train")
     if not train_files:
         raise InputError(f"{tiles.source}: found {len(tiles.files)} tiles, none of them in part 'train'; give more")
@@ -73,11 +77,11 @@ def pretrain(
     parts = read_unlabelled(tiles, replace(wanted, radiometry=profile.radiometry), radiometry, say)
     train, validation = parts["train"], parts["validation"]
     say(f"{len(train)} tiles to train on, {len(validation)} to look at; those of part 'test' were left alone")
-    encoder = pretrained_encoder(Vit(arch), recipe.seed)
+    encoder = pretrained_encoder(new_encoder(arch), recipe.seed)
     torch.manual_seed(recipe.seed)
     place, every = course.device, course.every
     stage = out / f"{objective}-{'slimmable' if recipe.slimmable else 'regular'}"
-    if objective == "mae":
+    if isinstance(encoder, Vit) and objective == "mae":
         learnt = MaskedAutoencoding(recipe, train, validation)
         encoder = fit(Masked(encoder), recipe, learnt, stage, device=place, every=every, say=say).encoder
     else:

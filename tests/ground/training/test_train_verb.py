@@ -23,6 +23,15 @@ from tests.ground.conftest import CARD
 ROOT = Path(__file__).parents[3]
 COLOURS = {"Forest": (30, 70, 60), "River": (40, 60, 110), "Highway": (150, 140, 130)}
 TINY_RUN = ["--epochs", "3", "--batch", "32", "--warmup-epochs", "1", "--threads", "1"]
+CONVNEXT = """[architecture]
+depths = [1, 2]
+dims = [8, 12]
+hidden = [32, 48]
+tile_px = 16
+bands = 3
+stem_stride = 4
+
+"""
 ADDED = {
     "supervised": ["--teacher-epochs", "0", "--calm-epochs", "0"],
     "contrastive": ["--random-widths", "2"],
@@ -52,7 +61,7 @@ def tiles(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 @pytest.fixture(scope="module")
 def cards(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """Encoders without weights: "plain" of three bands, "bands4" of four and of no known radiometry."""
+    """Encoders without weights: "plain" of three bands, "bands4" of four and of no known radiometry, "conv"."""
     folder = tmp_path_factory.mktemp("cards")
     shelf = folder / "profiles"
     shelf.mkdir()
@@ -61,6 +70,8 @@ def cards(tmp_path_factory: pytest.TempPathFactory) -> Path:
     (shelf / "plain.toml").write_text(plain)
     bare = plain[: plain.index("[[band]]")].replace("bands = 3", "bands = 4").replace('"plain"', '"bands4"')
     (shelf / "bands4.toml").write_text(bare)
+    rest = plain[plain.index("[[band]]") :]
+    (shelf / "conv.toml").write_text(plain[: plain.index("[architecture]")].replace("plain", "conv") + CONVNEXT + rest)
     return folder
 
 
@@ -126,6 +137,33 @@ def test_a_pretrained_encoder_is_one_for_every_verb(
     capsys.readouterr()
 
 
+def test_a_convnext_is_trained_with_labels_and_without(
+    tiles: Path, cards: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    chosen = ["--encoder", "conv", "--cards", str(cards), *TINY_RUN]
+    out = tmp_path / "profiles"
+    assert main(["train", str(tiles), *chosen, "-o", str(out), "--teacher-epochs", "1", "--calm-epochs", "1"]) == 0
+    # Of the narrowest stage's 32 hidden channels those that come in eights, at which the next stage's 48 do, too.
+    assert sorted(n for n in load_file(out / "conv.safetensors") if n.endswith("weight") and n.startswith("heads")) == [
+        "heads.16.weight",
+        "heads.32.weight",
+    ]
+    said = (out / "conv.md").read_text()
+    assert "A ConvNeXt V2 of 1/2 blocks, dims 8/12, hidden channels 32/48" in said
+    assert "each of 2 widths is" in said
+    assert "AdamW, batch 32" in said
+    flown = ["--cards", str(tmp_path), "-o", str(tmp_path / "artifact")]
+    assert main(["plan", "--encoder", "conv", "--device", "rpi5", *flown[:2], "-o", str(tmp_path / "plan.json")]) == 0
+    assert main(["export", "--encoder", "conv", "-w", "0.5", "--tiles", str(tiles), *flown]) == 0
+
+    assert main(["train", str(tiles), *chosen, "-o", str(tmp_path / "c"), "--objective", "contrastive"]) == 0
+    record = json.loads((tmp_path / "c" / "conv-contrastive.json").read_text())
+    assert (len(record["loss"]), record["recipe"]["optimizer"]) == (3, "adamw")
+    encoder = str(tmp_path / "c" / "conv-contrastive.safetensors")
+    assert main(["slim", "--encoder", encoder, "-w", "0.5", "-o", str(tmp_path / "half.safetensors")]) == 0
+    capsys.readouterr()
+
+
 def test_tiles_of_four_bands_in_no_folder_and_without_radiometry(
     cards: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
@@ -158,6 +196,8 @@ def test_tiles_of_four_bands_in_no_folder_and_without_radiometry(
         (["--regular", "--random-widths", "3"], "--random-widths: found with --regular"),
         (["--objective", "mae", "--batch", "5000"], "--batch: found 5000, expected at most the"),
         (["--objective", "mae", "--encoder", "eurosat-rgb"], "found patches that overlap"),
+        (["--objective", "mae", "--encoder", "conv"], "--objective mae: found a ConvNeXt V2, expected a vision trans"),
+        (["--optimizer", "muon", "--encoder", "conv"], "--optimizer: found muon for 'conv', a ConvNeXt V2, expected"),
     ],
 )
 def test_what_makes_no_sense_is_said(
