@@ -129,23 +129,34 @@ def new_file(path: Path, overwrite: bool, flag: str = "-o") -> Iterator[BinaryIO
     Raises InputError where one stands there already, unless `overwrite`, and where it cannot be written.
     """
     require_free(path, overwrite, flag)
+    place = _named(path)
     try:
-        with work_folder(path.parent, path.name, "new") as work:
-            made = work / path.name
+        with work_folder(place.parent, place.name, "new") as work:
+            made = work / place.name
             with made.open("x+b") as file:
                 yield file
                 file.flush()
                 os.fsync(file.fileno())
-            os.replace(made, path)
+            os.replace(made, place)
     except OSError as error:
         raise InputError(f"{flag} {path}: cannot be written ({error.strerror}); choose another place") from None
 
 
 def require_free(path: Path, overwrite: bool, flag: str = "-o") -> None:
-    """Raise InputError where `path`, given by `flag`, is a folder, or a file that was not asked to be replaced."""
+    """Raise InputError unless a file may be written to `path`, given by `flag`.
+
+    A folder, a device or a pipe never may, a file only where it was asked to be replaced.
+    """
     if path.is_dir():
         raise InputError(f"{flag} {path}: is a folder, expected the name of a file to write")
+    if path.exists() and not path.is_file():
+        raise InputError(f"{flag} {path}: is a device or a pipe, expected the name of a file to write")
     if path.exists() and not overwrite:
         mend = "add --overwrite" if flag == "-o" else "remove it"
         raise InputError(f"{flag} {path}: exists already; choose another name or {mend}")
-    require_makeable(path, flag)
+    require_makeable(_named(path), flag)
+
+
+def _named(path: Path) -> Path:
+    """What a link names, which is written in its place: the link stays one. Any other path as it was given."""
+    return Path(os.path.realpath(path)) if path.is_symlink() else path

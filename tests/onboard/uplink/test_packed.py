@@ -12,7 +12,7 @@ import pytest
 from edgeslim.errors import InputError
 from edgeslim.onboard.uplink.bundle import write_bundle
 from edgeslim.onboard.uplink.delta import write_delta
-from edgeslim.onboard.uplink.packed import new_file
+from edgeslim.onboard.uplink.packed import new_file, require_free
 from tests.onboard.uplink.conftest import Updates
 from tests.onboard.uplink.updates import everything
 
@@ -84,3 +84,42 @@ def test_a_new_file_is_as_readable_as_any(tmp_path: Path) -> None:
     finally:
         os.umask(before)
     assert (tmp_path / "sent").stat().st_mode & 0o777 == 0o640
+
+
+def test_a_link_stays_and_what_it_names_is_replaced(tmp_path: Path) -> None:
+    (tmp_path / "far").mkdir()
+    (tmp_path / "far" / "sent").write_text("old")
+    link, none, loop = tmp_path / "link", tmp_path / "none", tmp_path / "loop"
+    link.symlink_to("far/sent")
+    with pytest.raises(InputError, match="link: exists already"), new_file(link, False):
+        pass
+    with new_file(link, True) as file:
+        file.write(b"new")
+        assert len(hidden(tmp_path / "far")) == 1
+    none.symlink_to("farther/sent")  # nothing stands there yet
+    with new_file(none, False) as file:
+        file.write(b"first")
+    loop.symlink_to("loop")  # names nothing but itself
+    with new_file(loop, False) as file:
+        file.write(b"file")
+    assert [link.is_symlink(), none.is_symlink(), loop.is_symlink()] == [True, True, False]
+    assert everything(tmp_path) == {
+        "far/sent": b"new",
+        "farther/sent": b"first",
+        "link": b"new",
+        "none": b"first",
+        "loop": b"file",
+    }
+    assert hidden(tmp_path) == hidden(tmp_path / "far") == hidden(tmp_path / "farther") == []
+
+
+def test_a_link_is_judged_by_what_it_names(tmp_path: Path) -> None:
+    (tmp_path / "file").write_text("mine")
+    (tmp_path / "below").symlink_to("file/sent")
+    with pytest.raises(InputError, match=r"found a file at .*/file, expected a folder"):
+        require_free(tmp_path / "below", True)
+    os.mkfifo(tmp_path / "pipe")
+    (tmp_path / "link").symlink_to("pipe")
+    for name in ("pipe", "link"):
+        with pytest.raises(InputError, match=f"^-o .*{name}: is a device or a pipe, expected the name of a file"):
+            require_free(tmp_path / name, True)
