@@ -7,6 +7,7 @@ import os
 from collections.abc import Mapping
 from contextlib import suppress
 from dataclasses import asdict, dataclass, replace
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -24,7 +25,7 @@ from edgeslim.head_card import LINEAR, HeadCard
 from edgeslim.known import KNOWN_NAME, Known
 from edgeslim.onboard.known import array_shapes
 from edgeslim.profile import Profile
-from edgeslim.shelf import read_record
+from edgeslim.shelf import read_record, table_once
 from edgeslim.whole import require_makeable
 
 SCHEMA = 1
@@ -134,7 +135,7 @@ def read_head(path: Path) -> HeadFile:
     if KEY not in metadata:
         raise InputError(f"--head {path}: is no head; expected a file that `edgeslim head` wrote")
     try:
-        record: Any = json.loads(metadata[KEY])
+        record: Any = json.loads(metadata[KEY], object_pairs_hook=partial(table_once, f"--head {path}"))
         schema = record.pop("schema")
     except (ValueError, AttributeError, KeyError):
         raise InputError(f"--head {path}: damaged; fit it again by `edgeslim head`") from None
