@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 from collections.abc import Iterable
 from dataclasses import dataclass
+from typing import Any
 
 from edgeslim.errors import InputError
 from edgeslim.shelf import shown
@@ -58,3 +59,16 @@ def must_be_share(figure: Figure, key: str) -> None:
     """Raise InputError naming `key` if the figure is no share, 0 < value <= 1."""
     if not 0 < figure.value <= 1:
         raise InputError(f"{key}: found {figure.value:g}, expected a share, 0 < value <= 1")
+
+
+def must_not_be_negative(data: Any, key: str) -> None:
+    """Raise InputError naming `key` of a number below 0: of `data` itself, or below it in tables and arrays."""
+    left = [(data, key)]
+    while left:
+        value, name = left.pop()
+        if isinstance(value, dict):
+            left += [(item, f"{name}.{inner}") for inner, item in reversed(value.items())]
+        elif isinstance(value, (list, tuple)):
+            left += [(item, f"{name} {i}") for i, item in reversed(list(enumerate(value, 1)))]
+        elif isinstance(value, (int, float)) and value < 0:
+            raise InputError(f"{name}: found {shown(value)}, expected no number below 0")

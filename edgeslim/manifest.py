@@ -6,16 +6,19 @@ import hashlib
 import json
 import re
 from dataclasses import asdict, dataclass
+from functools import partial
 from pathlib import Path
 from typing import Any
 
+from edgeslim.architecture import check_cut
 from edgeslim.convnext_architecture import AnyArchitecture
 from edgeslim.cuts import Cut
 from edgeslim.errors import InputError, UntrustedResult
+from edgeslim.figure import must_not_be_negative
 from edgeslim.known import UNKNOWN, Known
 from edgeslim.parity import Certificate
 from edgeslim.profile import Band, ClassLabel, Radiometry
-from edgeslim.shelf import read_record, read_small_file, shown
+from edgeslim.shelf import read_record, read_small_file, shown, table_once
 from edgeslim.units import ARITHMETIC, MOST_BATCH
 
 SCHEMA = 2
@@ -157,6 +160,9 @@ class Manifest:
             raise InputError(f"depth: found {self.depth}, expected the architecture's {self.architecture.depth}")
         if self.precision not in ARITHMETIC:
             raise InputError(f"precision: found {shown(self.precision)}, expected one of {', '.join(ARITHMETIC)}")
+        check_cut(self.width_multiplier, self.depth, self.architecture.depth)
+        for field in ("total_parameters", "gflop_per_tile", "graph", "plan"):
+            must_not_be_negative(getattr(self, field), field)
         self._require_models()
         self._require_known()
         if (self.providers or self.cpu_operators) and self.runtime != "onnxruntime":
@@ -173,14 +179,14 @@ class Manifest:
         if not self.models:
             raise InputError("models: found none, expected the file of a network")
         for batch, name in self.models.items():
-            if batch != ANY_BATCH and not (batch.isascii() and batch.isdigit() and 1 <= int(batch[:5]) <= MOST_BATCH):
-                raise InputError(
-                    f"models: found batch {shown(batch)}, expected {ANY_BATCH!r} or a number from 1 to {MOST_BATCH}"
-                )
+            if batch != ANY_BATCH:
+                _require_batch(batch, "models", f"{ANY_BATCH!r} or a number")
             if name not in self.files:
                 raise InputError(f"models: found {shown(name)}, expected a file that has a hash in files")
         if ANY_BATCH in self.models and len(self.models) > 1:
             raise InputError(f"models: found {', '.join(self.models)}, expected {ANY_BATCH!r} alone")
+        for batch in () if self.certificate is None else self.certificate.batches:
+            _require_batch(batch, "certificate: batches", "a number")
 
     def _require_known(self) -> None:
         if self.known is None:
@@ -217,6 +223,12 @@ class Manifest:
         path = folder / MANIFEST_NAME
         path.write_text(json.dumps({**data, "sha256": _seal(data)}, indent=2) + "\n", encoding="utf-8")
         return path
+
+
+def _require_batch(batch: str, key: str, expected: str) -> None:
+    """Raise InputError naming `key` for a text that is no batch size; `expected` says what else may stand there."""
+    if not (batch.isascii() and batch.isdigit() and 1 <= int(batch[:5]) <= MOST_BATCH):
+        raise InputError(f"{key}: found batch {shown(batch)}, expected {expected} from 1 to {MOST_BATCH}")
 
 
 def _seal(data: dict[str, Any]) -> str:
@@ -265,6 +277,8 @@ def parse_manifest(data: bytes, path: Path) -> tuple[Manifest, str]:
     try:
         record = json.loads(data, parse_constant=_no_number)
         sealed = isinstance(record, dict) and record.get("sha256") == _seal(record)
+        if sealed:  # by the last of the values of a key: what is damaged is told as that
+            json.loads(data, object_pairs_hook=partial(table_once, str(path)))
     except (ValueError, RecursionError):
         sealed = False
     if not sealed:

@@ -72,6 +72,15 @@ class Parity:
     feature_cosine: float | None = None
     """Least cosine of a tile's feature with its reference; None: not compared."""
 
+    def __post_init__(self) -> None:
+        if self.tiles < 1:
+            raise InputError(f"tiles: found {self.tiles}, expected at least 1")
+        for name in ("max_abs", "mean_abs", "logits_range"):
+            if getattr(self, name) < 0:  # NaN says that something was not finite
+                raise InputError(f"{name}: found {getattr(self, name):g}, expected at least 0")
+        if not 0 <= self.argmax_agreement <= 1:
+            raise InputError(f"argmax_agreement: found {self.argmax_agreement:g}, expected 0 to 1")
+
     @property
     def relative(self) -> float:
         """Largest difference as a share of the range."""
@@ -128,6 +137,11 @@ class Certificate:
     """Layers that were left in fp32 because int8 would have cost too much there."""
     score: tuple[float, float] | None = None
     """Accuracy of the reference and of the artifact, where the tiles have labels of its classes."""
+
+    def __post_init__(self) -> None:
+        for share in self.score or ():
+            if not 0 <= share <= 1:
+                raise InputError(f"score: found {share:g}, expected 0 to 1")
 
 
 def compare(

@@ -74,6 +74,20 @@ def read_small_file(path: Path, limit_bytes: int) -> bytes:
     return data
 
 
+def table_once(where: str, pairs: list[tuple[str, Any]]) -> dict[str, Any]:
+    """A JSON object, for `json.loads(..., object_pairs_hook=partial(table_once, where))`.
+
+    Raises InputError naming `where` and the key that is there more than once: of its values the last would count, and
+    the others would be read by nobody. TOML knows no such file.
+    """
+    table = dict(pairs)
+    if len(table) < len(pairs):
+        keys = [key for key, _ in pairs]
+        twice = next(key for key in keys if keys.count(key) > 1)
+        raise InputError(f"{where}: {shown(twice)}: found more than once, expected each key once; leave one of them")
+    return table
+
+
 _DEEPEST = 64
 """Parts of a key, more than any card has."""
 _DEEP_KEY = re.compile(rb"""(?<![\w"'-])(?:(?:[\w-]+|"[^"\n]*"|'[^'\n]*')[ \t]*\.[ \t]*){%d}""" % _DEEPEST)

@@ -1,13 +1,16 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import pytest
 
 from edgeslim.errors import InputError, UntrustedResult
-from edgeslim.manifest import MANIFEST_NAME, read_manifest, verify_files
+from edgeslim.manifest import MANIFEST_NAME, _seal, read_manifest, verify_files
+from edgeslim.parity import CEILINGS, Certificate, Parity
 from edgeslim.profile import Band
 from tests.onboard.artifacts import SENTINEL2, make_artifact
 
@@ -79,3 +82,65 @@ def test_no_artifact_and_other_schema_are_refused(tmp_path: Path) -> None:
     (tmp_path / MANIFEST_NAME).write_text(json.dumps([1, 2]), encoding="utf-8")
     with pytest.raises(UntrustedResult):
         read_manifest(tmp_path)
+
+
+PROVEN = Parity(8, 1e-6, 1e-7, 1.0, 10.0, 0.99)
+CERTIFIED = Certificate("numerics only", "seed 5", "torch", "onnxruntime", CEILINGS["fp32"], {"1": PROVEN}, PROVEN)
+
+
+def sealed(folder: Path, change: Callable[[dict[str, Any]], object]) -> None:
+    """Change a manifest as somebody would who knows how it is sealed."""
+    path = folder / MANIFEST_NAME
+    data = json.loads(path.read_text())
+    change(data)
+    path.write_text(json.dumps({**data, "sha256": _seal(data)}))
+
+
+@pytest.mark.parametrize(
+    ("change", "said"),
+    [
+        (lambda d: d.update(total_parameters=-1), "total_parameters: found -1, expected no number below 0"),
+        (lambda d: d.update(gflop_per_tile=-0.5), "gflop_per_tile: found -0.5, expected no number below 0"),
+        (lambda d: d.update(width_multiplier=-0.5), "width multiplier: found -0.5, expected 0 < w <= 1"),
+        (lambda d: d["golden"].update(tiles=-3), "golden: tiles: found -3, expected at least 1"),
+        (lambda d: d["graph"]["operators"].update(Add=-2), "graph.operators.Add: found -2, expected no number below 0"),
+        (lambda d: d["plan"].update(batch=-8), "plan.batch: found -8, expected no number below 0"),
+        (lambda d: d["plan"]["chosen"].update(artifact_mb=-1.5), "plan.chosen.artifact_mb: found -1.5, expected no nu"),
+        (lambda d: d["plan"].update(deep=[{"a": [1, -1]}]), "plan.deep 1.a 2: found -1, expected no number below 0"),
+        (lambda d: d["models"].update({"-1": "model.onnx"}), "models: found batch '-1', expected 'any' or a number"),
+        (lambda d: d["certificate"]["hostile"].update(tiles=-1), "certificate: hostile: tiles: found -1, expected at"),
+        (lambda d: d["certificate"]["hostile"].update(max_abs=-1), "hostile: max_abs: found -1, expected at least 0"),
+        (lambda d: d["certificate"]["batches"]["1"].update(logits_range=-1), "logits_range: found -1, expected at"),
+        (lambda d: d["certificate"]["batches"]["1"].update(argmax_agreement=-1), "argmax_agreement: found -1, expec"),
+        (lambda d: d["certificate"]["batches"].update({"-1": d["certificate"]["hostile"]}), "batches: found batch"),
+        (lambda d: d["certificate"].update(score=[-1, 1]), "certificate: score: found -1, expected 0 to 1"),
+    ],
+)  # fmt: skip
+def test_no_count_is_below_zero(tmp_path: Path, change: Callable[[dict[str, Any]], object], said: str) -> None:
+    folder = make_artifact(tmp_path / "artifact")
+    plan = {"batch": 8, "chosen": {"artifact_mb": 1.5, "score": None}, "device": "board"}
+    graph = {"opset": 17, "operators": {"Add": 2}}
+    whole = replace(read_manifest(folder), plan=plan, graph=graph, certificate=CERTIFIED)
+    whole.write(folder)
+    assert read_manifest(folder) == whole
+    sealed(folder, change)
+    with pytest.raises(InputError) as refused:
+        read_manifest(folder)
+    assert len(refused.value.problems) == 1
+    message = str(refused.value)
+    assert message.startswith(f"{folder / MANIFEST_NAME}: ")
+    assert said in message
+    assert message.endswith("; export again with this edgeslim")
+
+
+@pytest.mark.parametrize("key", ["licence", "tiles"])
+def test_a_key_that_is_there_twice_is_refused_though_the_seal_is_right(tmp_path: Path, key: str) -> None:
+    folder = make_artifact(tmp_path / "artifact")
+    path = folder / MANIFEST_NAME
+    text = path.read_text()
+    path.write_text(text.replace(f'"{key}": ', f'"{key}": 7, "{key}": ', 1))
+    with pytest.raises(InputError, match=f"^{path}: '{key}': found more than once, expected each key once; leave one"):
+        read_manifest(folder)
+    path.write_text(path.read_text().replace('"tiny w1.0"', '"tiny w2.0"'))
+    with pytest.raises(UntrustedResult, match="damaged"):  # that it is not the one that was written comes first
+        read_manifest(folder)

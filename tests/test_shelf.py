@@ -65,6 +65,15 @@ def test_invalid_toml_names_file_and_line(tmp_path: Path) -> None:
         read_toml(tmp_path / "none.toml")
 
 
+@pytest.mark.parametrize(
+    "text", ['id = "a"\nid = "b"\n', "[a]\nx = 1\n[a]\ny = 1\n", "a.x = 1\n[a]\nx = 2\n", "a = {x = 1, x = 2}\n"]
+)
+def test_a_key_that_is_there_twice_is_refused(tmp_path: Path, text: str) -> None:
+    (tmp_path / "a.toml").write_text(text)
+    with pytest.raises(InputError, match=r"^.*a.toml: not valid TOML .*line \d.*; mend that line$"):
+        read_toml(tmp_path / "a.toml")
+
+
 def test_what_an_editor_puts_around_a_text_is_no_part_of_it(tmp_path: Path) -> None:
     path = tmp_path / "a.toml"
     path.write_bytes(b"\xef\xbb\xbfa = 1\r\nb = 2\r\n")

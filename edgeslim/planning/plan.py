@@ -4,17 +4,18 @@ from __future__ import annotations
 
 import json
 from dataclasses import asdict, dataclass
+from functools import partial
 from pathlib import Path
 from typing import Any
 
 from edgeslim.convnext_architecture import AnyArchitecture
 from edgeslim.errors import InputError
-from edgeslim.figure import Figure
+from edgeslim.figure import Figure, must_not_be_negative
 from edgeslim.planning.budget import Budget, Miss
 from edgeslim.planning.durations import Scene
 from edgeslim.planning.estimate import Estimate
 from edgeslim.profile import Profile
-from edgeslim.shelf import read_record, shown
+from edgeslim.shelf import read_record, shown, table_once
 from edgeslim.whole import Kind, write_whole
 
 SCHEMA = 1
@@ -153,6 +154,8 @@ class Plan:
             found = f"{KEY} = {data[KEY]!r}" if KEY in data else f"no key {KEY!r}"
             raise InputError(f"{where}: found {found}, expected {KEY} = {SCHEMA}; `edgeslim plan` writes one")
         plan = read_record(cls, {k: v for k, v in data.items() if k != KEY}, where)
+        for key, value in data.items():
+            must_not_be_negative(value, f"{where}: {key}")
         if plan.method not in METHODS:
             raise InputError(f"{where}: method: found {shown(plan.method)}, expected one of {', '.join(METHODS)}")
         slim, expected = plan.slim_architecture, plan.architecture.at(*plan.chosen.cut)
@@ -199,7 +202,7 @@ PLAN_FILE = Kind("plan", "-o", _is_plan)
 def read_plan(path: Path) -> Plan:
     """Read a plan.json. Raises InputError naming the file and what is wrong with it."""
     try:
-        data = json.loads(path.read_bytes())
+        data = json.loads(path.read_bytes(), object_pairs_hook=partial(table_once, str(path)))
     except OSError as error:
         raise InputError(f"{path}: cannot be read ({error.strerror}); `edgeslim plan` writes one") from None
     except ValueError as error:

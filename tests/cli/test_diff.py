@@ -118,3 +118,16 @@ def test_a_link_to_itself_is_a_name_like_another(here: Path, capsys: pytest.Capt
     assert main(["diff", "old", "new", "-o", "loop"]) == 0
     assert main(["diff", "old", "new", "-o", "old/x.delta"]) == 2
     assert capsys.readouterr().err.count("\n") == 1
+
+
+def test_what_a_link_names_is_replaced(here: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    (here / "sent").mkdir()
+    (here / "sent" / "one.delta").write_text("mine")
+    (here / "update.delta").symlink_to("sent/one.delta")
+    assert main(["diff", "old", "new"]) == 1
+    assert "exists already" in capsys.readouterr().err
+    assert (here / "sent" / "one.delta").read_text() == "mine"
+    assert main(["diff", "old", "new", "--overwrite"]) == 0
+    assert (here / "update.delta").readlink() == Path("sent/one.delta")
+    assert (here / "sent" / "one.delta").read_bytes().startswith(b"edgeslim delta 1")
+    assert [path.name for path in (here / "sent").iterdir()] == ["one.delta"]

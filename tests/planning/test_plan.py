@@ -366,6 +366,7 @@ def test_an_older_plan_is_replaced_and_any_other_file_kept(tmp_path: Path) -> No
         ({"classes": "ten"}, "classes: found 'ten', expected a whole number"),
         ({"chosen": {}}, "chosen: missing key 'width_multiplier'"),
         ({"budget": {"gflop": 1}}, "budget"),
+        ({"batch": -8}, "plan.json: batch: found -8, expected no number below 0"),
         ({"slim_architecture": EMBEDDED.architecture.to_dict()}, "slim_architecture: found head_dim 32"),
     ],
 )
@@ -377,6 +378,14 @@ def test_a_damaged_plan_is_refused_by_file_and_key(tmp_path: Path, change: dict[
         read_plan(path)
     assert str(error.value).startswith(str(path))
     assert message in str(error.value)
+
+
+def test_a_key_that_is_there_twice_is_refused(tmp_path: Path) -> None:
+    path = tmp_path / "plan.json"
+    make_plan(EMBEDDED, PI4, TARGET, Ask(latency_ms=20)).write(path)
+    path.write_text(path.read_text().replace('"gflop": ', '"gflop": 0.1, "gflop": ', 1))
+    with pytest.raises(InputError, match=f"^{path}: 'gflop': found more than once, expected each key once; leave one"):
+        read_plan(path)
 
 
 @pytest.mark.parametrize("text", ["", "{", "[]", "{}", "\x00"])

@@ -18,7 +18,7 @@ import torch
 from edgeslim.errors import ConvertError, EdgeslimError, InputError, PackError, ParityError
 from edgeslim.ground.exporting.capture import Captured, Proving, Request, Source, capture, check_licence, first_line
 from edgeslim.ground.exporting.pack import manifest_of, pack
-from edgeslim.ground.exporting.place import check_parent, check_place, swap, work_folder
+from edgeslim.ground.exporting.place import check_parent, check_place, export_folder, swap
 from edgeslim.ground.exporting.proof import prove, run_all
 from edgeslim.ground.exporting.quantisation import layers_by_harm, layers_to_try
 from edgeslim.ground.flight import FlightModel, folded_model, radiometry_of
@@ -84,7 +84,7 @@ def export_captured(
     done: list[tuple[Path, Path]] = []
     exported: list[Exported] = []
     try:
-        with work_folder(parent, home.name) as work:
+        with export_folder(parent, home.name) as work:
             for request in requests:
                 made = work / request.name
                 manifest = _make(captured, request, formats[request.target.format], scratch or work, made, say)

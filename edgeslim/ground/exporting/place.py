@@ -1,24 +1,23 @@
 """Place: where artifacts go: what may be replaced there, and how.
 
-An artifact is made in a hidden folder beside its place, .NAME-export-XXXXXXXX, which its process holds by a lock. One
-that nobody holds is what a killed export left: the next one of the same name removes it, and puts back an artifact that
-was moved aside there and had not been replaced yet.
+An artifact is made in a hidden folder beside its place, .NAME-export-XXXXXXXX (edgeslim/work.py). What a killed export
+left goes with the next one of the same name, which puts back an artifact that was moved aside there and had not been
+replaced yet.
 """
 
 from __future__ import annotations
 
 import os
-import re
-import shutil
-import tempfile
-from collections.abc import Iterator
-from contextlib import contextmanager, suppress
+from contextlib import AbstractContextManager
 from pathlib import Path
 
 from edgeslim.errors import InputError
 from edgeslim.manifest import MANIFEST_NAME, read_manifest
 from edgeslim.whole import require_makeable
+from edgeslim.work import work_folder, work_names
 
+_KIND = "export"
+"""Of work folders."""
 _ASIDE = "replaced"
 """Folder, of a work folder, of the artifacts that were moved aside."""
 
@@ -45,30 +44,18 @@ def check_parent(out: Path, names: set[str]) -> None:
         return
     if not out.is_dir():
         raise InputError(f"-o {out}: is a file, expected a folder for the artifacts")
-    name = Path(os.path.realpath(out)).name
+    names_of_work = work_names(Path(os.path.realpath(out)).name, _KIND)
     for path in sorted(out.iterdir()):
-        if path.name not in names and not (path / MANIFEST_NAME).is_file() and not _work_of(name).fullmatch(path.name):
+        if path.name not in names and not (path / MANIFEST_NAME).is_file() and not names_of_work.fullmatch(path.name):
             raise InputError(f"-o {out}: holds {path.name}, which is no artifact; choose another folder")
 
 
-@contextmanager
-def work_folder(parent: Path, name: str) -> Iterator[Path]:
+def export_folder(parent: Path, name: str) -> AbstractContextManager[Path]:
     """A folder in `parent` to make the artifacts in that -o calls `name`; removed at the end.
 
-    What killed exports of that name left there is removed first. Raises OSError.
+    What killed exports of that name left there is removed first. Entering it raises OSError.
     """
-    parent.mkdir(parents=True, exist_ok=True)
-    for path in sorted(parent.iterdir()):
-        if _work_of(name).fullmatch(path.name) and path.is_dir() and not path.is_symlink():
-            with suppress(OSError):  # another person's
-                _recover(path)
-    work, lock = _held_folder(parent, name)
-    try:
-        yield work
-    finally:
-        _put_back(work)
-        shutil.rmtree(work, ignore_errors=True)
-        os.close(lock)
+    return work_folder(parent, name, _KIND, _put_back)
 
 
 def swap(made: Path, place: Path, work: Path) -> None:
@@ -77,44 +64,6 @@ def swap(made: Path, place: Path, work: Path) -> None:
         (work / _ASIDE).mkdir(exist_ok=True)
         os.replace(place, work / _ASIDE / place.name)
     os.replace(made, place)
-
-
-def _work_of(name: str) -> re.Pattern[str]:
-    """What work folders of that name are called."""
-    return re.compile(re.escape(f".{name}-export-") + "[a-z0-9_]{8}")
-
-
-def _held_folder(parent: Path, name: str) -> tuple[Path, int]:
-    """A new work folder, and the file descriptor that holds it."""
-    while True:
-        work = Path(tempfile.mkdtemp(prefix=f".{name}-export-", dir=parent))
-        lock = os.open(work, os.O_RDONLY)
-        _hold(lock, wait=True)
-        if work.exists():  # nobody took it for a leftover before it was held
-            return work, lock
-        os.close(lock)
-
-
-def _hold(folder: int, *, wait: bool = False) -> bool:
-    """Whether this process now holds a folder alone; False, too, where a file system has no locks."""
-    try:
-        import fcntl
-
-        fcntl.flock(folder, fcntl.LOCK_EX | (0 if wait else fcntl.LOCK_NB))
-    except (ImportError, OSError):
-        return False
-    return True
-
-
-def _recover(left: Path) -> None:
-    """Remove a work folder whose process is gone."""
-    lock = os.open(left, os.O_RDONLY)
-    try:
-        if _hold(lock):
-            _put_back(left)
-            shutil.rmtree(left, ignore_errors=True)
-    finally:
-        os.close(lock)
 
 
 def _put_back(work: Path) -> None:

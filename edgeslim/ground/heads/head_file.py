@@ -3,10 +3,9 @@
 from __future__ import annotations
 
 import json
-import os
 from collections.abc import Mapping
-from contextlib import suppress
 from dataclasses import asdict, dataclass, replace
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -14,7 +13,7 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 from safetensors import SafetensorError, safe_open
-from safetensors.torch import save_file
+from safetensors.torch import save
 from torch import Tensor
 
 from edgeslim.errors import InputError
@@ -23,8 +22,9 @@ from edgeslim.ground.checkpoints.checkpoint import Checkpoint
 from edgeslim.head_card import LINEAR, HeadCard
 from edgeslim.known import KNOWN_NAME, Known
 from edgeslim.onboard.known import array_shapes
+from edgeslim.onboard.uplink.packed import new_file
 from edgeslim.profile import Profile
-from edgeslim.shelf import read_record
+from edgeslim.shelf import read_record, table_once
 from edgeslim.whole import require_makeable
 
 SCHEMA = 1
@@ -88,22 +88,18 @@ class HeadFile:
 
 
 def write_head(card: HeadCard, tensors: Mapping[str, Tensor], path: Path, *, overwrite: bool) -> None:
-    """Write a head file atomically. Raises InputError where something else stands there, or it cannot be written."""
+    """Write a head file, whole or not at all.
+
+    Raises InputError where something else stands there, or it cannot be written.
+    """
     require_place(path, overwrite=overwrite)
     record = {"schema": SCHEMA, **asdict(card), "architecture": card.architecture.to_dict()}
     if card.depth is None:  # as heads were written before depth was cut
         del record["depth"]
     record["radiometry"] = card.radiometry.to_dict()
-    partial = path.with_name(path.name + ".part")
-    try:
-        path.parent.mkdir(parents=True, exist_ok=True)
-        save_file({k: v.contiguous() for k, v in tensors.items()}, partial, metadata={KEY: json.dumps(record)})
-        partial.chmod(0o644)
-        os.replace(partial, path)
-    except (OSError, SafetensorError) as error:
-        with suppress(OSError):
-            partial.unlink()
-        raise InputError(f"-o {path}: cannot be written ({error}); choose another -o") from None
+    data = save({k: v.contiguous() for k, v in tensors.items()}, metadata={KEY: json.dumps(record)})
+    with new_file(path, overwrite) as file:
+        file.write(data)
 
 
 def require_place(path: Path, *, overwrite: bool) -> None:
@@ -134,7 +130,7 @@ def read_head(path: Path) -> HeadFile:
     if KEY not in metadata:
         raise InputError(f"--head {path}: is no head; expected a file that `edgeslim head` wrote")
     try:
-        record: Any = json.loads(metadata[KEY])
+        record: Any = json.loads(metadata[KEY], object_pairs_hook=partial(table_once, f"--head {path}"))
         schema = record.pop("schema")
     except (ValueError, AttributeError, KeyError):
         raise InputError(f"--head {path}: damaged; fit it again by `edgeslim head`") from None

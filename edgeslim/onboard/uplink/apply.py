@@ -160,8 +160,13 @@ def _applied(target: Place, by: str, before: Held | None, now: Held, report: Che
 
 @contextmanager
 def _opened(path: Path) -> Iterator[Bundle | Delta]:
-    """A bundle or a delta, by how it begins."""
+    """A bundle or a delta, by how it begins. Raises InputError for anything else."""
     try:
+        if path.is_dir():
+            raise InputError(
+                f"{path}: found a folder, expected a bundle or a delta; `edgeslim export --bundle` or `edgeslim diff` "
+                "writes one"
+            )
         if not stat.S_ISREG(path.stat().st_mode):  # a pipe may never begin, and is read once
             raise InputError(f"{path}: found no regular file, expected a bundle or a delta; save it as a file first")
         file = path.open("rb")
@@ -183,13 +188,20 @@ def _opened(path: Path) -> Iterator[Bundle | Delta]:
 
 @contextmanager
 def _told(place: Path) -> Iterator[None]:
-    """One line for a disk that does not take it."""
+    """One line for a disk that does not take it, as InputError."""
     try:
         yield
     except OSError as error:
+        # Of a rename, what stands where a file was to go is the second.
+        where = error.filename2 or error.filename or place
+        if isinstance(error, IsADirectoryError):
+            raise InputError(
+                f"{where}: found a folder, expected a file of an artifact there, or nothing; move it away and try "
+                f"again; what stood in {place} stands"
+            ) from None
         why = error.strerror or str(error)
         raise InputError(
-            f"{place}: cannot be written ({why}); what stood there stands; mend that and try again"
+            f"{where}: cannot be written ({why}); what stood in {place} stands; mend that and try again"
         ) from None
 
 

@@ -5,15 +5,15 @@ from __future__ import annotations
 import lzma
 import os
 import shutil
-import tempfile
 from collections.abc import Iterator
-from contextlib import contextmanager, suppress
+from contextlib import contextmanager
 from pathlib import Path
 from typing import BinaryIO
 
 from edgeslim.errors import InputError
 from edgeslim.units import MEGA
 from edgeslim.whole import require_makeable
+from edgeslim.work import work_folder
 
 FILTERS = [{"id": lzma.FILTER_LZMA2, "preset": 6, "dict_size": 8 << 20, "lc": 1, "lp": 2, "pb": 2}]
 """Spelled out, so that no default decides the bytes; positions modulo four, because weights are float32."""
@@ -124,37 +124,39 @@ def gathered(pieces: Iterator[bytes]) -> Iterator[bytes]:
 
 @contextmanager
 def new_file(path: Path, overwrite: bool, flag: str = "-o") -> Iterator[BinaryIO]:
-    """A file that appears at `path` whole, or not at all.
+    """A file that appears at `path` whole, or not at all. What a killed process left of it goes with the next one.
 
     Raises InputError where one stands there already, unless `overwrite`, and where it cannot be written.
     """
     require_free(path, overwrite, flag)
+    place = _named(path)
     try:
-        path.parent.mkdir(parents=True, exist_ok=True)
-        descriptor, name = tempfile.mkstemp(prefix=f".{path.name}-", dir=path.parent)
+        with work_folder(place.parent, place.name, "new") as work:
+            made = work / place.name
+            with made.open("x+b") as file:
+                yield file
+                file.flush()
+                os.fsync(file.fileno())
+            os.replace(made, place)
     except OSError as error:
         raise InputError(f"{flag} {path}: cannot be written ({error.strerror}); choose another place") from None
-    try:
-        with os.fdopen(descriptor, "w+b") as file:
-            yield file
-            file.flush()
-            os.fsync(file.fileno())
-        umask = os.umask(0)
-        os.umask(umask)
-        os.chmod(name, 0o666 & ~umask)  # made for its owner alone, and the file is to be sent
-        os.replace(name, path)
-    except OSError as error:
-        raise InputError(f"{flag} {path}: cannot be written ({error.strerror}); choose another place") from None
-    finally:
-        with suppress(OSError):
-            os.unlink(name)
 
 
 def require_free(path: Path, overwrite: bool, flag: str = "-o") -> None:
-    """Raise InputError where `path`, given by `flag`, is a folder, or a file that was not asked to be replaced."""
+    """Raise InputError unless a file may be written to `path`, given by `flag`.
+
+    A folder, a device or a pipe never may, a file only where it was asked to be replaced.
+    """
     if path.is_dir():
         raise InputError(f"{flag} {path}: is a folder, expected the name of a file to write")
+    if path.exists() and not path.is_file():
+        raise InputError(f"{flag} {path}: is a device or a pipe, expected the name of a file to write")
     if path.exists() and not overwrite:
         mend = "add --overwrite" if flag == "-o" else "remove it"
         raise InputError(f"{flag} {path}: exists already; choose another name or {mend}")
-    require_makeable(path, flag)
+    require_makeable(_named(path), flag)
+
+
+def _named(path: Path) -> Path:
+    """What a link names, which is written in its place: the link stays one. Any other path as it was given."""
+    return Path(os.path.realpath(path)) if path.is_symlink() else path

@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 
 from edgeslim.errors import InputError
-from edgeslim.ground.exporting.place import check_parent, check_place, swap, work_folder
+from edgeslim.ground.exporting.place import check_parent, check_place, export_folder, swap
 from tests.onboard.artifacts import make_artifact
 
 KILLED = """
@@ -21,7 +21,7 @@ def killed(*_):
     os.kill(os.getpid(), signal.SIGKILL)
 
 parent, at = Path(sys.argv[1]), sys.argv[2]
-with place.work_folder(parent, "artifact") as work:
+with place.export_folder(parent, "artifact") as work:
     (work / "onnx-fp32").mkdir()
     (work / "onnx-fp32" / "weights.bin").write_bytes(b"new")
     if at == "making":
@@ -49,7 +49,7 @@ def hidden(folder: Path) -> list[Path]:
 
 
 def again(parent: Path) -> None:
-    with work_folder(parent, "artifact"):
+    with export_folder(parent, "artifact"):
         pass
 
 
@@ -84,7 +84,7 @@ def test_what_a_living_export_makes_stays(tmp_path: Path) -> None:
 
 def test_what_was_moved_aside_comes_back_where_the_new_one_does_not_arrive(tmp_path: Path) -> None:
     make_artifact(tmp_path / "artifact")
-    with pytest.raises(FileNotFoundError), work_folder(tmp_path, "artifact") as work:
+    with pytest.raises(FileNotFoundError), export_folder(tmp_path, "artifact") as work:
         swap(work / "none", tmp_path / "artifact", work)
     assert [path.name for path in tmp_path.iterdir()] == ["artifact"]
     check_place(tmp_path / "artifact")

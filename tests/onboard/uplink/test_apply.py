@@ -13,7 +13,7 @@ from typing import BinaryIO
 import pytest
 
 from edgeslim.errors import EdgeslimError, InputError, MissingExtra, ParityError, UntrustedResult
-from edgeslim.manifest import MANIFEST_NAME, read_manifest, read_standing, verify_files
+from edgeslim.manifest import MANIFEST_NAME, parse_manifest, read_manifest, read_standing, verify_files
 from edgeslim.onboard import check, classify
 from edgeslim.onboard.classify import ClassifyOptions, classify_scene
 from edgeslim.onboard.disk import Disk
@@ -28,6 +28,10 @@ from tests.onboard.uplink.updates import everything, held
 def place(updates: Updates, tmp_path: Path) -> Path:
     """Where the first artifact stands, as `edgeslim export` wrote it."""
     return shutil.copytree(updates.one, tmp_path / "place")
+
+
+def seal_of(artifact: Path) -> str:
+    return parse_manifest((artifact / MANIFEST_NAME).read_bytes(), artifact)[1]
 
 
 def stands(place: Path) -> str:
@@ -185,6 +189,50 @@ def test_an_interrupt_changes_nothing(
     with pytest.raises(KeyboardInterrupt):
         apply(updates.delta, place, threads=1)
     unchanged(place, before)
+
+
+@pytest.mark.parametrize("at", ["manifest.json.part", "update-{seal}/sub", "update-{seal}/manifest.json"])
+def test_a_folder_where_a_file_goes_is_named(updates: Updates, place: Path, at: str) -> None:
+    folder = place / at.format(seal=seal_of(updates.two)[:32])
+    folder.mkdir(parents=True)
+    before = everything(place)
+    with pytest.raises(InputError) as refused:
+        apply(updates.bundle, place, threads=1)
+    assert str(refused.value) == (
+        f"{folder}: found a folder, expected a file of an artifact there, or nothing; move it away and try again; what "
+        f"stood in {place} stands"
+    )
+    assert everything(place) == before
+    folder.rmdir()
+    assert apply(updates.bundle, place, threads=1).changed
+
+
+def test_a_folder_where_a_damaged_file_is_mended_is_named(updates: Updates, place: Path) -> None:
+    (place / "model.onnx").unlink()
+    (place / "model.onnx").mkdir()
+    one = place.parent / "one"
+    write_bundle(updates.one, one)
+    with pytest.raises(InputError, match=f"^{place}/model.onnx: found a folder, expected a file of an artifact there"):
+        apply(one, place, threads=1)
+    assert not [path for path in place.iterdir() if path.name.endswith(".part")]
+    (place / "model.onnx").rmdir()
+    apply(one, place, threads=1)
+    assert held(place) == everything(updates.one)
+
+
+def test_a_file_where_a_folder_goes_is_named(updates: Updates, place: Path) -> None:
+    path = place / f"update-{seal_of(updates.two)[:32]}"
+    path.write_text("mine")
+    with pytest.raises(InputError, match=f"^{path}: cannot be written .File exists.; what stood in {place} stands"):
+        apply(updates.bundle, place, threads=1)
+    assert path.read_text() == "mine"
+
+
+def test_a_folder_is_no_update(updates: Updates, place: Path) -> None:
+    before = everything(place)
+    with pytest.raises(InputError, match=f"^{updates.two}: found a folder, expected a bundle or a delta; `edgeslim ex"):
+        apply(updates.two, place, threads=1)
+    assert everything(place) == before
 
 
 @pytest.mark.parametrize("name", ["file", "folder with files", "text"])
