@@ -1,14 +1,16 @@
-"""Whole: a text file that appears whole or not at all, and never in the place of somebody else's."""
+"""Whole: a file that appears whole or not at all; and a text, never in the place of somebody else's."""
 
 from __future__ import annotations
 
 import os
-import tempfile
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
+from typing import BinaryIO
 
 from edgeslim.errors import InputError, UsageError
+from edgeslim.work import work_folder
 
 
 @dataclass(frozen=True, slots=True)
@@ -49,7 +51,32 @@ def require_free(path: Path, kind: Kind, *, overwrite: bool = False) -> None:
         )
     if not path.name.endswith(kind.suffix):
         raise UsageError(f"{kind.flag} {path}: found suffix {path.suffix!r}, expected {kind.suffix}")
-    require_makeable(path, kind.flag)
+    require_makeable(named(path), kind.flag)
+
+
+@contextmanager
+def new_file(path: Path, flag: str) -> Iterator[BinaryIO]:
+    """A file that appears at `path`, given by `flag`, whole or not at all; the folders above it are made.
+
+    It replaces what stands there; where that is a link, what the link names. What a killed process left of it goes with
+    the next one of that name. Raises InputError where it cannot be written.
+    """
+    place = named(path)
+    try:
+        with work_folder(place.parent, place.name, "new") as work:
+            made = work / place.name
+            with made.open("x+b") as file:
+                yield file
+                file.flush()
+                os.fsync(file.fileno())
+            os.replace(made, place)
+    except OSError as error:
+        raise InputError(f"{flag} {path}: cannot be written ({error.strerror}); choose another place") from None
+
+
+def named(path: Path) -> Path:
+    """What a link names, which is written in its place: the link stays one. Any other path as it was given."""
+    return Path(os.path.realpath(path)) if path.is_symlink() else path
 
 
 def write_whole(path: Path, text: str, kind: Kind, *, overwrite: bool = False) -> None:
@@ -60,23 +87,5 @@ def write_whole(path: Path, text: str, kind: Kind, *, overwrite: bool = False) -
     Raises InputError if `path` cannot be written or holds something else.
     """
     require_free(path, kind, overwrite=overwrite)
-    try:
-        path.parent.mkdir(parents=True, exist_ok=True)
-        handle, name = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}.")
-    except OSError as error:
-        raise _unwritable(path, kind, error) from None
-    try:
-        with os.fdopen(handle, "w", encoding="utf-8", newline="\n") as file:
-            file.write(text)
-        # mkstemp makes the file private; this one is as readable as any new file.
-        mask = os.umask(0)
-        os.umask(mask)
-        os.chmod(name, 0o666 & ~mask)
-        os.replace(name, path)
-    except OSError as error:
-        Path(name).unlink(missing_ok=True)
-        raise _unwritable(path, kind, error) from None
-
-
-def _unwritable(path: Path, kind: Kind, error: OSError) -> InputError:
-    return InputError(f"{path}: cannot be written ({error.strerror}); give another name by {kind.flag}")
+    with new_file(path, kind.flag) as file:
+        file.write(text.encode())

@@ -22,10 +22,9 @@ from edgeslim.ground.checkpoints.checkpoint import Checkpoint
 from edgeslim.head_card import LINEAR, HeadCard
 from edgeslim.known import KNOWN_NAME, Known
 from edgeslim.onboard.known import array_shapes
-from edgeslim.onboard.uplink.packed import new_file
 from edgeslim.profile import Profile
 from edgeslim.shelf import read_record, table_once
-from edgeslim.whole import require_makeable
+from edgeslim.whole import new_file, require_makeable
 
 SCHEMA = 1
 KEY = "edgeslim_head"
@@ -98,7 +97,7 @@ def write_head(card: HeadCard, tensors: Mapping[str, Tensor], path: Path, *, ove
         del record["depth"]
     record["radiometry"] = card.radiometry.to_dict()
     data = save({k: v.contiguous() for k, v in tensors.items()}, metadata={KEY: json.dumps(record)})
-    with new_file(path, overwrite) as file:
+    with new_file(path, "-o") as file:
         file.write(data)
 
 

@@ -19,8 +19,9 @@ from typing import BinaryIO
 
 from edgeslim.errors import InputError
 from edgeslim.manifest import MANIFEST_BYTES, MANIFEST_NAME, Manifest, parse_manifest, read_standing, verify_files
-from edgeslim.onboard.uplink.packed import PIECE_BYTES, Packer, Unpacker, new_file, require_room
+from edgeslim.onboard.uplink.packed import PIECE_BYTES, Packer, Unpacker, require_free, require_room
 from edgeslim.shelf import read_small_file, shown
+from edgeslim.whole import new_file
 
 XZ_MAGIC = b"\xfd7zXZ\x00"
 MOST_FILES = 64
@@ -42,10 +43,11 @@ def write_bundle(artifact: Path, path: Path, *, overwrite: bool = False) -> int:
     Raises InputError where there is no artifact or `path` cannot be written or stands already, UntrustedResult where
     the artifact is damaged.
     """
+    require_free(path, overwrite, "--bundle")
     home, manifest = read_standing(artifact)
     verify_files(home, manifest)
     require_plain(manifest, str(artifact))
-    with new_file(path, overwrite, "--bundle") as file:
+    with new_file(path, "--bundle") as file:
         packer = Packer(file)
         for name in (MANIFEST_NAME, *sorted(manifest.files)):
             source = home / name

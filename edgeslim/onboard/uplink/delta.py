@@ -25,8 +25,9 @@ from edgeslim.errors import InputError
 from edgeslim.manifest import MANIFEST_BYTES, MANIFEST_NAME, Manifest, parse_manifest, sha256_of
 from edgeslim.onboard.uplink.bundle import MOST_BYTES, MOST_FILES, Files, manifest_bytes_of, opened
 from edgeslim.onboard.uplink.matching import copies, mapped
-from edgeslim.onboard.uplink.packed import PIECE_BYTES, Packer, Unpacker, new_file, require_free
+from edgeslim.onboard.uplink.packed import PIECE_BYTES, Packer, Unpacker, require_free
 from edgeslim.shelf import read_record, shown
+from edgeslim.whole import new_file
 
 DELTA_MAGIC = b"edgeslim delta 1"
 _SCHEMA = 1
@@ -134,7 +135,7 @@ def write_delta(old: Path, new: Path, path: Path, *, overwrite: bool = False) ->
             steps.append(packed)
         header = Header(_SCHEMA, ends[0], ends[1], tuple(changes))
         text = json.dumps(asdict(header), sort_keys=True, separators=(",", ":"), ensure_ascii=False).encode()
-        with new_file(path, overwrite) as file:
+        with new_file(path, "-o") as file:
             file.write(DELTA_MAGIC + bytes(32))
             packer = Packer(file)
             packer.write(_LENGTH.pack(len(text)) + text)

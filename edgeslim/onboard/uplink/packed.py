@@ -6,14 +6,12 @@ import lzma
 import os
 import shutil
 from collections.abc import Iterator
-from contextlib import contextmanager
 from pathlib import Path
 from typing import BinaryIO
 
 from edgeslim.errors import InputError
 from edgeslim.units import MEGA
-from edgeslim.whole import require_makeable
-from edgeslim.work import work_folder
+from edgeslim.whole import named, require_makeable
 
 FILTERS = [{"id": lzma.FILTER_LZMA2, "preset": 6, "dict_size": 8 << 20, "lc": 1, "lp": 2, "pb": 2}]
 """Spelled out, so that no default decides the bytes; positions modulo four, because weights are float32."""
@@ -122,26 +120,6 @@ def gathered(pieces: Iterator[bytes]) -> Iterator[bytes]:
         yield bytes(waiting)
 
 
-@contextmanager
-def new_file(path: Path, overwrite: bool, flag: str = "-o") -> Iterator[BinaryIO]:
-    """A file that appears at `path` whole, or not at all. What a killed process left of it goes with the next one.
-
-    Raises InputError where one stands there already, unless `overwrite`, and where it cannot be written.
-    """
-    require_free(path, overwrite, flag)
-    place = _named(path)
-    try:
-        with work_folder(place.parent, place.name, "new") as work:
-            made = work / place.name
-            with made.open("x+b") as file:
-                yield file
-                file.flush()
-                os.fsync(file.fileno())
-            os.replace(made, place)
-    except OSError as error:
-        raise InputError(f"{flag} {path}: cannot be written ({error.strerror}); choose another place") from None
-
-
 def require_free(path: Path, overwrite: bool, flag: str = "-o") -> None:
     """Raise InputError unless a file may be written to `path`, given by `flag`.
 
@@ -154,9 +132,4 @@ def require_free(path: Path, overwrite: bool, flag: str = "-o") -> None:
     if path.exists() and not overwrite:
         mend = "add --overwrite" if flag == "-o" else "remove it"
         raise InputError(f"{flag} {path}: exists already; choose another name or {mend}")
-    require_makeable(_named(path), flag)
-
-
-def _named(path: Path) -> Path:
-    """What a link names, which is written in its place: the link stays one. Any other path as it was given."""
-    return Path(os.path.realpath(path)) if path.is_symlink() else path
+    require_makeable(named(path), flag)

@@ -15,8 +15,8 @@ from edgeslim.errors import InputError
 from edgeslim.families.checkpoint_file import read_header
 from edgeslim.ground.heads.head_file import KEY, read_head, write_head
 from edgeslim.head_card import HeadCard
-from edgeslim.onboard.uplink.packed import new_file
 from edgeslim.profile import Radiometry
+from edgeslim.whole import new_file
 from tests.onboard.artifacts import LABELS, RGB
 
 CARD = HeadCard(
@@ -69,7 +69,7 @@ def test_what_is_written_is_read_and_only_a_head_is_replaced(tmp_path: Path) -> 
 def test_a_users_part_stays_and_two_at_once_do_not_meet(tmp_path: Path) -> None:
     path = tmp_path / "head.safetensors"
     (tmp_path / "head.safetensors.part").write_text("mine")
-    with new_file(path, False) as other:  # as if another `edgeslim head` were half-way
+    with new_file(path, "-o") as other:  # as if another `edgeslim head` were half-way
         other.write(b"half")
         write_head(CARD, tensors(), path, overwrite=False)
         assert read_head(path).card == CARD

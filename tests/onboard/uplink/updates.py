@@ -52,6 +52,11 @@ def held(place: Path) -> dict[str, bytes]:
     return {name: (home / name).read_bytes() for name in (MANIFEST_NAME, *manifest.files)}
 
 
+def hidden(folder: Path) -> list[str]:
+    """Names that begin with a dot: what is under way, or was left."""
+    return sorted(path.name for path in folder.iterdir() if path.name.startswith("."))
+
+
 def everything(folder: Path) -> dict[str, bytes]:
     """Every file below a folder."""
     return {str(p.relative_to(folder)): p.read_bytes() for p in sorted(folder.rglob("*")) if p.is_file()}
