@@ -27,7 +27,7 @@ lint: .venv/.installed
 	$(BIN)/lint-imports
 
 unit: .venv/.installed
-	$(BIN)/python -m pytest
+	$(BIN)/python -m pytest $(addprefix --ignore ,$(LONG))
 
 # Environments without torch and onnx: what flies must run there, a real artifact of the ground's included.
 HERE = $(foreach v,$(PYTHONS_ONBOARD),$(if $(call python_of,$(v)),$(v)))
@@ -41,7 +41,7 @@ onboard: .venv/.installed
 	$(MAKE) --no-print-directory $(addprefix onboard-,$(FOUND)) FULL="$(firstword $(FOUND))"
 	$(if $(PYTHON_LEGACY),$(MAKE) --no-print-directory onboard-legacy,@echo "on board: $(NO_LEGACY): not tested with tflite-runtime")
 
-# What takes most of the time runs on the oldest Python, and by `make unit` on the ground's.
+# What takes most of the time runs once, on the oldest Python.
 LONG := tests/cli/test_watch.py tests/onboard/odd tests/onboard/reading/test_reading_memory.py \
 	tests/onboard/test_fuzz.py tests/onboard/test_memory.py tests/onboard/test_power_cuts.py
 onboard-%: .venv-onboard/%/.installed
